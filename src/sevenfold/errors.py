@@ -1,0 +1,73 @@
+"""Name every way in which a user's request can fail.
+
+```
+SevenfoldError            one line of what is wrong, one line of what to do
+├── UsageError      2     the command, an option or a recipe is wrong
+├── DataError       3     the pictures or their labels cannot be used
+│   └── ImageRejected     one picture; the pictures around it go on
+├── ModelError      4     a model or run is damaged, foreign or untrusted
+├── ResourceError   5     disk, memory, network or a library is missing
+└── GateRefused     6     a check said no and nothing was replaced
+```
+
+The number is the exit code of the command line. Anything else that escapes is
+a bug and exits with 1; an interrupt exits with 130.
+"""
+
+from typing import ClassVar
+
+
+class SevenfoldError(Exception):
+    """Carry what is wrong and how to mend it, each in one line.
+
+    Args:
+        problem: what is wrong, with the value and the file.
+        cure: what the user can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, cure: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.cure}"
+
+    def __reduce__(self) -> tuple[type["SevenfoldError"], tuple[str, str]]:
+        return type(self), (self.problem, self.cure)
+
+
+class UsageError(SevenfoldError):
+    """Report a command, option or recipe that cannot be carried out."""
+
+    exit_code = 2
+
+
+class DataError(SevenfoldError):
+    """Report pictures or labels that cannot be used."""
+
+    exit_code = 3
+
+
+class ImageRejected(DataError):
+    """Report one picture that the gate does not let through."""
+
+
+class ModelError(SevenfoldError):
+    """Report a model or run that is damaged, foreign or untrusted."""
+
+    exit_code = 4
+
+
+class ResourceError(SevenfoldError):
+    """Report missing disk, memory, network or library."""
+
+    exit_code = 5
+
+
+class GateRefused(SevenfoldError):
+    """Report a check that said no; what was there before is untouched."""
+
+    exit_code = 6

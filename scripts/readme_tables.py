@@ -1,0 +1,81 @@
+"""Fill the tables of the documentation from measurements.
+
+A page marks a table by `<!-- benchmark:NAME -->` and `<!-- /benchmark -->`. Between
+them stands what `benchmarks/results/NAME.jsonl` says: each of its lines that has a
+`table`, an object of column and value, is a row. Without results there is no table.
+
+`python3 scripts/readme_tables.py` writes the tables; with `--check` it names the
+pages whose tables are out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path("benchmarks") / "results"
+BLOCK = re.compile(r"(<!-- benchmark:([\w-]+) -->\n)(.*?)(<!-- /benchmark -->)", re.DOTALL)
+
+Row = Mapping[str, object]
+
+
+def pages(root: Path) -> list[Path]:
+    """Return the project's own Markdown pages."""
+    folders = (root / name for name in ("docs", "benchmarks", "examples"))
+    return sorted([*root.glob("*.md"), *(p for folder in folders for p in folder.rglob("*.md"))])
+
+
+def rows(results: Path, name: str) -> list[Row]:
+    """Return the rows that one result file offers for its table."""
+    path = results / f"{name}.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [row["table"] for row in map(json.loads, filter(str.strip, lines)) if "table" in row]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write rows as a Markdown table whose columns stand in order of first use."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        return ""
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[cell(row.get(column, "")) for column in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cell(value: object) -> str:
+    """Write one value: three decimals under ten, one above, text without table marks."""
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def fill(text: str, results: Path) -> str:
+    """Return a page with each of its tables as the results have it now."""
+    return BLOCK.sub(lambda m: m[1] + table(rows(results, m[2])) + m[4], text)
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Write the tables, or check them, and return the exit status."""
+    stale = []
+    for page in pages(root):
+        text = page.read_text(encoding="utf-8")
+        filled = fill(text, root / RESULTS)
+        if filled == text:
+            continue
+        stale.append(page.relative_to(root).as_posix())
+        if "--check" not in arguments:
+            page.write_text(filled, encoding="utf-8", newline="\n")
+    if "--check" not in arguments or not stale:
+        return 0
+    print("out of date:", *stale, "\n  try: python3 scripts/readme_tables.py")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,316 @@
+"""Write answers to CSV or parquet: streamed, resumable, safe to open in a spreadsheet.
+
+A row is written as soon as its answer is there. `unanswered` drops the sources
+that a file already answers, so an interrupted command goes on where it stopped:
+
+```
+write(out, predict(predictor, unanswered(out, sources, classes), ...), classes)
+```
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sevenfold.errors import ResourceError, UsageError
+
+Source = tuple[str, Callable[[], bytes]]
+"""The path of a picture as shown to people, and what reads its bytes."""
+
+ROWS_PER_PART = 4096
+_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hold what the model says of one picture.
+
+    Args:
+        path: the picture, as shown to people.
+        label: the class with the highest probability.
+        probability: its probability, 0 to 1.
+        probabilities: of all classes, in the order of the model's classes.
+    """
+
+    path: str
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Hold why one picture has no answer."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Count the answers that were added to a file and name the failures."""
+
+    answers: int
+    failures: tuple[Failure, ...]
+
+
+def guarded(cell: str) -> str:
+    """Quote a CSV cell that a spreadsheet would run as a formula.
+
+    Quotes that are there already gain one more, so that `bare` undoes it exactly.
+
+    Example:
+        >>> guarded("=1+1"), guarded("'=1+1"), guarded("cat")
+        ("'=1+1", "''=1+1", 'cat')
+    """
+    return f"'{cell}" if cell.lstrip("'").startswith(_RISKY) else cell
+
+
+def bare(cell: str) -> str:
+    """Undo `guarded`.
+
+    Example:
+        >>> bare("'=1+1"), bare("'tis")
+        ('=1+1', "'tis")
+    """
+    quoted = cell.startswith("'") and cell.lstrip("'").startswith(_RISKY)
+    return cell[1:] if quoted else cell
+
+
+def write(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[str]) -> Written:
+    """Write answers in the format that the suffix names.
+
+    Raises:
+        UsageError: the suffix is neither `.csv` nor `.parquet`, or as `write_csv`.
+        ResourceError: as `write_csv` and `write_parquet`.
+    """
+    return (write_parquet if _is_parquet(path) else write_csv)(path, outcomes, classes)
+
+
+def unanswered(path: Path, sources: Iterable[Source], classes: Sequence[str]) -> Iterator[Source]:
+    """Drop the sources that the file at `path` answers already.
+
+    Keeps 16 bytes of hash for each row of the file, whatever the length of its path.
+
+    Raises:
+        UsageError: the file exists and is not one of answers for these classes.
+    """
+    rows = _parquet_paths(path, classes) if _is_parquet(path) else _csv_rows(path, classes)
+    done = {_key(row) for row, _ in rows}
+    return (source for source in sources if _key(source[0]) not in done)
+
+
+def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[str]) -> Written:
+    """Append answers to a CSV file: `path,label,probability` and `p:CLASS` for each class.
+
+    Rows that are complete in an existing file stay; a last line that a kill tore
+    is cut off. Failures have no row, so that a later call tries them again.
+
+    Raises:
+        UsageError: the file exists and is not one of answers for these classes.
+        ResourceError: the file cannot be written.
+    """
+    count, failures = 0, []
+    end = max((end for _, end in _csv_rows(path, classes)), default=0)
+    with _writing(path):
+        path.open("ab").close()
+        os.truncate(path, end)
+        with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write("" if end else _header(classes))
+            writer = csv.writer(file, lineterminator="\n")
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                names = (guarded(outcome.path), guarded(outcome.label))
+                numbers = (outcome.probability, *outcome.probabilities)
+                writer.writerow((*names, *map(repr, numbers)))
+                file.flush()
+                count += 1
+    return Written(count, tuple(failures))
+
+
+def write_parquet(
+    path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[str]
+) -> Written:
+    """Add answers to a parquet file with the columns of `write_csv`.
+
+    Rows go to numbered part files in a folder beside `path` and are joined at
+    the end. While it runs, an existing file is the first part. So a file at
+    `path` is always whole, and where there is none the parts hold all rows.
+
+    Raises:
+        UsageError: the file exists and is not one of answers for these classes.
+        ResourceError: pyarrow is missing, or the file cannot be written.
+    """
+    _arrow()
+    count, failures, rows = 0, [], list[Answer]()
+    for _ in _parquet_paths(path, classes):  # refuses a foreign file before it is moved
+        break
+    parts = _parts(path)
+    with _writing(path):
+        if path.exists():
+            _clear(parts)
+            parts.mkdir()
+            os.replace(path, parts / "000000.parquet")
+        parts.mkdir(exist_ok=True)
+        try:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                rows.append(outcome)
+                count += 1
+                if len(rows) == ROWS_PER_PART:
+                    _save_part(parts, rows, classes)
+                    rows = []
+        finally:  # an interrupt keeps what is answered
+            if rows:
+                _save_part(parts, rows, classes)
+        _join(parts, path, classes)
+        _clear(parts)
+    return Written(count, tuple(failures))
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(
+            f"cannot tell the format of {path} from its name",
+            "end the name of the output in .csv or .parquet",
+        )
+    return path.suffix.lower() == ".parquet"
+
+
+def _key(path: str) -> bytes:
+    return hashlib.blake2b(path.encode("utf-8", "backslashreplace"), digest_size=16).digest()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror or error}",
+            "free some disk space or choose another place, then run the same command again",
+        ) from error
+
+
+def _foreign(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} exists and does not hold answers for this model's classes",
+        "choose another name, or remove the file",
+    )
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    return ["path", "label", "probability", *(f"p:{name}" for name in classes)]
+
+
+def _header(classes: Sequence[str]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(_columns(classes))
+    return text.getvalue()
+
+
+def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
+    # Yields the path in each complete row, and where the row ends in bytes. The
+    # header counts as a row without a path, so that an empty table has an end too.
+    header, end = _header(classes).encode(), 0
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(header))
+            if found != header:
+                if header.startswith(found):  # a kill tore the header itself
+                    return
+                raise _foreign(path)
+            end = len(header)
+            yield "", end
+            last = b"\n"
+
+            def lines() -> Iterator[str]:
+                nonlocal end, last
+                for last in file:
+                    end += len(last)
+                    yield last.decode("utf-8", "replace")
+
+            for row in csv.reader(lines()):
+                whole = len(row) == len(classes) + 3 and last.endswith(b"\n")
+                if whole:
+                    yield bare(row[0]), end
+                elif file.read(1):
+                    raise _foreign(path)
+    except (OSError, csv.Error) as error:
+        raise _foreign(path) from error
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ResourceError(
+            "parquet needs the library pyarrow, which is not installed",
+            "pip install 'sevenfold[train]', or name a .csv file",
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def _parts(path: Path) -> Path:
+    return path.with_name(f"{path.name}.parts")
+
+
+def _clear(parts: Path) -> None:
+    if parts.is_dir():
+        for part in (*parts.glob("*.parquet"), *parts.glob("*.tmp")):
+            part.unlink()
+        parts.rmdir()
+
+
+def _parquet_paths(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
+    arrow, parquet = _arrow()
+    files = [path] if path.exists() else sorted(_parts(path).glob("*.parquet"))
+    for name in files:
+        try:
+            with parquet.ParquetFile(name) as file:
+                if file.schema_arrow.names != _columns(classes):
+                    raise _foreign(path)
+                for batch in file.iter_batches(columns=["path"]):
+                    yield from ((text, 0) for text in batch.column(0).to_pylist())
+        except (OSError, arrow.ArrowInvalid) as error:
+            raise _foreign(path) from error
+
+
+def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> None:
+    arrow, parquet = _arrow()
+    columns = [
+        arrow.array([row.path for row in rows], arrow.string()),
+        arrow.array([row.label for row in rows], arrow.string()),
+        arrow.array([row.probability for row in rows], arrow.float64()),
+        *(arrow.array(column) for column in zip(*(r.probabilities for r in rows), strict=True)),
+    ]
+    number = 1 + max((int(part.stem) for part in parts.glob("*.parquet")), default=-1)
+    unfinished = parts / "part.tmp"
+    parquet.write_table(arrow.table(columns, names=_columns(classes)), unfinished)
+    os.replace(unfinished, parts / f"{number:06d}.parquet")
+
+
+def _join(parts: Path, path: Path, classes: Sequence[str]) -> None:
+    arrow, parquet = _arrow()
+    texts = [("path", arrow.string()), ("label", arrow.string())]
+    numbers = [(name, arrow.float64()) for name in _columns(classes)[2:]]
+    unfinished = parts / "joined.tmp"
+    with parquet.ParquetWriter(unfinished, arrow.schema(texts + numbers)) as writer:
+        for part in sorted(parts.glob("*.parquet")):
+            with parquet.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group))
+    os.replace(unfinished, path)

@@ -1,0 +1,133 @@
+"""Keep every prediction of a run in `predictions.csv` and recompute its scores."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from sevenfold.answers import bare, guarded
+from sevenfold.errors import DataError
+from sevenfold.evaluate import Scores, score
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Hold the rows of `predictions.csv`, from which every score can be recomputed.
+
+    Args:
+        classes: the names of the columns of `probabilities`.
+        paths: as shown to people.
+        hashes: of the content; empty in a foreign file.
+        roles: `train`, `val` or `test`; empty in a foreign file.
+        groups: pictures that belong together; empty in a foreign file.
+        folds: of out-of-fold predictions; -1 for none.
+        labels: true classes as indices.
+        probabilities: rows sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    hashes: tuple[str, ...]
+    roles: tuple[str, ...]
+    groups: tuple[str, ...]
+    folds: Int64[np.ndarray, " pictures"]
+    labels: Int64[np.ndarray, " pictures"]
+    probabilities: Float64[np.ndarray, "pictures classes"]
+
+
+def recompute(
+    predictions: Predictions, *, role: str = "test", seed: int = 0, resamples: int = 2000
+) -> Scores:
+    """Score the predictions of one role; groups count where every row has one.
+
+    Raises:
+        DataError: no row has this role.
+    """
+    rows = np.array([index for index, each in enumerate(predictions.roles) if each == role], int)
+    groups = [predictions.groups[row] for row in rows]
+    return score(
+        predictions.probabilities[rows],
+        predictions.labels[rows],
+        predictions.classes,
+        groups=groups if all(groups) else (),
+        seed=seed,
+        resamples=resamples,
+    )
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write `path,hash,role,group,fold,label,answer` and `p:CLASS` for each class.
+
+    Numbers are written in full, so that reading gives the same bits.
+    """
+    p = predictions
+    fixed = ("path", "hash", "role", "group", "fold", "label", "answer")
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*fixed, *(f"p:{name}" for name in p.classes)))
+        for row, shares in enumerate(p.probabilities.tolist()):
+            fold = "" if p.folds[row] < 0 else str(p.folds[row])
+            names = (p.classes[p.labels[row]], p.classes[int(np.argmax(shares))])
+            texts = (p.paths[row], p.hashes[row], p.roles[row], p.groups[row], fold, *names)
+            writer.writerow((*map(guarded, texts), *map(repr, shares)))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read `predictions.csv`, ours or another tool's.
+
+    Columns `path`, `label` and at least two `p:CLASS` must be there; `hash`, `role`,
+    `group`, `fold` and `answer` may be missing. Other columns are ignored.
+
+    Raises:
+        DataError: a column is missing, or a row does not fit; the row is named.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = tuple(reader.fieldnames or ())
+            classes = tuple(name[2:] for name in header if name.startswith("p:"))
+            if not {"path", "label"} <= set(header) or not 2 <= len(set(classes)) == len(classes):
+                raise _bad_row(path, 1, "there must be columns path, label and p:CLASS, once each")
+            rows = [_row(row, classes, path, line) for line, row in enumerate(reader, start=2)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"cannot read {path}: {error}", "give a CSV file in UTF-8 with predictions"
+        ) from error
+    texts = [text for text, _, _ in rows]
+    return Predictions(
+        classes=classes,
+        paths=tuple(text["path"] for text in texts),
+        hashes=tuple(text["hash"] for text in texts),
+        roles=tuple(text["role"] for text in texts),
+        groups=tuple(text["group"] for text in texts),
+        folds=np.array([fold for _, fold, _ in rows], dtype=np.int64),
+        labels=np.array([classes.index(text["label"]) for text in texts], dtype=np.int64),
+        probabilities=np.array([p for _, _, p in rows], np.float64).reshape(-1, len(classes)),
+    )
+
+
+def _row(
+    row: dict[str, str], classes: tuple[str, ...], path: Path, line: int
+) -> tuple[dict[str, str], int, list[float]]:
+    if None in row or None in row.values():
+        raise _bad_row(path, line, "it has more or fewer cells than the header")
+    text = {name: bare(row.get(name, "")) for name in ("path", "hash", "role", "group", "label")}
+    answer = bare(row.get("answer", ""))
+    try:
+        shares = [float(row[f"p:{name}"]) for name in classes]
+        fold = int(row.get("fold") or -1)
+    except ValueError as error:
+        raise _bad_row(path, line, str(error)) from error
+    if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-3:
+        raise _bad_row(path, line, "its probabilities are not from 0 to 1 with the sum 1")
+    if text["label"] not in classes:
+        raise _bad_row(path, line, f"its label {text['label']!r} has no column p:{text['label']}")
+    if answer and (answer not in classes or shares[classes.index(answer)] < max(shares)):
+        raise _bad_row(path, line, f"its answer {answer!r} is not the most probable class")
+    return text, fold, shares
+
+
+def _bad_row(path: Path, line: int, what: str) -> DataError:
+    return DataError(f"{path}, row {line}: {what}", "mend the row, or write the file again")

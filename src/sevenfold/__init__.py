@@ -1,0 +1,60 @@
+"""Turn a folder of labelled photos into a small, verified image classifier.
+
+The names below are loaded when they are first used, so that `import sevenfold`
+costs nothing and a deployed model never meets torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sevenfold.data import Dataset, Split, read, split
+    from sevenfold.errors import SevenfoldError
+    from sevenfold.evaluate import Scores, score
+    from sevenfold.predict import Predictor, load
+    from sevenfold.recipe import Recipe
+    from sevenfold.train import Fitted, fit
+
+__all__ = [
+    "Dataset",
+    "Fitted",
+    "Predictor",
+    "Recipe",
+    "Scores",
+    "SevenfoldError",
+    "Split",
+    "fit",
+    "load",
+    "read",
+    "score",
+    "split",
+]
+
+_HOMES = {
+    "Dataset": "data",
+    "Fitted": "train",
+    "Predictor": "predict",
+    "Recipe": "recipe",
+    "Scores": "evaluate",
+    "SevenfoldError": "errors",
+    "Split": "data",
+    "fit": "train",
+    "load": "predict",
+    "read": "data",
+    "score": "evaluate",
+    "split": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sevenfold")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

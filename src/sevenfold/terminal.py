@@ -1,0 +1,150 @@
+"""Tell people and programs what came out: summaries, JSON, and failures in two lines."""
+
+import errno
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclopts import CycloptsError
+
+from sevenfold.errors import ResourceError, SevenfoldError, UsageError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
+
+
+def show(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print facts as one JSON object, or the lines that sum them up."""
+    if as_json:
+        print(json.dumps(finite(facts), allow_nan=False))
+        return
+    for line in lines:
+        print(plain(line))
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr."""
+    print(plain(line), file=sys.stderr)
+
+
+def plain(text: object) -> str:
+    r"""Replace what could steer a terminal or break a line.
+
+    Example:
+        >>> plain("a\x1b[2J\nb.jpg")
+        'a?[2J?b.jpg'
+    """
+    return "".join(mark if mark.isprintable() else "?" for mark in str(text))
+
+
+def finite(value: Any) -> Any:
+    """Return a value with what JSON has no number for as null."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def run(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up a training: how good, how large, how fast, and where it lies."""
+    bundle, run = facts["bundle"], Path(facts["run"])
+    yield from scores(facts["test"])
+    yield (
+        f"model          {bundle['megabytes']:.1f} MB, {bundle['latency_ms']:.1f} ms a picture "
+        f"on one thread, same answers as the trained network on "
+        f"{bundle['parity_top1']:.1%} of the validation pictures"
+    )
+    if facts["quarantined"]:
+        yield f"left out       {facts['quarantined']} pictures; the report names them"
+    yield f"deploy         {run / 'bundle'}"
+    yield f"report         {run / 'report.html'}"
+    yield f"time           {facts['seconds']:.0f} s"
+
+
+def scores(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up scores with their intervals."""
+    yield f"{'pictures':<18} {facts['pictures']:,}"
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
+        yield f"{name.replace('_', ' '):<18} {_estimate(facts, name)}"
+
+
+def stores(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up what the stores hold."""
+    if facts["freed_megabytes"]:
+        yield f"freed {facts['freed_megabytes']:,.1f} MB"
+    for store in facts["stores"]:
+        size = f"{store['megabytes']:,.1f} MB"
+        yield f"{size:>14}  {store['rows']:>9,} rows  {store['kind']:<12} {store['name']}"
+    yield f"{len(facts['stores'])} stores in {facts['path']}"
+
+
+def flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """List facts one a line under dotted names; empty ones are left out."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        elif value not in ("", []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield from (f"{prefix}{name}: {line}" for line in text.splitlines())
+
+
+def _estimate(scores: Mapping[str, Any], name: str) -> str:
+    value, interval = scores[name], scores.get("intervals", {}).get(name)
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})" if interval else f"{value:.3f}"
+
+
+def explain(error: BaseException) -> SevenfoldError:
+    """Turn what a command raised into what the user is told, with its exit code.
+
+    What is none of the known failures is a bug and comes out as a plain
+    `SevenfoldError`, whose exit code is 1.
+    """
+    if isinstance(error, SevenfoldError):
+        return error
+    if isinstance(error, CycloptsError):
+        return _usage(error)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("sevenfold"):
+        extra = _EXTRAS.get(str(error.name).split(".")[0], "train")
+        return ResourceError(
+            f"the library {error.name} is not installed", f"pip install 'sevenfold[{extra}]'"
+        )
+    # torch.OutOfMemoryError is a RuntimeError, and torch may not be there to ask.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return ResourceError(
+            f"not enough memory: {error}".rstrip(": "),
+            "close other programs, or use a smaller backbone or fewer --threads",
+        )
+    if isinstance(error, OSError):
+        return _system(error)
+    return SevenfoldError(
+        f"{type(error).__name__}: {error}",
+        "this is a bug; report it with the traceback above and what `sevenfold doctor` prints",
+    )
+
+
+def _usage(error: CycloptsError) -> UsageError:
+    chain = " ".join(error.command_chain or ())
+    cure = f"sevenfold {chain} --help".replace("  ", " ")
+    if chain and (tokens := error.unused_tokens):
+        return UsageError(f"{tokens[0]} is one argument too many", cure)
+    problem, _, suggestion = str(error).partition(" Did you mean ")
+    problem = problem.partition(" Available commands:")[0].rstrip(".")
+    if suggestion:
+        cure = f"{suggestion.partition('?')[0]}, or {cure}"
+    return UsageError(problem[:1].lower() + problem[1:], cure)
+
+
+def _system(error: OSError) -> ResourceError:
+    reason = error.strerror or str(error) or type(error).__name__
+    problem = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in _DISK_FULL:
+        return ResourceError(
+            problem, "free some disk space; `sevenfold cache --clear` frees what the stores hold"
+        )
+    return ResourceError(problem, "check that the place exists and that you may read and write it")

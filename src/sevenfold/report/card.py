@@ -1,0 +1,227 @@
+"""Write the model card: a README of the bundle, with code that runs as it stands."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sevenfold.plots import MISSING, plain
+from sevenfold.report import words
+from sevenfold.report.page import cleaned
+from sevenfold.report.words import Facts, estimate, part, percent, rows
+
+CLASSES = 60
+
+CODE = """\
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+labels = Path("labels.txt").read_text(encoding="utf-8").rstrip("\\n").split("\\n")
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+pixels = np.asarray(picture, dtype=np.uint8)[np.newaxis]  # [batch, height, width, 3]
+probabilities = session.run(["probabilities"], {"image": pixels})[0][0]
+best = int(probabilities.argmax())
+print(labels[best], f"{probabilities[best]:.3f}")
+"""
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#|!$~^=@])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ADDRESS = re.compile(r"(?i)(https?|ftp):|(www)\.")
+
+
+def escaped(text: object, limit: int = 120) -> str:
+    r"""Return text that Markdown shows as it is: no mark-up, no HTML, no link.
+
+    Example:
+        >>> escaped("*a* <b> [c](d)")
+        '\\*a\\* &lt;b&gt; \\[c\\]\\(d\\)'
+    """
+    line = plain(text, limit)
+    line = re.sub("[&<>]", lambda found: _ENTITIES[found[0]], line)
+    line = _SPECIAL.sub(r"\\\1", line)
+    line = _ADDRESS.sub(lambda found: f"{found[1] or found[2]}\\{found[0][-1]}", line)
+    return re.sub(r"^([-+]|\d+(?=[.)]))", r"\\\1" if line[:1] in "+-" else r"\1\\", line)
+
+
+def model_card(card: Mapping[str, Any]) -> str:
+    """Return the model card in Markdown, for `README.md` in the bundle.
+
+    Args:
+        card: the content of `card.json`, schema "sevenfold.card/1"; missing parts are left out.
+    """
+    clean = cleaned(card)
+    sections = (
+        ("", _opening(clean)),
+        ("Use it", _use(clean)),
+        ("Scores", _scores(clean)),
+        ("Classes", _classes(clean)),
+        ("Cost", _cost(clean)),
+        ("Intended use and limits", _limits(clean)),
+        ("Data", _data(clean)),
+        ("Backbone and weights", _weights(clean)),
+        ("Licence of this model", _licence(clean)),
+        ("How it was made", _made(clean)),
+    )
+    blocks = []
+    for title, lines in sections:
+        text = "\n".join(lines).strip()
+        if text:
+            blocks.append(f"## {title}\n\n{text}" if title else text)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _opening(card: Facts) -> Iterator[str]:
+    yield f"# {escaped(card.get('title') or 'Image classifier')}"
+    yield ""
+    accuracy = estimate(part(card, "scores"), "accuracy")
+    labels = words.count(len(card.get("classes", [])), "kind")
+    yield f"An image classifier that tells {labels} of picture apart."
+    if math.isfinite(accuracy.value):
+        pictures = words.count(part(card, "scores").get("pictures"), "test picture")
+        interval = f" (95 % interval {words.span(accuracy)})" if _has(accuracy) else ""
+        yield f"It is right on {percent(accuracy.value)} of {pictures}{interval}."
+
+
+def _has(interval: words.Range) -> bool:
+    return math.isfinite(interval.low + interval.high)
+
+
+def _use(card: Facts) -> Iterator[str]:
+    yield "In this folder, with `numpy`, `pillow` and `onnxruntime` installed and the code below as"
+    yield "`classify.py`: `python classify.py photo.jpg`"
+    yield ""
+    yield f"```python\n{CODE}```"
+    yield ""
+    yield "The graph takes `image`: upright 8-bit RGB of any size, `[batch, height, width, 3]`."
+    yield "It resizes and normalises by itself and gives `probabilities`, `logits` and `features`."
+    if card.get("size"):
+        yield f"The network inside sees {card['size']}\N{MULTIPLICATION SIGN}{card['size']} pixels."
+
+
+def _scores(card: Facts) -> Iterator[str]:
+    scores = part(card, "scores")
+    names = (
+        ("accuracy", "Accuracy"),
+        ("balanced_accuracy", "Balanced accuracy"),
+        ("macro_f1", "Macro F1"),
+        ("calibration_error", "Calibration error"),
+        ("nll", "Log loss (nats)"),
+    )
+    found = [(key, name) for key, name in names if math.isfinite(estimate(scores, key).value)]
+    if not found:
+        return
+    yield "| measure | value | 95 % interval |"
+    yield "| --- | --- | --- |"
+    for key, name in found:
+        value = estimate(scores, key)
+        if key == "nll":
+            ends = f"{value.low:.3f} to {value.high:.3f}" if _has(value) else MISSING
+            yield f"| {name} | {value.value:.3f} | {ends} |"
+        else:
+            yield f"| {name} | {percent(value.value)} | {words.span(value)} |"
+    yield ""
+    common, share = words.most_common(scores)
+    pictures = words.count(scores.get("pictures"), "test picture")
+    yield f"Measured once on {pictures} through `model.onnx`."
+    if math.isfinite(share):
+        yield f"Always answering “{escaped(common)}” has an accuracy of {percent(share)}."
+    if scores.get("trustworthy") is False:
+        groups = words.count(scores.get("groups"), "independent group")
+        yield f"Do not rely on the intervals: the test pictures form only {groups}."
+
+
+def _classes(card: Facts) -> Iterator[str]:
+    judged = rows(part(card, "scores"), "classes")
+    if judged:
+        yield "| class | test pictures | recall | 95 % interval | precision |"
+        yield "| --- | --- | --- | --- | --- |"
+    for row in judged[:CLASSES]:
+        recall = estimate(row, "recall")
+        few = " (too few to judge)" if row.get("too_few") else ""
+        yield (
+            f"| {escaped(row.get('label'))} | {row.get('pictures')}{few} | {percent(recall.value)} "
+            f"| {words.span(recall)} | {percent(words.number(row.get('precision')))} |"
+        )
+    if not judged:
+        yield from (f"* {escaped(label)}" for label in card.get("classes", [])[:CLASSES])
+    hidden = max(len(judged), len(card.get("classes", []))) - CLASSES
+    if hidden > 0:
+        yield ""
+        yield f"{hidden} more are listed in `labels.txt`."
+
+
+def _cost(card: Facts) -> Iterator[str]:
+    machine = f" on {escaped(card['machine'])}" if card.get("machine") else ""
+    size, whole = words.number(card.get("megabytes")), words.number(card.get("latency_ms"))
+    network = words.number(card.get("network_latency_ms"))
+    if size > 0:
+        yield f"* `model.onnx` has {words.megabytes(size)}."
+    if whole > 0:
+        alone = f", the network alone {words.milliseconds(network)}" if network > 0 else ""
+        time = words.milliseconds(whole)
+        yield f"* {words.PHOTO.capitalize()} takes {time} with one thread{machine}{alone}."
+
+
+def _limits(card: Facts) -> Iterator[str]:
+    few = sum(bool(row.get("too_few")) for row in rows(part(card, "scores"), "classes"))
+    yield "* Meant for pictures like those it was trained and tested on. The scores say nothing"
+    yield "  about pictures from another camera, place or time: test it on yours first."
+    yield "* It knows these classes only. A picture of anything else is still given one of them,"
+    yield "  and the probability may be high."
+    yield "* Do not let it decide alone where a wrong answer can hurt someone."
+    if few:
+        yield f"* {few} of the classes have under {words.TOO_FEW} test pictures: too few to judge."
+
+
+def _data(card: Facts) -> Iterator[str]:
+    data = part(card, "data")
+    if data.get("name"):
+        yield f"{escaped(data['name'])}, {words.count(data.get('pictures'), 'picture')}."
+    if data.get("notice"):
+        yield escaped(data["notice"], 1000)
+
+
+def _weights(card: Facts) -> Iterator[str]:
+    weights = part(card, "weights")
+    if card.get("backbone"):
+        yield f"* Backbone: `{_code(card['backbone'])}`"
+    for key, name in (("name", "Weights"), ("sha256", "SHA-256"), ("source", "Source")):
+        if weights.get(key):
+            yield f"* {name}: `{_code(weights[key])}`"
+    if weights.get("licence"):
+        yield f"* Licence of the weights: {escaped(weights['licence'])}"
+
+
+def _licence(card: Facts) -> Iterator[str]:
+    if card.get("licence"):
+        yield escaped(card["licence"], 200)
+    else:
+        yield "No licence was given for this model: without one, nobody but its maker may use it."
+
+
+def _made(card: Facts) -> Iterator[str]:
+    if card.get("command"):
+        yield f"```\n{_code(card['command'], 2000)}\n```"
+        yield ""
+    if card.get("created"):
+        yield f"Made on {escaped(words.day(card['created']))}."
+    temperature = words.number(card.get("temperature"))
+    if temperature > 0:
+        yield f"Its probabilities are calibrated with temperature {temperature:.3f}."
+    versions = part(card, "versions")
+    if versions:
+        yield (
+            "Versions: "
+            + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in versions.items())
+            + "."
+        )
+
+
+def _code(text: object, limit: int = 200) -> str:
+    """Return text for a code span or block, in which a backtick would end it."""
+    return plain(text, limit).replace("`", "'")

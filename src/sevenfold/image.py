@@ -6,22 +6,17 @@ the header and judged before anything is decoded; a file that ends too early is
 rejected, never padded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float64, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from sevenfold.errors import ImageRejected
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64, UInt8
 
 TRAINING_PIXELS = 50_000_000
 """The largest picture in training, in pixels."""

@@ -1,0 +1,62 @@
+"""Turn labelled photos into a data set with roles: scan, fingerprint, assemble, split."""
+
+from sevenfold.data.assemble import (
+    Dataset,
+    Fingerprints,
+    SmallClasses,
+    assemble,
+    fingerprint_all,
+    merged_groups,
+    read,
+)
+from sevenfold.data.manifest import (
+    EMPTY,
+    Manifest,
+    Opening,
+    Row,
+    from_json,
+    opened,
+    to_json,
+)
+from sevenfold.data.packaged import elpv, fashion_mnist
+from sevenfold.data.photos import Listing, Photo, Quarantined, Role, Source
+from sevenfold.data.scan import scan
+from sevenfold.data.sources import ArraySource, FolderSource, ParquetSource
+from sevenfold.data.split import SMALL_DATA, Split, manifest_of, split
+from sevenfold.image import WHOLE, Box, Fingerprint, shown
+
+__all__ = [
+    "EMPTY",
+    "SMALL_DATA",
+    "WHOLE",
+    "ArraySource",
+    "Box",
+    "Dataset",
+    "Fingerprint",
+    "Fingerprints",
+    "FolderSource",
+    "Listing",
+    "Manifest",
+    "Opening",
+    "ParquetSource",
+    "Photo",
+    "Quarantined",
+    "Role",
+    "Row",
+    "SmallClasses",
+    "Source",
+    "Split",
+    "assemble",
+    "elpv",
+    "fashion_mnist",
+    "fingerprint_all",
+    "from_json",
+    "manifest_of",
+    "merged_groups",
+    "opened",
+    "read",
+    "scan",
+    "shown",
+    "split",
+    "to_json",
+]

@@ -1,0 +1,190 @@
+"""Open a bundle: check every file before any of it is used.
+
+A bundle is a folder with `model.onnx`, `card.json`, `labels.txt`, `README.md`
+and `SHA256SUMS`, which names the others. Nothing outside that list is read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from sevenfold.errors import ModelError, UsageError
+from sevenfold.image import shown
+
+CARD = "sevenfold.card"
+CARD_VERSION = 1
+SUMS = "SHA256SUMS"
+NEEDED = ("model.onnx", "card.json", "labels.txt")
+INPUT = ("image", "tensor(uint8)", 4)
+OUTPUTS = ("probabilities", "logits", "features")
+
+_MEND = "copy the bundle again, or write it anew with `sevenfold export`"
+_SUM = re.compile(r"([0-9a-fA-F]{64})[ ][ *]([^/\\:\0]+)")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bundle:
+    """Hold a bundle whose files match their hashes.
+
+    Args:
+        folder: where it lies, for messages.
+        classes: the labels, in the order of the graph's outputs.
+        size: the side to which the graph resizes a picture, in pixels.
+        card: all of `card.json`.
+        model: the bytes of `model.onnx`.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    size: int
+    card: Mapping[str, Any]
+    model: bytes
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle, or that of a run.
+
+    Raises:
+        UsageError: there is no such folder.
+        ModelError: a file is missing, damaged, or of a newer version; it is named.
+    """
+    folder = path / "bundle" if (path / "bundle").is_dir() else path
+    if not folder.is_dir():
+        raise UsageError(
+            f"{shown(str(path))} is not a folder",
+            "give the run that `sevenfold train` wrote, or the bundle in it",
+        )
+    files = _verified(folder)
+    labels = _text(folder / "labels.txt", files["labels.txt"])
+    classes = tuple(labels.removesuffix("\n").split("\n"))
+    card = _card(folder / "card.json", files["card.json"])
+    if card["classes"] != list(classes) or not 2 <= len(set(classes)) == len(classes):
+        raise _damaged(folder / "labels.txt", "does not hold the classes of card.json, once each")
+    return Bundle(folder, classes, card["size"], card, files["model.onnx"])
+
+
+def open_session(bundle: Bundle, threads: int) -> Any:
+    """Start onnxruntime on a bundle's graph, on the processor.
+
+    Args:
+        bundle: checked by `read_bundle`.
+        threads: inside one call of the graph; 0 is one for each core.
+
+    Raises:
+        ModelError: the graph cannot run, or is not one of ours.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is said once, by us
+    options.enable_mem_pattern = False  # pictures differ in size
+    # A thread that spins while it waits takes a core from those that decode pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights outside the file would not be covered by its hash: they are looked for
+    # below a file, where nothing can be.
+    nowhere = str((bundle.folder / SUMS).resolve() / "nowhere")
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", nowhere
+    )
+    model = bundle.folder / "model.onnx"
+    try:
+        session = onnxruntime.InferenceSession(
+            bundle.model, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise _damaged(model, f"cannot run: {shown(str(error))[:300]}") from error
+    inputs = [(each.name, each.type, len(each.shape)) for each in session.get_inputs()]
+    outputs = {each.name: each for each in session.get_outputs()}
+    if inputs != [INPUT] or session.get_inputs()[0].shape[3] != 3:
+        raise _damaged(model, f"takes {inputs}, not uint8 `image` of [batch, height, width, 3]")
+    if not set(OUTPUTS) <= set(outputs) or any(
+        outputs[name].type != "tensor(float)" for name in OUTPUTS
+    ):
+        raise _damaged(model, f"gives {sorted(outputs)}, not {', '.join(OUTPUTS)} as floats")
+    for name in ("probabilities", "logits"):
+        if outputs[name].shape[1:] != [len(bundle.classes)]:
+            shape = outputs[name].shape
+            raise _damaged(model, f"gives {name} {shape} for {len(bundle.classes)} classes")
+    return session
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    # Returns the bytes that were hashed, so that what is used is what was checked.
+    sums = _sums(folder)
+    files = {}
+    for name, expected in sums.items():
+        path = folder / name
+        try:
+            if name in NEEDED:
+                files[name] = path.read_bytes()
+                found = hashlib.sha256(files[name]).hexdigest()
+            else:
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _damaged(path, f"cannot be read: {error.strerror}") from error
+        if found != expected:
+            raise _damaged(path, f"is damaged: its hash is not the one in {SUMS}")
+    return files
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    path = folder / SUMS
+    if not path.is_file():
+        raise ModelError(
+            f"{shown(str(folder))} is not a bundle: it has no {SUMS}",
+            "give the run that `sevenfold train` wrote, or the bundle in it",
+        )
+    try:
+        lines = _text(path, path.read_bytes()).splitlines()
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror}") from error
+    sums: dict[str, str] = {}
+    for line in lines:
+        match = _SUM.fullmatch(line)
+        if not match or match[2] in (".", "..", *sums):
+            raise _damaged(path, f"has a line that names no file of the bundle: {shown(line)!r}")
+        sums[match[2]] = match[1].lower()
+    for name in NEEDED:
+        if name not in sums:
+            raise _damaged(path, f"does not name {name}")
+    return sums
+
+
+def _card(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads(_text(path, data))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"is not JSON: {error}") from error
+    schema = card.get("schema") if isinstance(card, dict) else None
+    match = re.fullmatch(rf"{re.escape(CARD)}/(\d{{1,6}})", str(schema))
+    if not match:
+        raise _damaged(path, f"has the schema {shown(str(schema))!r}, not {CARD}/{CARD_VERSION}")
+    if int(match[1]) > CARD_VERSION:
+        raise ModelError(
+            f"{shown(str(path))} has the schema {schema}, which this version cannot read",
+            "pip install --upgrade sevenfold",
+        )
+    classes, size = card.get("classes"), card.get("size")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise _damaged(path, "does not list its classes as texts")
+    if type(size) is not int or size < 1:
+        raise _damaged(path, f"has the size {size!r}, not a number of pixels")
+    return card
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "is not UTF-8") from error
+
+
+def _damaged(path: Path, what: str) -> ModelError:
+    return ModelError(f"{shown(str(path))} {what}", _MEND)

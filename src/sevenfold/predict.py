@@ -1,0 +1,279 @@
+"""Answer what is in pictures, with a bundle alone: no torch, in constant memory.
+
+Example:
+    predictor = load(Path("RUN"))
+    for outcome in predict(predictor, sources(["photos"])):
+        print(outcome)
+"""
+
+import csv
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from sevenfold import image
+from sevenfold.answers import Answer, Failure, Source, bare
+from sevenfold.bundles import Bundle, open_session, read_bundle
+from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
+
+_LEFTOVERS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class Predictor:
+    """Hold a model that is ready to answer; any number of threads may share it.
+
+    Args:
+        bundle: what was read.
+        threads: inside one call of the graph; 0 is one for each core.
+        session: onnxruntime's.
+    """
+
+    bundle: Bundle = field(repr=False)
+    threads: int
+    session: Any = field(repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name the classes, in the order of the probabilities."""
+        return self.bundle.classes
+
+    @property
+    def size(self) -> int:
+        """Give the side to which the graph resizes a picture, in pixels."""
+        return self.bundle.size
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Give all that `card.json` says."""
+        return self.bundle.card
+
+    def probabilities(
+        self, pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, " classes"]:
+        """Compute the calibrated probabilities of one upright RGB picture of any size."""
+        return self._run("probabilities", pixels)
+
+    def logits(
+        self, pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, " classes"]:
+        """Compute the logits whose softmax is `probabilities`."""
+        return self._run("logits", pixels)
+
+    def features(
+        self, pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, "channels rows columns"]:
+        """Compute the last feature map."""
+        return self._run("features", pixels)
+
+    def answer(self, data: bytes, path: str, *, max_pixels: int = image.TRAINING_PIXELS) -> Answer:
+        """Decode the bytes of a picture and answer.
+
+        Args:
+            data: a JPEG, PNG or another format that `image.decode` lets through.
+            path: what the answer and messages call the picture.
+            max_pixels: the largest picture; a server takes `image.SERVING_PIXELS`.
+
+        Raises:
+            ImageRejected: the picture cannot be used.
+        """
+        shares = self.probabilities(image.decode(data, name=path, max_pixels=max_pixels))
+        best = int(shares.argmax())
+        return Answer(path, self.classes[best], float(shares[best]), tuple(shares.tolist()))
+
+    def _run(
+        self, output: str, pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, "..."]:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(
+                f"{pixels.dtype} {pixels.shape} is not a picture",
+                "give uint8 pixels of [height, width, 3]",
+            )
+        found: Float32[np.ndarray, "..."]
+        found = self.session.run([output], {"image": pixels[None]})[0][0]
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"{self.bundle.folder / 'model.onnx'} gives {output} that are not finite",
+                "write the bundle anew with `sevenfold export`",
+            )
+        return found
+
+
+def load(path: Path, *, threads: int = 0) -> Predictor:
+    """Open a run or a bundle; every file's hash is checked before the graph is opened.
+
+    Args:
+        path: a RUN, or a copy of the `bundle` folder in it.
+        threads: inside one call of the graph; 0 is one for each core.
+
+    Raises:
+        UsageError: there is no such folder.
+        ModelError: a file is missing, damaged, foreign or of a newer version.
+    """
+    bundle = read_bundle(Path(path))
+    return Predictor(bundle, threads, open_session(bundle, threads))
+
+
+def predict(
+    predictor: Predictor, pictures: Iterable[Source], *, threads: int = 0
+) -> Iterator[Answer | Failure]:
+    """Answer a stream of pictures in order; one that fails gives a `Failure`.
+
+    A few pictures for each thread are in memory at a time, however many come.
+
+    Args:
+        predictor: from `load`.
+        pictures: from `sources`, or pairs of a path and a function that reads the bytes.
+        threads: pictures at a time; 0 is one for each core.
+    """
+    workers = threads or os.cpu_count() or 1
+    if workers > 1 and predictor.threads != 1:
+        # Pictures side by side use all cores already.
+        session = open_session(predictor.bundle, 1)
+        predictor = replace(predictor, threads=1, session=session)
+    window: deque[Future[Answer | Failure]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for source in pictures:
+            window.append(pool.submit(_outcome, predictor, source))
+            if len(window) > 2 * workers:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def sources(arguments: Iterable[str | Path]) -> Iterator[Source]:
+    """List pictures lazily: files, folders in depth, and CSV files with a column `path`.
+
+    Folders are sorted by name; hidden files and what systems leave behind are
+    skipped. Paths in a CSV are relative to its folder.
+
+    Raises:
+        UsageError: an argument does not exist.
+        DataError: a CSV cannot be read or has no column `path`.
+    """
+    paths = [Path(argument) for argument in arguments]
+    for path in paths:
+        if not os.path.exists(path):
+            raise UsageError(
+                f"{image.shown(str(path))}: no such file or folder",
+                "give pictures, folders of pictures or CSV files with a column `path`",
+            )
+    return (source for path in paths for source in _expanded(path))
+
+
+def time_latency(
+    predictor: Predictor, pixels: UInt8[np.ndarray, "height width 3"], runs: int = 50
+) -> float:
+    """Time the whole graph on one picture and one thread, in a session of its own.
+
+    Returns:
+        The median in milliseconds, after a tenth of `runs` and at least three to warm up.
+    """
+    single = replace(predictor, threads=1, session=open_session(predictor.bundle, 1))
+    seconds = []
+    for _ in range(max(3, runs // 10) + runs):
+        start = time.perf_counter()
+        single.probabilities(pixels)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[-runs:])
+
+
+def _outcome(predictor: Predictor, source: Source) -> Answer | Failure:
+    path, read = source
+    try:
+        return predictor.answer(read(), path)
+    except SevenfoldError as error:
+        return Failure(path, error.problem.removeprefix(f"{image.shown(path)}: "))
+    except OSError as error:
+        return Failure(path, error.strerror or str(error))
+    except Exception as error:  # one picture must not cost the answers of all others
+        return Failure(path, f"{type(error).__name__}: {error}")
+
+
+def _expanded(path: Path) -> Iterator[Source]:
+    if path.is_dir():
+        yield from _in_folder(str(path), frozenset())
+    elif path.suffix.lower() == ".csv":
+        yield from _in_csv(path)
+    else:
+        yield _file(str(path))
+
+
+def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link back to a folder that we are in
+        return
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError as error:
+        yield _failing(folder, error)
+        return
+    for name, is_folder in found:
+        if name.startswith(".") or name.casefold() in _LEFTOVERS:
+            continue
+        path = os.path.join(folder, name)
+        if is_folder:
+            yield from _in_folder(path, above | {real})
+        else:
+            yield _file(path)
+
+
+def _in_csv(path: Path) -> Iterator[Source]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            if "path" not in (rows.fieldnames or ()):
+                raise DataError(
+                    f"{image.shown(str(path))} has no column `path`",
+                    "name the column that holds the paths of the pictures `path`",
+                )
+            for row in rows:
+                cell = bare(row["path"] or "")
+                if cell:
+                    yield _file(str(path.parent / cell))
+                else:
+                    line = f"{path}, line {rows.line_num}"
+                    yield _failing(line, OSError("there is no path in this row"))
+    except (OSError, csv.Error) as error:
+        raise DataError(
+            f"cannot read {image.shown(str(path))}: {error}", "give a CSV file in UTF-8"
+        ) from error
+
+
+def _file(path: str) -> Source:
+    return _named(path), partial(_read, path)
+
+
+def _read(path: str) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
+        raise OSError("not a file")
+    if os.path.getsize(path) > image.LARGEST_FILE:
+        raise OSError(f"larger than {image.LARGEST_FILE:,} bytes")
+    return Path(path).read_bytes()
+
+
+def _failing(path: str, error: OSError) -> Source:
+    def read() -> bytes:
+        raise error
+
+    return _named(path), read
+
+
+def _named(path: str) -> str:
+    # A name that is not text in any encoding is still written to CSV and JSON.
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -41,7 +41,7 @@ def tiny_model(classes: int, size: int) -> ModelProto:
     hues -= hues.mean(axis=1, keepdims=True)
     hues /= np.linalg.norm(hues, axis=1, keepdims=True)
     weights = {
-        "sides": np.array([size, size], dtype=np.int64),
+        "sides": np.array([3, size, size], dtype=np.int64),
         "white": np.array(255, dtype=np.float32),
         "mix": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1),
         "hues": (8 * hues).T.copy(),
@@ -50,11 +50,13 @@ def tiny_model(classes: int, size: int) -> ModelProto:
     node = helper.make_node
     nodes = [
         node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        # All four sides: onnxruntime 1.32 cannot move a Transpose past a Resize with `axes`.
+        node("Shape", ["image"], ["batch"], start=0, end=1),
+        node("Concat", ["batch", "sides"], ["shape"], axis=0),
         node(
             "Resize",
-            ["planes", "", "", "sides"],
+            ["planes", "", "", "shape"],
             ["resized"],
-            axes=[2, 3],
             mode="linear",
             antialias=1,
             exclude_outside=1,

@@ -159,10 +159,12 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def _card(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads(_text(path, data))
+        card = json.loads(_text(path, data))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"is not JSON: {error}") from error
-    schema = card.get("schema") if isinstance(card, dict) else None
+    if not isinstance(card, dict):
+        raise _damaged(path, "is not a JSON object")
+    schema = card.get("schema")
     match = re.fullmatch(rf"{re.escape(CARD)}/(\d{{1,6}})", str(schema))
     if not match:
         raise _damaged(path, f"has the schema {shown(str(schema))!r}, not {CARD}/{CARD_VERSION}")

@@ -100,8 +100,7 @@ class Predictor:
                 f"{pixels.dtype} {pixels.shape} is not a picture",
                 "give uint8 pixels of [height, width, 3]",
             )
-        found: Float32[np.ndarray, "..."]
-        found = self.session.run([output], {"image": pixels[None]})[0][0]
+        found = np.asarray(self.session.run([output], {"image": pixels[None]})[0][0])
         if not np.isfinite(found).all():
             raise ModelError(
                 f"{self.bundle.folder / 'model.onnx'} gives {output} that are not finite",

@@ -60,7 +60,13 @@ def works(python: Path) -> bool:
         return False
 
 
-def ensure(extras: Sequence[str], *, root: Path = ROOT, run: Call = call) -> Path:
+def ensure(
+    extras: Sequence[str],
+    *,
+    root: Path = ROOT,
+    run: Call = call,
+    works: Callable[[Path], bool] = works,
+) -> Path:
     """Install the project with these extras into `.venv` unless it is, and return its Python.
 
     A stamp in the environment remembers the hash of `pyproject.toml` and

@@ -52,6 +52,8 @@ def cell(value: object) -> str:
     """Write one value: three decimals under ten, one above, text without table marks."""
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return " ".join(str(value).split()).replace("|", "\\|")
 
 

@@ -188,7 +188,7 @@ def predict(
         written = answers.write(out, outcomes(rest), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
-    show(facts, [f"{facts['answers']:,} answers added to {out}"] * (out != Path()), as_json=json)
+    show(facts, [f"answers added to {out}: {facts['answers']:,}"] * (out != Path()), as_json=json)
     for one in facts["failed"]:
         warn(f"no answer for {one['path']}: {one['reason']}")
     if facts["failed"] and not facts["answers"]:
@@ -253,7 +253,8 @@ def evaluate(
 def cache(
     *,
     clear: Annotated[
-        list[Literal["all", "pixels", "activations"]] | None, Parameter(consume_multiple=(0, 1))
+        list[Literal["all", "pixels", "activations", "fingerprints", "trunks"]] | None,
+        Parameter(consume_multiple=(0, 1)),
     ] = None,
     json: bool = False,
 ) -> None:

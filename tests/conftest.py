@@ -1,0 +1,13 @@
+"""What holds for every test: stores of its own, and none of the developer's switches."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path / "stores"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for switch in ("SEVENFOLD_CACHE_GB", "SEVENFOLD_DEBUG", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(switch, raising=False)

@@ -1,0 +1,341 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import sevenfold
+from sevenfold import cli, errors, terminal
+from sevenfold.answers import Answer, Failure
+
+COMMANDS = ("cache", "demo", "doctor", "evaluate", "predict", "recipe", "train", "version")
+SCORES = {
+    "accuracy": 0.91,
+    "balanced_accuracy": 0.9,
+    "macro_f1": 0.89,
+    "nll": 0.3,
+    "calibration_error": float("nan"),
+    "pictures": 1234,
+    "intervals": {"accuracy": [0.88, 0.94]},
+}
+TRAINED = {
+    "schema": "sevenfold.train/1",
+    "run": "runs/a",
+    "seconds": 61.2,
+    "test": SCORES,
+    "validation": SCORES,
+    "bundle": {
+        "megabytes": 13.0,
+        "latency_ms": 9.5,
+        "network_latency_ms": 7.0,
+        "parity_top1": 1.0,
+        "parity_max_difference": 1e-6,
+    },
+    "quarantined": 2,
+}
+
+
+def replace_module(monkeypatch: pytest.MonkeyPatch, name: str, **names: Any) -> None:
+    module = SimpleNamespace(**names)
+    monkeypatch.setitem(sys.modules, f"sevenfold.{name}", module)
+    monkeypatch.setattr(sevenfold, name, module, raising=False)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the job by one that notes how it is called."""
+    seen: list[Any] = []
+
+    def train(data: str, out: Path, *, request: Any, progress: Any) -> dict[str, Any]:
+        seen.append((data, out, request))
+        return TRAINED
+
+    def demo(out: Path, *, request: Any, progress: Any) -> dict[str, Any]:
+        seen.append((out, request))
+        return TRAINED
+
+    def evaluate(model: Path, data: str, **rest: Any) -> dict[str, Any]:
+        seen.append((model, data, rest))
+        return {"schema": "sevenfold.evaluate/1", "scores": SCORES, "seconds": 1.0}
+
+    replace_module(
+        monkeypatch, "job", Request=SimpleNamespace, train=train, demo=demo, evaluate=evaluate
+    )
+    return seen
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def train(*_: Any, **__: Any) -> None:
+        raise error
+
+    replace_module(monkeypatch, "job", Request=SimpleNamespace, train=train)
+
+
+def only_object(text: str) -> Any:
+    assert text.count("\n") == 1
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_help_needs_neither_torch_nor_numpy() -> None:
+    program = (
+        "import sys\n"
+        "from sevenfold.cli import main\n"
+        "code = main(['--help'])\n"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'PIL', 'cv2'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f" {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert f"sevenfold {command}" in out
+    assert "--json" in out
+    assert err == ""
+
+
+def test_the_options_of_train_arrive_in_its_request(calls: list[Any]) -> None:
+    line = "train photos --out runs/a --budget 20m --recipe r.toml --set a.b=1 --set c.d=-2"
+    line += " --seed 7 --threads 2 --device cpu --licence MIT --replace --columns path=f,label=l"
+    assert cli.main([*line.split(), "--group-by", r"^(\d+)_", "--small-classes", "other"]) == 0
+    data, out, request = calls[0]
+    assert (data, out) == ("photos", Path("runs/a"))
+    assert vars(request) == {
+        "budget": "20m",
+        "overrides": ("a.b=1", "c.d=-2"),
+        "recipe": "r.toml",
+        "seed": 7,
+        "columns": {"path": "f", "label": "l"},
+        "group_by": r"^(\d+)_",
+        "small_classes": "other",
+        "licence": "MIT",
+        "replace": True,
+        "threads": 2,
+        "device": "cpu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        (["train", "photos", "--out", "runs/a"], "sevenfold.train/1"),
+        (["demo"], "sevenfold.train/1"),
+        (["evaluate", "runs/a", "photos"], "sevenfold.evaluate/1"),
+        (["version"], "sevenfold.version/1"),
+    ],
+)
+def test_json_is_one_object_with_a_schema(
+    arguments: list[str], schema: str, calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*arguments, "--json"]) == 0
+    assert only_object(capsys.readouterr().out)["schema"] == schema
+
+
+def test_what_json_has_no_number_for_is_null(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["train", "photos", "--out", "runs/a", "--json"])
+    assert only_object(capsys.readouterr().out)["test"]["calibration_error"] is None
+
+
+def test_the_summary_says_how_good_how_large_and_where(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["train", "photos", "--out", "runs/a"])
+    out = capsys.readouterr().out
+    for said in ("0.910 (0.880 to 0.940)", "1,234", "13.0 MB", "9.5 ms", "2 pictures"):
+        assert said in out
+    assert str(Path("runs/a") / "report.html") in out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("odd"), 1),
+        (errors.UsageError("a", "b"), 2),
+        (errors.DataError("a", "b"), 3),
+        (errors.ModelError("a", "b"), 4),
+        (errors.ResourceError("a", "b"), 5),
+        (MemoryError(), 5),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5),
+        (OSError(28, "No space left on device", "x"), 5),
+        (PermissionError(13, "Permission denied", "x"), 5),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 5),
+        (errors.GateRefused("a", "b"), 6),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_stays_off_stdout(
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing(monkeypatch, error)
+    assert cli.main(["train", "photos", "--out", "runs/a", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == (1 if code == 130 else 2) or code == 1
+    assert ("Traceback" in err) == (code == 1)
+
+
+def test_a_bug_is_called_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, ZeroDivisionError("division by zero"))
+    cli.main(["train", "photos", "--out", "runs/a"])
+    assert "this is a bug" in capsys.readouterr().err
+
+
+def test_the_traceback_of_a_users_mistake_is_shown_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, errors.DataError("a", "b"))
+    monkeypatch.setenv("SEVENFOLD_DEBUG", "1")
+    assert cli.main(["train", "photos", "--out", "runs/a"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, errors.DataError("a\x1b[2J\n\u202eb\udcff", "c\r\x9b0m"))
+    cli.main(["train", "photos", "--out", "runs/a"])
+    assert capsys.readouterr().err == "error: a?[2J??b?\n  try: c??0m\n"
+
+
+@pytest.mark.parametrize("text", ["path", "=file", "path=", "path=a,label"])
+def test_columns_that_name_nothing_are_refused(text: str) -> None:
+    with pytest.raises(errors.UsageError, match="names no column"):
+        cli.columns(text)
+
+
+def test_columns_may_have_spaces_and_equals_signs() -> None:
+    assert cli.columns("path = a=b , label=the class,") == {"path": "a=b", "label": "the class"}
+    assert cli.columns("") == {}
+
+
+class FakePredictor:
+    classes = ("cat", "dog")
+
+
+def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure) -> None:
+    replace_module(
+        monkeypatch,
+        "predict",
+        load=lambda model, *, threads: FakePredictor(),
+        sources=lambda photos: [(photo, bytes) for photo in photos],
+        predict=lambda predictor, sources, *, threads: iter(outcomes),
+    )
+
+
+CAT = Answer("a\n.jpg", "cat", 0.75, (0.75, 0.25))
+BAD = Failure("b.jpg", "truncated")
+
+
+def test_predict_prints_a_line_for_each_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_prediction(monkeypatch, CAT, BAD)
+    assert cli.main(["predict", "runs/a", "a.jpg", "b.jpg"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "a?.jpg\tcat\t0.7500\n"
+    assert err == "no answer for b.jpg: truncated\n"
+
+
+def test_predict_gives_all_probabilities_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_prediction(monkeypatch, CAT, BAD)
+    assert cli.main(["predict", "runs/a", "a.jpg", "b.jpg", "--json"]) == 0
+    found = only_object(capsys.readouterr().out)
+    assert found["predictions"] == [
+        {
+            "path": "a\n.jpg",
+            "label": "cat",
+            "probability": 0.75,
+            "probabilities": {"cat": 0.75, "dog": 0.25},
+        }
+    ]
+    assert found["failed"] == [{"path": "b.jpg", "reason": "truncated"}]
+
+
+def test_predict_writes_a_table_and_goes_on_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fake_prediction(monkeypatch, CAT)
+    table = tmp_path / "answers.csv"
+    assert cli.main(["predict", "runs/a", "a.jpg", "--out", str(table)]) == 0
+    assert f"answers added to {table}: 1" in capsys.readouterr().out
+    assert table.read_text(encoding="utf-8").startswith("path,label,probability,p:cat,p:dog\n")
+
+
+def test_predict_without_a_single_answer_is_an_error_of_the_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_prediction(monkeypatch, BAD)
+    assert cli.main(["predict", "runs/a", "b.jpg"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"), [(["--clear"], "all"), (["--clear", "pixels"], "pixels"), ([], "")]
+)
+def test_cache_lists_and_clears(
+    arguments: list[str],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cleared = []
+    store = {"kind": "pixels", "name": "160", "megabytes": 1.5, "rows": 20, "path": "p"}
+    replace_module(
+        monkeypatch,
+        "features",
+        clear=lambda kind: cleared.append(kind) or 2.5,
+        caches=lambda: [store],
+        home=lambda: Path("stores"),
+    )
+    assert cli.main(["cache", *arguments, "--json"]) == 0
+    found = only_object(capsys.readouterr().out)
+    assert cleared == ([kind] if kind else [])
+    assert found["stores"] == [store]
+    assert found["freed_megabytes"] == (2.5 if kind else 0.0)
+    assert cli.main(["cache"]) == 0
+    assert "20 rows" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sevenfold.cli", "version"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_missing_library_names_the_extra_that_brings_it() -> None:
+    def cure(name: str) -> str:
+        return terminal.explain(ModuleNotFoundError(f"No module named {name!r}", name=name)).cure
+
+    assert cure("timm.models") == "pip install 'sevenfold[train]'"
+    assert cure("elpv_dataset") == "pip install 'sevenfold[demo]'"
+    own = terminal.explain(ModuleNotFoundError("No module named 'sevenfold.x'", name="sevenfold.x"))
+    assert own.exit_code == 1
+
+
+def test_every_public_name_has_a_home() -> None:
+    assert sorted(sevenfold._HOMES) == sevenfold.__all__
+    assert set(sevenfold.__all__) <= set(dir(sevenfold))
+    assert sevenfold.SevenfoldError is errors.SevenfoldError
+    assert sevenfold.__version__ == "0.1.0"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sevenfold.nothing

@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> int:
     python = ensure(["train", "demo", "dev"])
     # Two test processes on two cores: a second thread in each only waits for the others.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PYTHONUTF8", "1")  # some tools draw what Windows' code pages lack
     results = []
     for name, command in steps(python, fast="--fast" in arguments):
         print(f"\n== {name}", flush=True)

@@ -2,7 +2,8 @@
 
 A page marks a table by `<!-- benchmark:NAME -->` and `<!-- /benchmark -->`. Between
 them stands what `benchmarks/results/NAME.jsonl` says: each of its lines that has a
-`table`, an object of column and value, is a row. Without results there is no table.
+`table`, an object of column and value, is a row, and a `title` stands above them.
+Without results there is no table.
 
 `python3 scripts/readme_tables.py` writes the tables; with `--check` it names the
 pages whose tables are out of date.
@@ -15,12 +16,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("benchmarks") / "results"
 BLOCK = re.compile(r"(<!-- benchmark:([\w-]+) -->\n)(.*?)(<!-- /benchmark -->)", re.DOTALL)
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 
 def pages(root: Path) -> list[Path]:
@@ -29,13 +31,20 @@ def pages(root: Path) -> list[Path]:
     return sorted([*root.glob("*.md"), *(p for folder in folders for p in folder.rglob("*.md"))])
 
 
-def rows(results: Path, name: str) -> list[Row]:
-    """Return the rows that one result file offers for its table."""
-    path = results / f"{name}.jsonl"
+def results(folder: Path, name: str) -> list[Row]:
+    """Return the lines of one result file; none where there is no file."""
+    path = folder / f"{name}.jsonl"
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [row["table"] for row in map(json.loads, filter(str.strip, lines)) if "table" in row]
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def section(lines: Sequence[Row]) -> str:
+    """Write the titles and the table that the lines of a result file offer."""
+    titles = [f"{cell(line['title'])}\n\n" for line in lines if "title" in line]
+    body = table([line["table"] for line in lines if "table" in line])
+    return "".join([*titles, body]) if body else ""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -57,9 +66,9 @@ def cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def fill(text: str, results: Path) -> str:
-    """Return a page with each of its tables as the results have it now."""
-    return BLOCK.sub(lambda m: m[1] + table(rows(results, m[2])) + m[4], text)
+def fill(text: str, folder: Path) -> str:
+    """Return a page with each of its tables as the results in the folder have it now."""
+    return BLOCK.sub(lambda m: m[1] + section(results(folder, m[2])) + m[4], text)
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

@@ -148,11 +148,13 @@ def test_a_table_has_a_row_for_each_result_that_offers_one(tmp_path: Path) -> No
         tmp_path,
         {"table": {"what": "a|b\nc", "pictures": 1234, "accuracy": 0.91234}},
         {"raw": [1, 2]},
+        {"title": "How fast"},
         {"table": {"what": "d", "seconds": 61.25}},
     )
     filled = readme_tables.fill(PAGE, folder)
     assert filled == (
         "before\n<!-- benchmark:speed -->\n"
+        "How fast\n\n"
         "| what | pictures | accuracy | seconds |\n"
         "| --- | --- | --- | --- |\n"
         "| a\\|b c | 1,234 | 0.912 |  |\n"

@@ -36,7 +36,7 @@ def seal(folder: Path) -> None:
 
 
 def tiny_model(classes: int, size: int) -> ModelProto:
-    """Build resize → features (1×1 convolution) → mean → logits → probabilities."""
+    """Build resize → features (1 by 1 convolution) → mean → logits → probabilities."""
     hues = np.array([colour(k, classes) for k in range(classes)], dtype=np.float32) / 255
     hues -= hues.mean(axis=1, keepdims=True)
     hues /= np.linalg.norm(hues, axis=1, keepdims=True)

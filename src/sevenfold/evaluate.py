@@ -422,7 +422,8 @@ def _calibration_interval(calibration: "_Calibration", resampled: Array) -> Esti
     value, rise = max(0.0, calibration.excess), resampled.mean() - calibration.ece
     low, high = np.quantile(resampled - resampled.mean(), [0.025, 0.975])
     upper = max(calibration.excess, calibration.ece - max(0.0, rise)) + high
-    return Estimate(value, float(max(0.0, calibration.excess + low)), float(max(value, upper)))
+    lower = min(value, max(0.0, calibration.excess + low))
+    return Estimate(value, float(lower), float(max(value, upper)))
 
 
 def _hull(first: Estimate, second: Estimate) -> Estimate:

@@ -19,8 +19,8 @@ from sevenfold.image import Fingerprint, shown
 SmallClasses = Literal["refuse", "drop", "other"]
 """What happens to a class that is too small."""
 SMALLEST_CLASS = 5
-"""The fewest different pictures of a class: one for test and one for each of the
-four parts that the fifth of five folds is trained on."""
+"""The fewest different pictures of a class: one goes to test, and the four that are
+left put the class into four of five folds."""
 SMALLEST_GROUPS = 3
 """The fewest groups of a class where no roles are given: one for each role."""
 OTHER = "other"

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sevenfold.data import Dataset, Split, read, split
+    from sevenfold.data import Dataset, Split, read, split  # type: ignore[no-redef]
     from sevenfold.errors import SevenfoldError
     from sevenfold.evaluate import Scores, score
     from sevenfold.predict import Predictor, load

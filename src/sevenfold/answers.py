@@ -123,7 +123,7 @@ def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequenc
         os.truncate(path, end)
         with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write("" if end else _header(classes))
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv.writer(file)  # ends rows in \r\n, else it leaves a lone \r unquoted
             for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
@@ -215,7 +215,7 @@ def _columns(classes: Sequence[str]) -> list[str]:
 
 def _header(classes: Sequence[str]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(_columns(classes))
+    csv.writer(text).writerow(_columns(classes))
     return text.getvalue()
 
 

@@ -106,7 +106,8 @@ def wilson(right: int, trials: int) -> Estimate:
     scale = 1 + _Z**2 / trials
     centre = (share + _Z**2 / (2 * trials)) / scale
     half = _Z / scale * np.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    return Estimate(share, float(min(share, centre - half)), float(max(share, centre + half)))
+    low, high = min(share, centre - half), max(share, centre + half)
+    return Estimate(share, float(max(0.0, low)), float(min(1.0, high)))
 
 
 def confusion(

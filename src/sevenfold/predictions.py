@@ -65,7 +65,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     p = predictions
     fixed = ("path", "hash", "role", "group", "fold", "label", "answer")
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)
         writer.writerow((*fixed, *(f"p:{name}" for name in p.classes)))
         for row, shares in enumerate(p.probabilities.tolist()):
             fold = "" if p.folds[row] < 0 else str(p.folds[row])

@@ -124,6 +124,16 @@ def test_the_options_of_train_arrive_in_its_request(calls: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "replaces"), [([], True), (["--out", "a"], False), (["--replace"], True)]
+)
+def test_the_demo_replaces_the_last_one_but_nothing_else(
+    arguments: list[str], replaces: bool, calls: list[Any]
+) -> None:
+    assert cli.main(["demo", *arguments]) == 0
+    assert calls[0][1].replace is replaces
+
+
+@pytest.mark.parametrize(
     ("arguments", "schema"),
     [
         (["train", "photos", "--out", "runs/a"], "sevenfold.train/1"),

@@ -1,4 +1,5 @@
 import json
+import platform
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -94,3 +95,10 @@ def test_the_facts_fit_into_json_and_hide_the_home_folder(
     assert facts["cache"]["free_megabytes"] > 0
     assert facts["cpu"]["usable_cores"] >= 1
     assert str(tmp_path) not in text
+
+
+def test_this_machine_is_looked_at_without_a_complaint_about_itself() -> None:
+    here = doctor.accelerator()
+    assert here.system == platform.system()
+    assert here.build in ("cpu", "cuda", "rocm", "xpu", "mps")
+    assert here.broken == ""

@@ -10,7 +10,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -118,11 +118,12 @@ def demo(*, out: Path = DEMO_RUN, training: Training = Training()) -> None:
     """Run the main job on packaged photos of solar cells, for non-commercial use.
 
     Args:
-        out: the folder of the run.
+        out: the folder of the run; without it the last demonstration is replaced.
     """
     from sevenfold import job, progress
 
-    request = _request(training, Reading())
+    again = replace(training, replace=training.replace or out == DEMO_RUN)
+    request = _request(again, Reading())
     facts = job.demo(out, request=request, progress=progress.Lines(sys.stderr))
     show(facts, terminal.run(facts), as_json=training.json)
 

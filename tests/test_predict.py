@@ -1,0 +1,419 @@
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from bundles import colour, seal, tiny_bundle, tiny_model
+from sevenfold import image
+from sevenfold.answers import Answer, Failure, write
+from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
+from sevenfold.predict import load, predict, sources, time_latency
+
+CLASSES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("model"), CLASSES)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return tiny_bundle(tmp_path / "bundle", CLASSES)
+
+
+def pixels(k: int, height: int = 20, width: int = 30) -> np.ndarray:
+    return np.broadcast_to(np.array(colour(k, 3), dtype=np.uint8), (height, width, 3))
+
+
+def png(k: int, width: int = 30) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels(k, width=width))).save(file, "PNG")
+    return file.getvalue()
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert caught.value.exit_code == 4
+    assert "\n" not in caught.value.problem + caught.value.cure
+    return caught.value.problem
+
+
+# -- answers ---------------------------------------------------------------------------
+
+
+def test_a_run_and_its_bundle_are_the_same_model(copy):
+    one, other = load(copy), load(copy.parent)
+    assert one.classes == other.classes == CLASSES
+    assert (one.size, one.card["schema"]) == (8, "sevenfold.card/1")
+    for k in range(3):
+        assert one.probabilities(pixels(k)).argmax() == k
+        assert (one.logits(pixels(k)) == other.logits(pixels(k))).all()
+
+
+def test_the_outputs_of_one_picture(bundle):
+    predictor = load(bundle, threads=1)
+    logits, shares = predictor.logits(pixels(1)), predictor.probabilities(pixels(1))
+    e = np.exp(logits - logits.max())
+    assert shares == pytest.approx(e / e.sum(), abs=1e-6)
+    assert predictor.features(pixels(1)).shape == (3, 8, 8)
+
+
+def test_an_answer_holds_all_probabilities(bundle):
+    predictor = load(bundle)
+    found = predictor.answer(png(2), "x.png")
+    assert (found.path, found.label) == ("x.png", "blue")
+    assert found.probability == max(found.probabilities) == found.probabilities[2]
+    assert found.probabilities == tuple(predictor.probabilities(pixels(2)).tolist())
+
+
+def test_a_picture_that_the_gate_refuses_is_refused(bundle):
+    with pytest.raises(ImageRejected):
+        load(bundle).answer(b"text", "x.png")
+    with pytest.raises(ImageRejected):
+        load(bundle).answer(png(0), "x.png", max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_what_is_no_picture_is_refused(bundle, wrong):
+    with pytest.raises(DataError):
+        load(bundle).logits(wrong)
+
+
+def test_answers_that_are_not_finite_are_refused(copy):
+    model = tiny_model(3, 8)
+    bias = next(each for each in model.graph.initializer if each.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), "bias"))
+    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    seal(copy)
+    with pytest.raises(ModelError, match="not finite"):
+        load(copy).probabilities(pixels(0))
+
+
+def test_latency_is_a_time(bundle):
+    assert time_latency(load(bundle), pixels(0), runs=3) > 0
+
+
+# -- bundles ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "card.json", "labels.txt", "README.md"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_file_is_named(copy, name, damage):
+    path = copy / name
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:])
+    assert name in refused(copy)
+
+
+def test_another_listed_file_is_checked_too(copy):
+    (copy / "extra.bin").write_bytes(b"1")
+    seal(copy)
+    assert load(copy).classes == CLASSES
+    (copy / "extra.bin").write_bytes(b"2")
+    assert "extra.bin" in refused(copy)
+
+
+def test_a_folder_without_sums_is_no_bundle(copy):
+    (copy / "SHA256SUMS").unlink()
+    assert "not a bundle" in refused(copy)
+
+
+def test_a_missing_folder_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError):
+        load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "sub/file", "..\\secret", "C:secret", ".", "..", ""]
+)
+def test_sums_never_reach_out_of_the_folder(copy, name):
+    (copy.parent / "secret").write_bytes(b"x")
+    line = f"{hashlib.sha256(b'x').hexdigest()}  {name}\n"
+    with (copy / "SHA256SUMS").open("a", encoding="utf-8", newline="") as file:
+        file.write(line)
+    assert "SHA256SUMS" in refused(copy)
+
+
+@pytest.mark.parametrize("text", ["", "model.onnx\n", "\xff", "0" * 64 + "  README.md\n"])
+def test_sums_must_name_what_is_needed(copy, text):
+    (copy / "SHA256SUMS").write_bytes(text.encode("latin-1"))
+    assert "bundle" in refused(copy)
+
+
+def test_a_file_named_twice_is_refused(copy):
+    sums = (copy / "SHA256SUMS").read_bytes()
+    (copy / "SHA256SUMS").write_bytes(sums + sums)
+    assert "SHA256SUMS" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "other/1"},
+        {"schema": None},
+        {"classes": ["red", "green"]},
+        {"classes": "red"},
+        {"classes": [1, 2, 3]},
+        {"size": "8"},
+        {"size": 0},
+        {"size": True},
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(copy, change):
+    card = json.loads((copy / "card.json").read_text(encoding="utf-8"))
+    (copy / "card.json").write_text(json.dumps(card | change), encoding="utf-8")
+    seal(copy)
+    assert re.search("card.json|labels.txt", refused(copy))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000])
+def test_a_card_that_is_no_object_is_refused(copy, text):
+    (copy / "card.json").write_text(text, encoding="utf-8")
+    seal(copy)
+    assert "card.json" in refused(copy)
+
+
+def test_a_newer_card_names_the_cure(copy):
+    text = (copy / "card.json").read_text(encoding="utf-8")
+    (copy / "card.json").write_text(text.replace("card/1", "card/2"), encoding="utf-8")
+    seal(copy)
+    with pytest.raises(ModelError) as caught:
+        load(copy)
+    assert "card/2" in caught.value.problem
+    assert "upgrade" in caught.value.cure
+
+
+def test_weights_outside_the_file_are_refused(copy, monkeypatch):
+    model = tiny_model(3, 8)
+    monkeypatch.chdir(copy)
+    onnx.save_model(
+        model, copy / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    assert (copy / "w.bin").exists()
+    onnx.load(copy / "model.onnx")  # whole, if one followed the link
+    seal(copy)
+    assert "model.onnx" in refused(copy)
+
+
+def test_bytes_that_are_no_model_are_refused(copy):
+    (copy / "model.onnx").write_bytes(b"garbage")
+    seal(copy)
+    assert "model.onnx" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("input name", "takes"),
+        ("input type", "takes"),
+        ("no features", "gives"),
+        ("another count of classes", "gives"),
+    ],
+)
+def test_a_graph_of_another_kind_is_refused(copy, change, said):
+    model = tiny_model(4 if "count" in change else 3, 8)
+    graph = model.graph
+    if change == "no features":
+        del graph.output[2]
+    if "input" in change:
+        name = "photo" if change == "input name" else "image"
+        kind = onnx.TensorProto.UINT8 if change == "input name" else onnx.TensorProto.FLOAT
+        shape = ["batch", "height", "width", 3]
+        graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info(name, kind, shape))
+        for node in graph.node:
+            node.input[:] = [name if each == "image" else each for each in node.input]
+    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    seal(copy)
+    problem = refused(copy)
+    assert "model.onnx" in problem
+    assert said in problem
+
+
+# -- streams ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_answers_come_in_order_and_failures_stay_in_place(bundle, threads):
+    def read(k: int) -> bytes:
+        if k == 7:
+            raise OSError(2, "No such file")
+        if k == 8:
+            raise KeyError("anything")
+        return b"" if k == 9 else png(k % 3, width=900 if k % 5 == 0 else 9)
+
+    pictures = [(f"{k}.png", lambda k=k: read(k)) for k in range(20)]
+    found = list(predict(load(bundle), pictures, threads=threads))
+    assert [each.path for each in found] == [f"{k}.png" for k in range(20)]
+    failures = {each.path: each.reason for each in found if isinstance(each, Failure)}
+    assert failures["7.png"] == "No such file"
+    assert "KeyError" in failures["8.png"]
+    assert failures["9.png"] == "the file is empty"
+    right = [each.label == CLASSES[k % 3] for k, each in enumerate(found) if k not in (7, 8, 9)]
+    assert len(failures) == 3
+    assert all(right)
+
+
+def test_threads_do_not_change_an_answer(bundle):
+    pictures = [(str(k), lambda k=k: png(k % 3, width=40 + k)) for k in range(12)]
+    one, many = (list(predict(load(bundle), pictures, threads=n)) for n in (1, 4))
+    assert one == many
+
+
+def test_few_pictures_are_in_memory_at_a_time(bundle):
+    read, ahead = [], []
+
+    def endless():
+        k = 0
+        while True:
+            yield str(k), lambda k=k: read.append(k) or png(0)
+            k += 1
+
+    stream = predict(load(bundle), endless(), threads=2)
+    for taken in range(50):
+        next(stream)
+        ahead.append(len(read) - taken)
+    before = threading.active_count()
+    stream.close()
+    assert max(ahead) <= 6
+    assert threading.active_count() < before
+
+
+# -- sources ---------------------------------------------------------------------------
+
+
+def tree(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(0))
+    return folder
+
+
+def relative(folder: Path, arguments: list[Path]) -> list[str]:
+    return [Path(path).relative_to(folder).as_posix() for path, _ in sources(arguments)]
+
+
+def test_folders_are_searched_in_depth_and_in_order(tmp_path):
+    names = ["b.png", "a/2.png", "a/1.png", "c/d/e.jpg"]
+    hidden = [".x.png", ".git/x.png", "__MACOSX/x.png", "c/.ipynb_checkpoints/x.png", "Thumbs.db"]
+    tree(tmp_path, *names, *hidden)
+    assert relative(tmp_path, [tmp_path]) == ["a/1.png", "a/2.png", "b.png", "c/d/e.jpg"]
+    assert relative(tmp_path, [tmp_path / "b.png", tmp_path / "c"]) == ["b.png", "c/d/e.jpg"]
+
+
+def test_a_csv_names_pictures_beside_it(tmp_path):
+    tree(tmp_path, "a.png", "sub/=b.png", "sub/c,\n.png")
+    table = tmp_path / "sub" / "list.CSV"
+    absolute = tmp_path / "a.png"
+    text = f'\ufefflabel,path\nx,{absolute}\nx,\'=b.png\nx,"c,\n.png"\nx,\nx,missing.png\n'
+    table.write_text(text, encoding="utf-8")
+    found = list(sources([table]))
+    assert [Path(path).name for path, _ in found[:3]] == ["a.png", "=b.png", "c,\n.png"]
+    assert all(read() == png(0) for _, read in found[:3])
+    assert "line 6" in found[3][0]
+    for _, read in found[3:]:
+        with pytest.raises(OSError, match=r"no path|No such"):
+            read()
+
+
+@pytest.mark.parametrize("data", [b"", b"file\nx.png\n", b'path\n"' + b"x" * 200_000])
+def test_a_csv_that_cannot_be_used_is_named(tmp_path, data):
+    (tmp_path / "list.csv").write_bytes(data)
+    with pytest.raises(DataError, match=r"list\.csv"):
+        list(sources([tmp_path / "list.csv"]))
+
+
+def test_a_missing_argument_is_said_at_once(tmp_path):
+    with pytest.raises(UsageError, match="missing"):
+        sources([tmp_path, tmp_path / "missing"])
+
+
+def test_listing_is_lazy(tmp_path):
+    tree(tmp_path, "a/1.png", "b/1.png")
+    found = sources([tmp_path])
+    assert next(found)[0].endswith("1.png")
+    (tmp_path / "b" / "2.png").write_bytes(b"")
+    assert len(list(found)) == 2
+
+
+def test_what_cannot_be_read_fails_alone(bundle, tmp_path, monkeypatch):
+    tree(tmp_path, "a.png", "sub/c.png")
+    (tmp_path / "b.txt").write_text("hello", encoding="utf-8")
+    monkeypatch.setattr(image, "LARGEST_FILE", 5000)
+    (tmp_path / "big.png").write_bytes(bytes(5001))
+    pipes = {"pipe"} if hasattr(os, "mkfifo") else set()
+    for name in pipes:
+        os.mkfifo(tmp_path / name)
+    found = list(predict(load(bundle), sources([tmp_path]), threads=1))
+    answered = [Path(each.path).name for each in found if isinstance(each, Answer)]
+    failed = [Path(each.path).name for each in found if isinstance(each, Failure)]
+    assert answered == ["a.png", "c.png"]
+    assert set(failed) == {"b.txt", "big.png"} | pipes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_are_followed_but_never_in_circles(tmp_path):
+    tree(tmp_path, "a/1.png", "other/2.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "z").symlink_to(tmp_path / "other")
+    names = [Path(path).name for path, _ in sources([tmp_path / "a"])]
+    assert names.count("1.png") == 1
+    assert "2.png" in names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no text")
+def test_a_name_that_is_no_text_reaches_the_table(bundle, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/caf\xe9.png", "wb") as file:
+        file.write(png(1))
+    out = tmp_path / "out.parquet"
+    assert write(out, predict(load(bundle), sources([folder]), threads=1), CLASSES).answers == 1
+    assert write(tmp_path / "out.csv", predict(load(bundle), sources([folder])), CLASSES).answers
+
+
+# -- what is deployed ------------------------------------------------------------------
+
+
+def test_predict_works_where_torch_cannot_be_imported(bundle, tmp_path):
+    (tmp_path / "x.png").write_bytes(png(2))
+    program = f"""
+import sys
+for name in ("torch", "torchvision", "timm", "onnx", "scipy", "sklearn", "pyarrow"):
+    sys.modules[name] = None
+from pathlib import Path
+from sevenfold import evaluate, predictions
+from sevenfold.predict import load, predict, sources
+from sevenfold.answers import write
+found = predict(load(Path({str(bundle)!r})), sources([{str(tmp_path / "x.png")!r}]))
+assert write(Path({str(tmp_path / "out.csv")!r}), found, {CLASSES!r}).answers == 1
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert ",blue," in (tmp_path / "out.csv").read_text(encoding="utf-8")
+
+
+def test_importing_predict_imports_neither_torch_nor_pyarrow():
+    program = (
+        "import sys, sevenfold.predict, sevenfold.evaluate, sevenfold.predictions\n"
+        "print({'torch', 'pyarrow', 'onnx', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "set()"

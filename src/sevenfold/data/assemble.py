@@ -247,7 +247,7 @@ def conflict(labels: Iterable[str]) -> str:
 def _without_small(
     listing: Listing, kept: _Kept, small_classes: SmallClasses
 ) -> tuple[_Kept, list[Quarantined]]:
-    small = _small(listing.classes, kept)
+    small = _small(Counter(photo.label for photo in listing.photos), kept)
     if not small:
         return kept, []
     if small_classes == "refuse":
@@ -263,13 +263,14 @@ def _without_small(
         (replace(photo, label=OTHER) if photo.label in small else photo, print_)
         for photo, print_ in kept
     ]
-    still = _small((OTHER,), [pair for pair in kept if pair[0].label == OTHER])
+    others = [pair for pair in kept if pair[0].label == OTHER]
+    still = _small({OTHER: len(others)}, others)
     if still:
         raise _too_small(listing, still)
     return kept, []
 
 
-def _small(classes: Sequence[str], kept: _Kept) -> dict[str, str]:
+def _small(listed: Mapping[str, int], kept: _Kept) -> dict[str, str]:
     """Return what each class that is too small has too little of."""
     groups = merged_groups([photo for photo, _ in kept], [print_.hash for _, print_ in kept])
     pictures = Counter(label for label, _ in {(p.label, f.hash) for p, f in kept})
@@ -278,9 +279,10 @@ def _small(classes: Sequence[str], kept: _Kept) -> dict[str, str]:
     )
     given = any(photo.role for photo, _ in kept)
     small = {}
-    for name in classes:
+    for name in sorted(listed):
         if pictures[name] < SMALLEST_CLASS:
-            small[name] = f"{pictures[name]} different pictures, fewer than {SMALLEST_CLASS}"
+            usable = f"{pictures[name]} different usable pictures (of {listed[name]} photos)"
+            small[name] = f"{usable}, fewer than {SMALLEST_CLASS}"
         elif not given and separate[name] < SMALLEST_GROUPS:
             small[name] = f"{separate[name]} groups, fewer than {SMALLEST_GROUPS}"
     return small

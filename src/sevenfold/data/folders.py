@@ -141,9 +141,11 @@ def _entries(folder: Path) -> tuple[list[str], list[Path]]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in _NEVER:
                     continue
-                if entry.is_dir():
+                # DirEntry.is_dir raises on a link to itself; os.path.isdir does not.
+                linked = entry.is_symlink()
+                if os.path.isdir(entry.path) if linked else entry.is_dir():
                     folders.append(entry.name)
-                elif entry.is_file() or entry.is_symlink():
+                elif linked or entry.is_file():
                     # A broken link is listed, so that it is named as unreadable.
                     files.append(folder / entry.name)
     except OSError as error:
@@ -175,6 +177,8 @@ def _is_picture(path: Path) -> bool:
     if suffix in ALLOWED_SUFFIXES or suffix in FOREIGN_SUFFIXES:
         return True
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             start = file.read(12)
     except OSError:

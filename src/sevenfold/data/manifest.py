@@ -117,10 +117,15 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     if len(set(classes)) != len(classes):
         raise ValueError("a class is named twice")
     known = frozenset(classes)
+    rows = tuple(_row(number, row, known) for number, row in enumerate(_list(data["rows"])))
+    roles: dict[str, str] = {}
+    for row in rows:
+        if roles.setdefault(row.hash, row.role) != row.role:
+            raise ValueError(f"the hash {row.hash} has two roles")
     return Manifest(
         _text(data["source"]),
         classes,
-        tuple(_row(number, row, known) for number, row in enumerate(_list(data["rows"]))),
+        rows,
         tuple(Quarantined(*_texts(item, 2)) for item in _list(data["quarantined"])),
         tuple(
             Opening(*_texts([item["time"], item["command"]], 2)) for item in _list(data["openings"])

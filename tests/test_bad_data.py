@@ -398,6 +398,32 @@ def test_a_pipe_is_never_waited_for(tmp_path, name):
     assert len(data.read(str(tmp_path))) == 12
 
 
+def test_a_class_folder_whose_name_is_blank(tmp_path):
+    good(tmp_path)
+    try:
+        write(tmp_path / " " / "a.png", picture(1))
+    except OSError:
+        pytest.skip("the file system has no such names")
+    if (tmp_path / " ").is_dir():
+        with pytest.raises(DataError, match="class folder ' ' is blank"):
+            data.read(str(tmp_path))
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    good(tmp_path)
+    scandir = os.scandir
+
+    def forbidding(path):
+        if os.path.basename(path) == "dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(DataError, match=r"dog: cannot be listed \(Permission denied\)") as caught:
+        data.read(str(tmp_path))
+    refused(caught.value, DataError)
+
+
 @pytest.mark.skipif(
     sys.platform == "win32" or (hasattr(os, "geteuid") and os.geteuid() == 0),
     reason="permissions do not hold here",

@@ -93,12 +93,16 @@ def test_what_is_no_picture_is_named_and_what_lacks_a_suffix_is_looked_at(tmp_pa
     (tmp_path / "cat" / "notes.txt").write_text("x", encoding="utf-8")
     (tmp_path / "cat" / "IMG_0001").write_bytes(picture(50))
     (tmp_path / "cat" / "text.png.part").write_bytes(picture(51, "WEBP"))
+    (tmp_path / "cat" / "IMG_0002.txt").write_bytes(picture(52, "BMP"))
+    (tmp_path / "dog" / "BMW").write_bytes(b"BMW, bought in May")
     listing = data.scan(str(tmp_path))
     assert listing.quarantined == (
         data.Quarantined("cat/notes.txt", "not a picture"),
+        data.Quarantined("dog/BMW", "not a picture"),
         data.Quarantined("notes.txt", "in no class folder"),
     )
-    assert {"cat/IMG_0001", "cat/text.png.part"} < {photo.path for photo in listing.photos}
+    kept = {photo.path for photo in listing.photos}
+    assert {"cat/IMG_0001", "cat/IMG_0002.txt", "cat/text.png.part"} < kept
 
 
 def test_a_wrong_suffix_does_not_matter(tmp_path):

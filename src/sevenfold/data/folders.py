@@ -20,7 +20,7 @@ FOREIGN_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".eps", ".tga"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raw", ".exr", ".ppm", ".pgm"}
 )
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 _NEVER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
 
 
@@ -104,6 +104,8 @@ def _add_role(found: _Found, root: Path, name: str, role: Role) -> None:
 
 def _add_class(found: _Found, root: Path, folder: str, name: str, role: Role) -> None:
     label = label_of(name)
+    if not label:
+        raise DataError(f"The name of the class folder {name!r} is blank.", "Rename the folder.")
     found.counts.setdefault(label, 0)
     found.first_file.setdefault(label, "")
     for file in _files(root / folder):
@@ -183,4 +185,6 @@ def _is_picture(path: Path) -> bool:
             start = file.read(12)
     except OSError:
         return False
-    return start.startswith(_MAGIC) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+    webp = start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    bitmap = start[:2] == b"BM" and start[6:10] == bytes(4)
+    return start.startswith(_MAGIC) or webp or bitmap

@@ -84,9 +84,9 @@ class ParquetSource:
         with self._lock:
             key = (file, group)
             if key not in self._kept:
-                table = parquet().ParquetFile(self.folder / file)
-                column = table.read_row_group(group, columns=[self.column]).column(self.column)
-                self._kept[key] = column
+                with parquet().ParquetFile(self.folder / file) as opened:
+                    table = opened.read_row_group(group, columns=[self.column])
+                self._kept[key] = table.column(self.column)
                 while len(self._kept) > 2:
                     self._kept.popitem(last=False)
             return self._kept[key]

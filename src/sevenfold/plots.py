@@ -103,9 +103,14 @@ def scale(
         parts.append(_rect("point", _percent(value), 24, "3", 28, 1))
         parts.append(_words(value, 16, "strong", caption))
     if math.isfinite(baseline):
-        parts.append(_rect("base", _percent(baseline), 28, "2", 28))
-        parts.append(_words(baseline, 72, "quiet", baseline_caption))
-    return _svg("scale", "".join(parts), key, title, text, size='width="100%" height="80"')
+        parts.append(_rect("base", _percent(baseline), 28, "2", 34))
+        parts.append(_words(baseline, 76, "against", baseline_caption))
+    # The ends are named, unless the line of the baseline would cross their names.
+    if not baseline < 0.1:
+        parts.append(_text("0 %", "0", 60, "quiet"))
+    if not baseline > 0.9:
+        parts.append(_text("100 %", "100%", 60, "quiet", "end"))
+    return _svg("scale", "".join(parts), key, title, text, size='width="100%" height="84"')
 
 
 def bar(value: float, low: float = math.nan, high: float = math.nan) -> str:
@@ -267,7 +272,7 @@ def ticks(low: float, high: float, count: int) -> tuple[float, ...]:
         >>> ticks(0.13, 0.94, 5)
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     """
-    low, high = _padded(low, high) if high - low < 1e-9 * max(1.0, abs(low)) else (low, high)
+    low, high = _padded(low, high) if high - low <= 1e-9 * max(abs(low), abs(high)) else (low, high)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(step * power for step in (1, 2, 5, 10) if step * power >= raw * (1 - 1e-9))
@@ -281,7 +286,7 @@ def _cell(x: float, y: float, count: int, share: float, *, right: bool) -> str:
     kind = "empty" if count <= 0 else "right" if right else "wrong"
     drawn = (
         f'<rect class="{kind}" x="{x + 1:.0f}" y="{y + 1:.0f}" width="{CELL - 2}" '
-        f'height="{CELL - 2}" rx="3" fill-opacity="{0.66 * share if count > 0 else 1:.2f}"/>'
+        f'height="{CELL - 2}" rx="3" fill-opacity="{0.16 + 0.5 * share if count > 0 else 1:.2f}"/>'
     )
     if count <= 0:
         return drawn

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sevenfold.plots import MISSING, plain
+from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.page import cleaned
 from sevenfold.report.words import Facts, estimate, part, percent, rows
@@ -79,7 +79,7 @@ def _opening(card: Facts) -> Iterator[str]:
     yield f"# {escaped(card.get('title') or 'Image classifier')}"
     yield ""
     accuracy = estimate(part(card, "scores"), "accuracy")
-    labels = words.count(len(card.get("classes", [])), "kind")
+    labels = words.count(len(card.get("classes") or []), "kind")
     yield f"An image classifier that tells {labels} of picture apart."
     if math.isfinite(accuracy.value):
         pictures = words.count(part(card, "scores").get("pictures"), "test picture")
@@ -120,8 +120,7 @@ def _scores(card: Facts) -> Iterator[str]:
     for key, name in found:
         value = estimate(scores, key)
         if key == "nll":
-            ends = f"{value.low:.3f} to {value.high:.3f}" if _has(value) else MISSING
-            yield f"| {name} | {value.value:.3f} | {ends} |"
+            yield f"| {name} | {value.value:.3f} | {words.decimals(value)} |"
         else:
             yield f"| {name} | {percent(value.value)} | {words.span(value)} |"
     yield ""
@@ -148,8 +147,8 @@ def _classes(card: Facts) -> Iterator[str]:
             f"| {words.span(recall)} | {percent(words.number(row.get('precision')))} |"
         )
     if not judged:
-        yield from (f"* {escaped(label)}" for label in card.get("classes", [])[:CLASSES])
-    hidden = max(len(judged), len(card.get("classes", []))) - CLASSES
+        yield from (f"* {escaped(label)}" for label in (card.get("classes") or [])[:CLASSES])
+    hidden = max(len(judged), len(card.get("classes") or [])) - CLASSES
     if hidden > 0:
         yield ""
         yield f"{hidden} more are listed in `labels.txt`."

@@ -1,6 +1,7 @@
 """Fill the report's template: clean the facts, bound every table, make the page fit."""
 
 import base64
+import functools
 import hashlib
 import math
 import re
@@ -8,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from sevenfold import plots
 from sevenfold.errors import DataError
-from sevenfold.plots import Line, plain
+from sevenfold.plots import plain
 from sevenfold.report import words
+from sevenfold.report.curves import training
 from sevenfold.report.verdict import verdict
 from sevenfold.report.words import Facts, Range, estimate, number, part, percent, rows
 
@@ -23,24 +26,30 @@ TABLE_ROWS = 40
 MATRIX_CLASSES = 20
 PAIRS = 20
 MISTAKES = 24
-MEMBERS = 9
 EXAMPLES, VIEWS = 12, 8
 
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
 _IMAGE_KEYS = ("image", "original", "views")
-_FIGURE_BYTES = 900  # what surrounds a picture on the page, at most
-_LENGTHS = {"command": 2_000, "settings": 300, "next": 400, "advice": 600}
+_FIGURE_BYTES = 1_500  # what surrounds a picture on the page, at most
+_LENGTHS = {
+    "label": 80,
+    "answer": 80,
+    "command": 2_000,
+    "settings": 300,
+    "next": 400,
+    "advice": 600,
+}
 _RECIPE_LINES = 400
 
 
 class MetricRow(NamedTuple):
-    """Hold one score in words, with what it means."""
+    """Hold one score in words, with what it means: for each role the value and its interval."""
 
     name: str
     meaning: str
-    test: str
-    validation: str
-    out_of_fold: str
+    test: tuple[str, str]
+    validation: tuple[str, str]
+    out_of_fold: tuple[str, str]
 
 
 def render(facts: Facts) -> str:
@@ -62,25 +71,29 @@ def render(facts: Facts) -> str:
             "write the report with the version of Sevenfold that made the run",
         )
     clean = cleaned(facts)
-    return _page(clean, room=LIMIT_BYTES - len(_page(clean, room=0).encode()))
+    view = _view(clean)
+    room = LIMIT_BYTES - len(_page(clean, view, room=0).encode())
+    return _page(clean, view, room=room)
 
 
 def cleaned(value: Any, key: str = "") -> Any:
-    """Return facts that are safe to show: bounded texts of one line, and pictures that are ones.
+    """Return facts that are safe to show: bounded texts, finite numbers, pictures that are ones.
 
     Args:
         value: what a JSON file may hold.
         key: the key under which the value stands; it decides how long a text may be.
     """
+    if value is None or isinstance(value, bool | int | float):
+        return value if value is None or math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {plain(name, 60): cleaned(item, str(name)) for name, item in value.items()}
+    if key == "confusion":  # numbers only, and up to a million: read as an array later
+        return value
     if isinstance(value, list | tuple):
         return [cleaned(item, key) for item in value]
-    if not isinstance(value, str):
-        return value
     if key in _IMAGE_KEYS:
-        return value if _IMAGE.fullmatch(value) else ""
-    if key == "recipe_toml":
+        return value if isinstance(value, str) and _IMAGE.fullmatch(value) else ""
+    if key == "recipe_toml" and isinstance(value, str):
         return "\n".join(plain(line, 300) for line in value.split("\n")[:_RECIPE_LINES])
     return plain(value, _LENGTHS.get(key, 120))
 
@@ -89,7 +102,7 @@ def fitted(images: Sequence[str], room: int) -> list[str]:
     """Return the images in order, emptied where they do not fit into so many bytes.
 
     Example:
-        >>> fitted(["a" * 300, "b" * 4000, "c"], 2500) == ["a" * 300, "", "c"]
+        >>> fitted(["a" * 300, "b" * 4000, "c"], 3500) == ["a" * 300, "", "c"]
         True
     """
     kept = []
@@ -100,19 +113,40 @@ def fitted(images: Sequence[str], room: int) -> list[str]:
     return kept
 
 
-def _page(facts: Facts, *, room: int) -> str:
-    """Fill the template; the pictures share `room` bytes in the order of the page."""
+def _view(facts: Facts) -> dict[str, Any]:
+    """Return all that the template shows but the pictures."""
     run = part(facts, "run")
+    return {
+        "title": facts.get("title") or "Image classifier",
+        "created": words.day(run.get("created")),
+        "verdict": verdict(facts),
+        "scores": _scores(facts),
+        "common": words.most_common(part(facts, "test")),
+        "data": _data(part(facts, "data")),
+        "training": training(part(facts, "training")),
+        "confusion": _confusion(part(facts, "test")),
+        "classes": _classes(facts),
+        "practices": rows(facts, "practices")[:7],
+        "bundle": part(facts, "bundle"),
+        "run": run,
+        "stages": _stages(run),
+        "versions": list(part(run, "versions").items())[:TABLE_ROWS],
+        "recipe": facts.get("recipe_toml") or "",
+    }
+
+
+def _page(facts: Facts, view: Mapping[str, Any], *, room: int) -> str:
+    """Fill the template; the pictures share `room` bytes in the order of the page."""
     mistakes = rows(facts, "mistakes")[:MISTAKES]
     examples = [
-        {**row, "views": row.get("views", [])[:VIEWS]}
+        {**row, "views": [view or "" for view in row.get("views") or []][:VIEWS]}
         for row in rows(facts, "augmentation")[:EXAMPLES]
     ]
-    wanted = [row.get("image", "") for row in mistakes]
-    wanted += [image for row in examples for image in (row.get("original", ""), *row["views"])]
+    wanted = [row.get("image") or "" for row in mistakes]
+    wanted += [image for row in examples for image in (row.get("original") or "", *row["views"])]
     kept = fitted(wanted, room)
     rest = iter(kept[len(mistakes) :])
-    examples = [
+    shown = [
         {**row, "original": next(rest), "views": [next(rest) for _ in row["views"]]}
         for row in examples
     ]
@@ -120,28 +154,15 @@ def _page(facts: Facts, *, room: int) -> str:
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=facts.get("title") or "Image classifier",
-            created=words.day(run.get("created")),
-            verdict=verdict(facts),
-            scores=_scores(facts),
-            common=words.most_common(part(facts, "test")),
-            data=_data(part(facts, "data")),
-            training=_training(part(facts, "training"), part(facts, "data")),
-            confusion=_confusion(part(facts, "test")),
-            classes=_classes(facts),
+            **view,
             mistakes=[{**row, "image": image} for row, image in zip(mistakes, kept, strict=False)],
-            examples=[row for row in examples if row["original"] or any(row["views"])],
+            examples=[row for row in shown if row["original"] or any(row["views"])],
             left_out=sum(map(bool, wanted)) - sum(map(bool, kept)),
-            practices=rows(facts, "practices")[:7],
-            bundle=part(facts, "bundle"),
-            run=run,
-            stages=_stages(run),
-            versions=list(part(run, "versions").items())[:TABLE_ROWS],
-            recipe=facts.get("recipe_toml", ""),
         )
     )
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sevenfold"),
@@ -156,6 +177,7 @@ def _environment() -> jinja2.Environment:
         "duration": words.duration,
         "number": number,
         "span": words.span,
+        "amount": words.amount,
         "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
     }
     return environment
@@ -173,14 +195,13 @@ METRICS = (
 def _scores(facts: Facts) -> list[MetricRow]:
     """Return the rows of scores that at least one role has."""
 
-    def written(role: str, key: str) -> str:
+    def written(role: str, key: str) -> tuple[str, str]:
         found = estimate(part(facts, role), key)
         if not math.isfinite(found.value):
-            return ""
+            return "", ""
         if key == "nll":
-            return words.decimals(found)
-        interval = f" ({words.span(found)})" if math.isfinite(found.low + found.high) else ""
-        return f"{percent(found.value)}{interval}"
+            return f"{found.value:.3f}", words.decimals(found)
+        return percent(found.value), words.span(found)
 
     table = [
         MetricRow(
@@ -192,13 +213,13 @@ def _scores(facts: Facts) -> list[MetricRow]:
         )
         for key, name, meaning in METRICS
     ]
-    return [row for row in table if row.test or row.validation or row.out_of_fold]
+    return [row for row in table if row.test[0] or row.validation[0] or row.out_of_fold[0]]
 
 
 def _data(data: Facts) -> dict[str, Any]:
     """Return what the data section shows; the rarest classes if there are too many."""
     classes = [
-        {**row, "sum": sum(_positive(row.get(role)) for role in ("train", "val", "test"))}
+        {**row, "sum": sum(words.positive(row.get(role)) for role in ("train", "val", "test"))}
         for row in rows(data, "classes")
     ]
     classes.sort(key=lambda row: -row["sum"])
@@ -212,14 +233,15 @@ def _data(data: Facts) -> dict[str, Any]:
                 **row,
                 "bar": Markup(
                     plots.stack(
-                        [_positive(row.get(role)) for role in ("train", "val", "test")], largest
+                        [words.positive(row.get(role)) for role in ("train", "val", "test")],
+                        largest,
                     )
                 ),
             }
             for row in shown
         ],
         "totals": {
-            role: sum(_positive(row.get(role)) for row in classes)
+            role: sum(words.positive(row.get(role)) for row in classes)
             for role in ("train", "val", "test")
         },
         "classes_left_out": len(classes) - len(shown),
@@ -228,137 +250,31 @@ def _data(data: Facts) -> dict[str, Any]:
     }
 
 
-def _positive(value: object) -> int:
-    amount = number(value)
-    return int(amount) if math.isfinite(amount) and amount > 0 else 0
-
-
-def _training(training: Facts, data: Facts) -> dict[str, Any]:
-    """Return the training section: three charts and a line for each member."""
-    members = [
-        {**member, "history": rows(member, "history")} for member in rows(training, "members")
-    ]
-    table = [
-        {
-            **member,
-            "epochs": len(member["history"]),
-            "best": _at(member["history"], member.get("best_epoch")),
-            "seconds": sum(_positive_float(step.get("seconds")) for step in member["history"]),
-        }
-        for member in members
-    ]
-    charts = [_loss_chart(members), _score_chart(members), _probe_chart(training)]
-    return {
-        **training,
-        "members": table[:MEMBERS],
-        "members_left_out": max(0, len(table) - MEMBERS),
-        "charts": [chart for chart in charts if chart["figure"]],
-    }
-
-
-def _positive_float(value: object) -> float:
-    amount = number(value)
-    return amount if amount > 0 else 0.0
-
-
-def _at(history: Sequence[Facts], epoch: object) -> Facts:
-    """Return the step of an epoch; an empty one if there is none."""
-    return next((step for step in history if step.get("epoch") == epoch), {})
-
-
-def _line(history: Sequence[Facts], key: str) -> tuple[tuple[float, float], ...]:
-    return tuple((number(step.get("epoch")), number(step.get(key))) for step in history)
-
-
-def _told(name: str, points: Sequence[tuple[float, float]], written: Any) -> str:
-    """Tell where a line begins and ends, for those who do not see it."""
-    good = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if not good:
-        return ""
-    (first, begin), (last, end) = good[0], good[-1]
-    return f"{name} from {written(begin)} in epoch {first:g} to {written(end)} in epoch {last:g}. "
-
-
-def _loss_chart(members: Sequence[Facts]) -> dict[str, Any]:
-    lines = [
-        Line(name, _line(member["history"], key), style)
-        for key, name, style in (("loss", "training", "b"), ("val_loss", "validation", "a"))
-        for member in members[:MEMBERS]
-    ]
-    first = [line for line in lines if line.points][:: max(1, len(members[:MEMBERS]))]
-    text = "".join(_told(f"{line.label} loss", line.points, "{:.3f}".format) for line in first)
-    figure = plots.chart(lines, key="loss", title="Loss by epoch", text=text, x_label="epoch")
-    note = "Training loss is measured on augmented pictures, so it may lie above validation loss."
-    return {"title": "Loss", "figure": Markup(figure), "note": note, "text": text}
-
-
-def _score_chart(members: Sequence[Facts]) -> dict[str, Any]:
-    lines = []
-    for key, name, style in (
-        ("val_accuracy", "accuracy", "a"),
-        ("val_balanced_accuracy", "balanced accuracy", "c"),
-    ):
-        for member in members[:MEMBERS]:
-            points = _line(member["history"], key)
-            best = tuple(point for point in points if point[0] == member.get("best_epoch"))
-            lines.append(Line(name, points, style, best))
-    first = [line for line in lines if line.points][:: max(1, len(members[:MEMBERS]))]
-    text = "".join(_told(f"Validation {line.label}", line.points, percent) for line in first)
-    figure = plots.chart(
-        lines, key="score", title="Validation scores", text=text, x_label="epoch", percent=True
-    )
-    note = "Dots mark the epoch whose weights were kept."
-    return {"title": "Scores on validation", "figure": Markup(figure), "note": note, "text": text}
-
-
-def _probe_chart(training: Facts) -> dict[str, Any]:
-    rate = number(training.get("rate"))
-    points = tuple(
-        (number(step.get("rate")), number(step.get("loss"))) for step in rows(training, "probe")
-    )
-    text = f"The loss of short trials at rising learning rates; chosen: {rate:.2g}."
-    figure = plots.chart(
-        [Line("loss of the trial", points)],
-        key="probe",
-        title="Learning rate probe",
-        text=text,
-        x_label="learning rate",
-        log_x=True,
-        mark=rate,
-        mark_label=f"chosen {rate:.2g}",
-    )
-    return {"title": "Learning rate", "figure": Markup(figure), "note": text, "text": text}
-
-
 def _confusion(test: Facts) -> dict[str, Any]:
     """Return the matrix of the most confused classes, at most 20, and the worst pairs."""
-    names = [str(row.get("label", "")) for row in rows(test, "classes")]
-    counts = test.get("confusion") or []
-    if not names or len(counts) != len(names) or any(len(row) != len(names) for row in counts):
+    names, counts = words.confusion(test)
+    if not names:
         return {}
-    pairs = words.confused(test)
-    shown = list(range(len(names)))
-    if len(names) > MATRIX_CLASSES:
-        columns = [sum(column) for column in zip(*counts, strict=True)]
-        wrong = [sum(row) + columns[i] - 2 * row[i] for i, row in enumerate(counts)]
-        worst = sorted(range(len(names)), key=lambda index: -wrong[index])
-        shown = sorted(worst[:MATRIX_CLASSES])
-    errors = sum(pair.pictures for pair in pairs)
+    pairs = words.confused(test, PAIRS)
+    wrong = counts - np.diag(np.diag(counts))
+    involved = wrong.sum(axis=0) + wrong.sum(axis=1)
+    shown = np.sort(np.argsort(-involved, kind="stable")[:MATRIX_CLASSES])
+    errors = int(wrong.sum())
     told = "; ".join(
         f"{pair.truth} answered as {pair.answer}: {pair.pictures}" for pair in pairs[:5]
     )
     figure = plots.matrix(
-        [[counts[row][column] for column in shown] for row in shown],
-        [names[index] for index in shown],
-        [sum(counts[index]) for index in shown],
+        counts[np.ix_(shown, shown)].tolist(),
+        [names[at] for at in shown],
+        counts[shown].sum(axis=1).tolist(),
         key="matrix",
         title="Confusion matrix of the test pictures",
         text=f"{words.count(errors, 'mistake')}. {told}",
     )
     return {
         "figure": Markup(figure),
-        "pairs": pairs[:PAIRS],
-        "pairs_left_out": max(0, len(pairs) - PAIRS),
+        "pairs": pairs,
+        "pairs_left_out": int((wrong > 0).sum()) - len(pairs),
         "classes_left_out": len(names) - len(shown),
         "errors": errors,
     }
@@ -395,8 +311,8 @@ def _order(recall: Range) -> float:
 
 def _stages(run: Facts) -> list[dict[str, Any]]:
     stages = rows(run, "stages")[:PAIRS]
-    longest = max((_positive_float(stage.get("seconds")) for stage in stages), default=0.0)
+    longest = max((words.positive(stage.get("seconds")) for stage in stages), default=0.0)
     return [
-        {**stage, "bar": Markup(plots.stack([_positive_float(stage.get("seconds"))], longest))}
+        {**stage, "bar": Markup(plots.stack([words.positive(stage.get("seconds"))], longest))}
         for stage in stages
     ]

@@ -46,11 +46,11 @@ def verdict(facts: Facts) -> dict[str, Any]:
     floor = 1 / kinds if balanced and kinds else share
     return {
         "headline": _headline(facts, shown, floor, kinds, balanced),
-        "lead": [*_lead(test, shown, common, share, balanced), *_extremes(test)],
+        "lead": [*_lead(test, shown, common, share, kinds if balanced else 0), *_extremes(test)],
         "figure": _figure(shown, floor, balanced, common),
         "sure": sure(facts),
         "costs": costs(facts),
-        "next": facts.get("next", [])[:8],
+        "next": (facts.get("next") or [])[:8],
         "advice": words.part(facts, "run").get("advice", ""),
     }
 
@@ -71,17 +71,18 @@ def _headline(facts: Facts, shown: Range, floor: float, kinds: int, balanced: bo
     return f"{apart}; {right}"
 
 
-def _lead(test: Facts, shown: Range, common: str, share: float, balanced: bool) -> Iterator[str]:
-    """Say the interval and what guessing would reach."""
+def _lead(test: Facts, shown: Range, common: str, share: float, kinds: int) -> Iterator[str]:
+    """Say the interval and what guessing reaches; `kinds` is 0 where the accuracy is the score."""
     if math.isfinite(shown.low + shown.high):
         yield f"95{words.THIN}% interval {span(shown)}."
     if not math.isfinite(share) or not math.isfinite(shown.value):
         return
     overall = words.estimate(test, "accuracy").value
-    if balanced and math.isfinite(overall):
+    if kinds and math.isfinite(overall):
         yield f"Over all test pictures together it is right on {percent(overall)}."
     always = f"Always answering {words.named(common)}, the most common kind"
-    yield f"{always}, is right on {percent(share)}."
+    mean = f" of them, but on {percent(1 / kinds)} of each kind on average" if kinds else ""
+    yield f"{always}, is right on {percent(share)}{mean}."
 
 
 def _extremes(test: Facts) -> Iterator[str]:
@@ -99,7 +100,7 @@ def _extremes(test: Facts) -> Iterator[str]:
             f"{words.named(worst.get('label'))}, recognised in {percent(recall.value)} of "
             f"{words.number(worst.get('pictures')):.0f}."
         )
-    pairs = words.confused(test)
+    pairs = words.confused(test, 1)
     if pairs and pairs[0].pictures > 1:
         worst_pair = pairs[0]
         yield (
@@ -112,7 +113,7 @@ def _figure(shown: Range, floor: float, balanced: bool, common: str) -> Markup:
     if not math.isfinite(shown.value):
         return Markup()
     measure = "Balanced accuracy" if balanced else "Accuracy"
-    against = "any constant answer" if balanced else f"always {plain(common, 24)}"
+    against = "any constant answer" if balanced else f"always {plain(common, 18)}"
     return Markup(
         plots.scale(
             *shown,
@@ -181,8 +182,8 @@ def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
     if few:
         yield Remark(
             "note",
-            f"{few} of {len(classes)} classes have under {words.TOO_FEW} test pictures: too few "
-            "to judge one by one.",
+            f"{few:,} of {len(classes):,} classes have under {words.TOO_FEW} test pictures: too "
+            "few to judge one by one.",
         )
     if words.part(facts, "data").get("small_data"):
         yield Remark(
@@ -222,7 +223,8 @@ def _training(run: Facts) -> Iterator[Cost]:
     seconds = words.number(run.get("seconds"))
     if seconds > 0:
         memory = words.number(run.get("memory_peak_megabytes"))
-        place = plain(run.get("device") or "", 40)
+        device = plain(run.get("device") or "", 40)
+        place = device.upper() if device in ("cpu", "mps", "cuda") else device
         notes = [f"on {place}"] if place else []
         notes += [f"at most {words.megabytes(memory)} of memory"] if memory > 0 else []
         yield Cost("The whole run", words.duration(seconds), ", ".join(notes))

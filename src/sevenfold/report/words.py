@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Int64
+
 from sevenfold.plots import MISSING, plain
 
 Facts = Mapping[str, Any]
@@ -50,23 +53,42 @@ def number(value: object) -> float:
     )
 
 
+def positive(value: object) -> float:
+    """Return a number above zero; 0 for anything else."""
+    found = number(value)
+    return found if 0 < found < math.inf else 0.0
+
+
 def estimate(facts: Facts, key: str) -> Range:
     """Return an estimate inside the facts; NaN for each number that is missing."""
     found = part(facts, key)
     return Range(*(number(found.get(name)) for name in Range._fields))
 
 
-def confused(scores: Facts) -> list[Pair]:
-    """Return the pairs of classes that are confused, the most frequent first."""
+def confusion(scores: Facts) -> tuple[list[str], Int64[np.ndarray, "classes classes"]]:
+    """Return the classes and their confusion matrix; both empty if they do not fit together."""
     names = [str(row.get("label", "")) for row in rows(scores, "classes")]
-    counts = scores.get("confusion") or []
-    pairs = [
-        Pair(names[truth], names[answer], cell, sum(cells))
-        for truth, cells in enumerate(counts[: len(names)])
-        for answer, cell in enumerate(cells[: len(names)])
-        if truth != answer and cell > 0
+    try:
+        counts = np.asarray(scores.get("confusion"), dtype=np.float64)
+    except (TypeError, ValueError):
+        counts = np.zeros(0)
+    if counts.shape != (len(names), len(names)):
+        return [], np.zeros((0, 0), np.int64)
+    return names, np.nan_to_num(counts, posinf=0, neginf=0).clip(min=0).astype(np.int64)
+
+
+def confused(scores: Facts, most: int) -> list[Pair]:
+    """Return the most confused pairs of classes, the most frequent first."""
+    names, counts = confusion(scores)
+    wrong = counts - np.diag(np.diag(counts))
+    totals = counts.sum(axis=1)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    cells = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [
+        Pair(names[truth], names[answer], int(wrong[truth, answer]), int(totals[truth]))
+        for truth, answer in cells
+        if wrong[truth, answer] > 0
     ]
-    return sorted(pairs, key=lambda pair: -pair.pictures)
 
 
 def most_common(scores: Facts) -> tuple[str, float]:
@@ -81,16 +103,16 @@ def most_common(scores: Facts) -> tuple[str, float]:
 
 def named(label: object) -> str:
     """Return a label in quotation marks, isolated so that its direction changes nothing else."""
-    quoted = f"\N{FIRST STRONG ISOLATE}{plain(label, 60)}\N{POP DIRECTIONAL ISOLATE}"
+    quoted = f"\N{FIRST STRONG ISOLATE}{plain(label, 48)}\N{POP DIRECTIONAL ISOLATE}"
     return f"\N{LEFT DOUBLE QUOTATION MARK}{quoted}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def percent(fraction: float, digits: int = 1, unit: bool = True) -> str:
-    r"""Write a fraction as per cent; what is short of the whole is never rounded up to it.
+    """Write a fraction as per cent; what is short of the whole is never rounded up to it.
 
     Example:
-        >>> percent(0.99996, unit=False), percent(1.0, unit=False), percent(float("nan"))
-        ('>99.9', '100', '\N{EN DASH}')
+        >>> percent(0.99996, unit=False), percent(1.0, unit=False)
+        ('>99.9', '100')
     """
     if not math.isfinite(fraction):
         return MISSING
@@ -117,19 +139,22 @@ def span(interval: Range) -> str:
     return f"{percent(interval.low, unit=False)} to {percent(interval.high)}"
 
 
-def decimals(interval: Range, digits: int = 3) -> str:
-    """Write a value that is not a fraction, with its interval if there is one."""
-    if not math.isfinite(interval.value):
-        return MISSING
-    text = f"{interval.value:.{digits}f}"
+def decimals(interval: Range) -> str:
+    """Write the ends of an interval of numbers that are not fractions."""
     if not math.isfinite(interval.low + interval.high):
-        return text
-    return f"{text} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+        return MISSING
+    return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def points(difference: float) -> str:
     """Write a difference of fractions in points of a per cent."""
     return f"{100 * difference:.1f} points" if math.isfinite(difference) else MISSING
+
+
+def amount(value: object) -> str:
+    """Write a whole number in groups of three digits."""
+    found = number(value)
+    return f"{found:,.0f}" if math.isfinite(found) else MISSING
 
 
 def count(value: object, noun: str) -> str:
@@ -139,10 +164,7 @@ def count(value: object, noun: str) -> str:
         >>> count(1, "picture"), count(12345, "picture")
         ('1 picture', '12,345 pictures')
     """
-    amount = number(value)
-    if not math.isfinite(amount):
-        return f"{MISSING} {noun}s"
-    return f"{amount:,.0f} {noun}{'' if amount == 1 else 's'}"
+    return f"{amount(value)} {noun}{'' if number(value) == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

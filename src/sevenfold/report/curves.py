@@ -1,0 +1,145 @@
+"""Make the training section of the report: what each network went through, in curves."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from sevenfold import plots
+from sevenfold.plots import Line
+from sevenfold.report import words
+from sevenfold.report.words import Facts, number, percent, rows
+
+MEMBERS = 9
+DIVERGED = 1.5  # the probe is drawn up to this multiple of its first loss
+
+Points = tuple[tuple[float, float], ...]
+
+
+class Curve(NamedTuple):
+    """Hold one chart with the words around it."""
+
+    title: str
+    figure: Markup
+    note: str
+
+
+def training(facts: Facts) -> dict[str, Any]:
+    """Return the training section: a chart for each question, and a line for each network.
+
+    Args:
+        facts: the part `training` of the cleaned facts.
+    """
+    members = rows(facts, "members")
+    shown = members[:MEMBERS]
+    curves = (_losses(shown), _scores(shown), _rates(shown), _probe(facts))
+    return {
+        **facts,
+        "members": [_summary(member) for member in shown],
+        "members_left_out": len(members) - len(shown),
+        "charts": [curve for curve in curves if curve.figure],
+    }
+
+
+def _summary(member: Facts) -> Facts:
+    history = rows(member, "history")
+    best = next((step for step in history if step.get("epoch") == member.get("best_epoch")), {})
+    return {
+        **member,
+        "epochs": len(history),
+        "best": best,
+        "seconds": sum(words.positive(step.get("seconds")) for step in history),
+    }
+
+
+def _points(member: Facts, key: str) -> Points:
+    """Return the value of each epoch; one that is missing is NaN and not drawn."""
+    return tuple(
+        (number(step.get("epoch")), number(step.get(key))) for step in rows(member, "history")
+    )
+
+
+def _told(lines: Sequence[Line], written: Callable[[float], str]) -> str:
+    """Tell where the first line of each label begins and ends, for those who do not see it."""
+    first = {line.label: line.points for line in reversed(lines)}
+    told = []
+    for label in dict.fromkeys(line.label for line in lines):
+        good = [(x, y) for x, y in first[label] if math.isfinite(x) and math.isfinite(y)]
+        if good:
+            (start, begin), (stop, end) = good[0], good[-1]
+            told.append(
+                f"{label} from {written(begin)} in epoch {start:g} to {written(end)} "
+                f"in epoch {stop:g}"
+            )
+    return "; ".join(told)
+
+
+def _losses(members: Sequence[Facts]) -> Curve:
+    lines = [
+        Line(name, _points(member, key), style)
+        for key, name, style in (("loss", "training", "b"), ("val_loss", "validation", "a"))
+        for member in members
+    ]
+    figure = plots.chart(
+        lines,
+        key="loss",
+        title="Loss by epoch",
+        text=_told(lines, "{:.3f}".format),
+        x_label="epoch",
+    )
+    note = "Training loss is measured on augmented pictures, so it may lie above validation loss."
+    return Curve("Loss", Markup(figure), note)
+
+
+def _scores(members: Sequence[Facts]) -> Curve:
+    lines = []
+    for key, name, style in (
+        ("val_accuracy", "accuracy", "a"),
+        ("val_balanced_accuracy", "balanced accuracy", "c"),
+    ):
+        for member in members:
+            points = _points(member, key)
+            best = tuple(point for point in points if point[0] == member.get("best_epoch"))
+            lines.append(Line(name, points, style, best))
+    figure = plots.chart(
+        lines,
+        key="score",
+        title="Validation scores by epoch",
+        text=_told(lines, percent),
+        x_label="epoch",
+        percent=True,
+    )
+    return Curve("Scores on validation", Markup(figure), "Dots mark the epoch that was kept.")
+
+
+def _rates(members: Sequence[Facts]) -> Curve:
+    lines = [Line("learning rate", _points(member, "rate")) for member in members]
+    figure = plots.chart(
+        lines,
+        key="rate",
+        title="Learning rate by epoch",
+        text=_told(lines, "{:.2g}".format),
+        x_label="epoch",
+    )
+    return Curve("Learning rate", Markup(figure), "")
+
+
+def _probe(facts: Facts) -> Curve:
+    """Draw the rate probe up to where it diverges, which would flatten all before."""
+    rate = number(facts.get("rate"))
+    points = [(number(step.get("rate")), number(step.get("loss"))) for step in rows(facts, "probe")]
+    first = next((loss for _, loss in points if math.isfinite(loss)), math.nan)
+    stop = next((at for at, (_, loss) in enumerate(points) if loss > DIVERGED * first), len(points))
+    chosen = f"chosen {rate:.2g}" if math.isfinite(rate) else ""
+    figure = plots.chart(
+        [Line("loss", tuple(points[:stop]))],
+        key="probe",
+        title="Loss of short trials at rising learning rates",
+        text=chosen,
+        x_label="learning rate",
+        log_x=True,
+        mark=rate,
+        mark_label=chosen,
+    )
+    return Curve("Rate probe", Markup(figure), "The loss while the learning rate rises.")

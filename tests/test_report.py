@@ -217,7 +217,8 @@ def test_nothing_is_needed() -> None:
         if key != "schema":
             Page(report.render({**report_facts.facts(), key: None}))
         Page(report.render({k: v for k, v in report_facts.facts().items() if k != key}))
-    assert "not yet scored" in Page(report.render({})).text
+    assert "Not yet scored." in Page(report.render({})).text
+    assert verdict(changed(test={}))["headline"].endswith("not yet scored on test pictures")
 
 
 def test_numbers_that_are_none_or_not_finite_are_shown_as_missing() -> None:

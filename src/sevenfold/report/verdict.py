@@ -59,7 +59,7 @@ def _headline(facts: Facts, shown: Range, floor: float, kinds: int, balanced: bo
     """Claim the score only where its interval lies above what a constant answer reaches."""
     apart = f"Tells {words.count(kinds, 'kind')} of picture apart"
     if not math.isfinite(shown.value):
-        return f"{apart}; not yet scored on test pictures"
+        return f"{apart}; not yet scored on test pictures" if kinds else "Not yet scored"
     pictures = words.count(words.part(facts, "test").get("pictures"), "picture")
     looks = words.number(words.part(facts, "data").get("openings"))
     seen = "kept apart for the test" if looks > OPENINGS else "it never saw"

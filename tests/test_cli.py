@@ -309,7 +309,7 @@ def test_cache_lists_and_clears(
     store = {"kind": "pixels", "name": "160", "megabytes": 1.5, "rows": 20, "path": "p"}
     replace_module(
         monkeypatch,
-        "features",
+        "features.store",
         clear=lambda kind: cleared.append(kind) or 2.5,
         caches=lambda: [store],
         home=lambda: Path("stores"),

@@ -265,13 +265,13 @@ def cache(
         clear: delete all stores, or those of one kind.
         json: print one JSON object instead of a table.
     """
-    from sevenfold import features
+    from sevenfold.features import store
 
-    freed = 0.0 if clear is None else features.clear(clear[0] if clear else "all")
-    stores = features.caches()
+    freed = 0.0 if clear is None else store.clear(clear[0] if clear else "all")
+    stores = store.caches()
     facts = {
         "schema": "sevenfold.cache/1",
-        "path": str(features.home()),
+        "path": str(store.home()),
         "freed_megabytes": freed,
         "stores": stores,
     }
@@ -311,7 +311,7 @@ def doctor(*, json: bool = False) -> None:
     from sevenfold import doctor as examination
 
     try:
-        from sevenfold.features import home
+        from sevenfold.features.store import home
 
         stores = home()
     except (ImportError, OSError):  # a torch that does not import may be what the report is about

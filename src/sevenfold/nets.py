@@ -73,7 +73,9 @@ class Network(nn.Module):
         maps: Tensor = self.blocks(self.normalise(pixels))
         return maps
 
-    def classify(self, features: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch classes"]:
+    def classify(
+        self, features: Float[Tensor, "batch *features"]
+    ) -> Float[Tensor, "batch classes"]:
         """Turn the last feature map into logits."""
         logits: Tensor = self.head(self.dropout(self.pool(features)))
         return logits

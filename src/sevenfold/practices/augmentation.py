@@ -7,11 +7,15 @@ the same at 32 and at 320 pixels.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
+
+from sevenfold import draws as random
+from sevenfold.features.views import Viewer
+from sevenfold.ranges import Range, Share
 
 # One thread for each call: the stores already run one call on each core.
 cv2.setNumThreads(1)
@@ -41,16 +45,16 @@ class Augmentation:
             1.5 pixels at a side of 160 (in proportion elsewhere).
     """
 
-    flip: float = 0.5
-    flip_vertical: float = 0.0
+    flip: Share = 0.5
+    flip_vertical: Share = 0.0
     quarter_turns: bool = False
-    rotation_degrees: float = 10.0
-    crop: float = 0.5
-    stretch: float = 1.33
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    blur: float = 0.1
+    rotation_degrees: Annotated[float, Range(0, 180)] = 10.0
+    crop: Annotated[float, Range(0, 1, above=True)] = 0.5
+    stretch: Annotated[float, Range(1, 4)] = 1.33
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    blur: Share = 0.1
 
     off: ClassVar["Augmentation"]
 
@@ -169,3 +173,22 @@ def augment(
         sigma = (0.1 + 1.4 * strength) * side / _BLUR_SIDE
         view = cv2.GaussianBlur(view, (0, 0), sigma)
     return np.asarray(view, dtype=np.uint8)
+
+
+def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
+    """Make the views of a setting, each a function of picture and view alone.
+
+    Args:
+        settings: how far the views may differ.
+        side: of the views in pixels.
+        salt: another salt gives other views; empty for views that all seeds share.
+    """
+    name = f"{settings}/{side}/{salt}"
+
+    def make(
+        pixels: UInt8[np.ndarray, "source source 3"], picture: int, view: int
+    ) -> UInt8[np.ndarray, "side side 3"]:
+        numbers = random.uniform(f"{salt}/augment", np.array([picture], np.uint64), view, DRAWS)
+        return augment(pixels, settings, numbers[0], side)
+
+    return Viewer(name, make)

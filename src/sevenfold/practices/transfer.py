@@ -6,9 +6,9 @@ never unpickled.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import safetensors.torch
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sevenfold import nets
 from sevenfold.errors import ModelError, ResourceError, UsageError
+from sevenfold.ranges import Range
 
 ALL_BLOCKS: Final = 1000
 """More blocks than any backbone has: nothing is frozen."""
@@ -34,7 +35,6 @@ class Transfer:
         weights: `packaged`, `hub`, `random`, or the path of a `.safetensors`
             file (or of a `.pth` with its hash in `sha256`).
         sha256: hash of the weights' file; "" accepts any safetensors file.
-        side: side of the pictures that the network sees, 16 to 1024 pixels.
         trainable_blocks: blocks before the head that are trained, 0 or more;
             the trunk below them is frozen and its activations are stored.
         dropout: before the head, 0 to below 1.
@@ -43,9 +43,8 @@ class Transfer:
     backbone: str = PACKAGED
     weights: str = "packaged"
     sha256: str = ""
-    side: int = 224
-    trainable_blocks: int = 1
-    dropout: float = 0.2
+    trainable_blocks: Annotated[int, Range(0, ALL_BLOCKS)] = 1
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
 
     off: ClassVar["Transfer"]
 
@@ -302,12 +301,13 @@ def _timm(name: str) -> Any:
     return timm.create_model(name, pretrained=False)
 
 
-def build(settings: Transfer, classes: int, seed: int) -> tuple[nets.Network, Origin]:
+def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.Network, Origin]:
     """Build the network that training starts from.
 
     Args:
         settings: which backbone and weights.
         classes: width of the head.
+        side: side of the pictures that the network sees, in pixels.
         seed: of everything that starts random.
 
     Returns:
@@ -331,7 +331,7 @@ def build(settings: Transfer, classes: int, seed: int) -> tuple[nets.Network, Or
         origin = Origin("random start", "", "", "")
         if settings.weights == "random":
             model.reset_classifier(0)
-            return _as_network(model, classes, settings.side, settings.dropout), origin
+            return _as_network(model, classes, side, settings.dropout), origin
         if settings.weights == "packaged" and settings.backbone != PACKAGED:
             raise UsageError(
                 f"no package holds weights for {settings.backbone}",
@@ -345,4 +345,18 @@ def build(settings: Transfer, classes: int, seed: int) -> tuple[nets.Network, Or
             state, origin = _local(Path(settings.weights), settings.sha256)
         _fill(model, state, settings.backbone)
         model.reset_classifier(0)
-        return _as_network(model, classes, settings.side, settings.dropout), origin
+        return _as_network(model, classes, side, settings.dropout), origin
+
+
+STRONGER: Final = ("convnext_tiny.in12k_ft_in1k", "resnet50.a1_in1k")
+
+
+def stronger(settings: Transfer) -> Transfer:
+    """Return the settings with the first of `STRONGER` whose weights are at hand, or as they are.
+
+    Reads the hub's cache on disk.
+    """
+    for name in STRONGER:
+        if at_hand(name):
+            return replace(settings, backbone=name, weights="hub", sha256="")
+    return settings

@@ -1,0 +1,284 @@
+"""Give an account of a run: the facts that its report and its model card tell."""
+
+import base64
+import dataclasses
+import importlib.metadata
+import io
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+
+from sevenfold import evaluate, image, nets
+from sevenfold.data import Dataset, Split, shown
+from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.practices import augmentation
+from sevenfold.recipe import PRACTICES, Recipe
+from sevenfold.train import Fitted, Member
+
+MISTAKES: Final = 24
+_THUMBNAIL: Final = 160
+_VIEWS: Final = 5
+_CLASSES_SHOWN: Final = 10
+_TOO_FEW: Final = 60
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on."""
+    names = ("sevenfold", "torch", "onnxruntime", "timm", "numpy", "pillow")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in names
+    }
+
+
+def processor() -> str:
+    """Name the processor: what /proc/cpuinfo says where it exists. Reads it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """Name the machine that a latency was measured on."""
+    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has held, or NaN where it is not known."""
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held / 1e6 if sys.platform == "darwin" else held / 1e3
+
+
+def data_uri(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
+    """Shrink a picture to a thumbnail and return it as a JPEG data URI."""
+    thumbnail = Image.fromarray(pixels)
+    thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    thumbnail.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def scores(found: evaluate.Scores) -> dict[str, Any]:
+    """Return scores as the report and `card.json` hold them."""
+    told = asdict(found)
+    told["confusion"] = np.asarray(found.confusion).tolist()
+    return told
+
+
+def _settings(value: Any) -> str:
+    if value == type(value).off and not vars(value).get("backbone"):
+        return "off"
+    return ", ".join(f"{name.replace('_', ' ')} {held}" for name, held in vars(value).items())
+
+
+def practices(recipe: Recipe) -> list[dict[str, Any]]:
+    """Return each practice with whether it is in use and its settings in a line."""
+    found = []
+    for name in PRACTICES:
+        value = getattr(recipe, name)
+        found.append(
+            {"name": name, "in_use": value != type(value).off, "settings": _settings(value)}
+        )
+    return found
+
+
+def data(split: Split, source: str, openings: int) -> dict[str, Any]:
+    """Return the facts of the data: classes by role, what was left out, duplicates."""
+    dataset = split.dataset
+    count = len(dataset.classes)
+    by_role = {
+        role: np.bincount(dataset.labels[getattr(split, role)], minlength=count)
+        for role in ("train", "val", "test")
+    }
+    trained = by_role["train"]
+    groups = {photo.group for photo in dataset.photos if photo.group}
+    return {
+        "name": dataset.name,
+        "source": source,
+        "pictures": len(dataset),
+        "classes": [
+            {"label": label, **{role: int(held[at]) for role, held in by_role.items()}}
+            for at, label in enumerate(dataset.classes)
+        ],
+        "quarantined": [
+            {"path": shown(one.path), "reason": one.reason} for one in split.quarantined
+        ],
+        "duplicate_groups": len(dataset) - len(set(dataset.hashes)),
+        "given_groups": len(groups),
+        "imbalance_ratio": float(trained.max() / max(1, trained.min())),
+        "openings": openings,
+        "small_data": len(split.val) == 0,
+    }
+
+
+def training(recipe: Recipe, member: Member, temperature: float) -> dict[str, Any]:
+    """Return how the network was trained."""
+    network = member.network
+    trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
+    total = sum(weight.numel() for weight in network.parameters())
+    frozen = sum(weight.numel() for weight in trunk.parameters())
+    blocks = len(network.blocks)
+    trained = min(blocks, recipe.transfer.trainable_blocks)
+    return {
+        "members": [
+            {
+                "seed": member.seed,
+                "history": [asdict(line) for line in member.trained.history],
+                "best_epoch": member.trained.best_epoch,
+                "stopped_early": member.trained.stopped_early,
+            }
+        ],
+        "probe": [asdict(one) for one in member.probed],
+        "rate": member.rate,
+        "temperature": temperature,
+        "cut": f"{trained} of {blocks} blocks and the head are trained",
+        "trainable_parameters": total - frozen,
+        "parameters": total,
+        "trunk_parameters": frozen,
+    }
+
+
+def mistakes(
+    dataset: Dataset,
+    pictures: Int64[np.ndarray, "pictures"],
+    probabilities: Float[np.ndarray, "pictures classes"],
+) -> list[dict[str, Any]]:
+    """Return the most confident wrong answers with their pictures. Decodes them."""
+    worst = evaluate.worst_mistakes(probabilities, dataset.labels[pictures], MISTAKES)
+    found = []
+    for place in worst:
+        index = int(pictures[place])
+        photo = dataset.photos[index]
+        pixels = image.decode(dataset.load(index), name=photo.path, draft_side=2 * _THUMBNAIL)
+        answer = int(probabilities[place].argmax())
+        found.append(
+            {
+                "path": shown(photo.path),
+                "label": dataset.classes[dataset.labels[index]],
+                "answer": dataset.classes[answer],
+                "probability": float(probabilities[place, answer]),
+                "image": data_uri(image.crop(pixels, photo.box)),
+            }
+        )
+    return found
+
+
+def views(recipe: Recipe, split: Split) -> list[dict[str, Any]]:
+    """Return what training sees of one picture in each of the first classes."""
+    dataset = split.dataset
+    pixels = Pixels(round(MARGIN * recipe.side))
+    viewer = augmentation.viewer(recipe.augmentation, recipe.side, "")
+    found = []
+    for label, name in enumerate(dataset.classes[:_CLASSES_SHOWN]):
+        index = int(split.train[dataset.labels[split.train] == label][0])
+        square = pixels.square(dataset, index)
+        number = int(dataset.hashes[index][:16], 16)
+        found.append(
+            {
+                "label": name,
+                "original": data_uri(square),
+                "views": [data_uri(viewer.make(square, number, view)) for view in range(_VIEWS)],
+            }
+        )
+    return found
+
+
+def advice(facts: Mapping[str, Any]) -> list[str]:
+    """Say what to do next, from what the numbers show."""
+    said = []
+    test = facts["test"]
+    few = [one["label"] for one in test["classes"] if one["pictures"] < _TOO_FEW]
+    judged = [one for one in test["classes"] if one["pictures"]]
+    worst = min(judged, key=lambda one: one["recall"]["value"])
+    if worst["recall"]["value"] < test["accuracy"]["value"] - 0.05:
+        said.append(
+            f"Collect more pictures of {worst['label']}: it is found in "
+            f"{worst['recall']['value']:.0%} of its test pictures, fewer than any other class."
+        )
+    if few:
+        said.append(
+            f"{len(few)} of {len(judged)} classes have under {_TOO_FEW} test pictures, too few "
+            "to judge each one: keep more pictures apart for the test."
+        )
+    if facts["mistakes"]:
+        said.append(
+            "Look at the worst mistakes below: a wrong label there costs more than any setting."
+        )
+    if not test["trustworthy"]:
+        said.append(
+            "Collect pictures from more groups: with under ten in the test no interval "
+            "can be trusted."
+        )
+    if facts["run"]["budget"] == "quick":
+        said.append("Train with --budget normal: it trains more of the network, for longer.")
+    return said
+
+
+def card(
+    facts: Mapping[str, Any],
+    fitted: Fitted,
+    split: Split,
+    *,
+    temperature: float,
+    licence: str,
+    notice: str,
+) -> dict[str, Any]:
+    """Return the content of `card.json`."""
+    origin = fitted.member.origin
+    bundle, run = facts["bundle"], facts["run"]
+    return {
+        "schema": "sevenfold.card/1",
+        "title": facts["title"],
+        "classes": list(split.dataset.classes),
+        "size": fitted.recipe.side,
+        "temperature": temperature,
+        "created": run["created"],
+        "scores": facts["test"],
+        "backbone": fitted.recipe.transfer.backbone,
+        "weights": dataclasses.asdict(origin),
+        "licence": licence,
+        "data": {"name": split.dataset.name, "pictures": len(split.dataset), "notice": notice},
+        "latency_ms": bundle["latency_ms"],
+        "network_latency_ms": bundle["network_latency_ms"],
+        "machine": bundle["machine"],
+        "megabytes": bundle["megabytes"],
+        "command": run["command"],
+        "versions": run["versions"],
+    }
+
+
+def check_licence(expression: str) -> None:
+    """Refuse a licence that is no SPDX expression; none is fine.
+
+    Raises:
+        UsageError: it is not valid.
+    """
+    from license_expression import get_spdx_licensing
+
+    from sevenfold.errors import UsageError
+
+    if expression and get_spdx_licensing().validate(expression, strict=True).errors:
+        raise UsageError(
+            f"--licence {shown(expression)!r} is not an SPDX licence expression",
+            "give one such as Apache-2.0, CC-BY-4.0 or 'MIT OR Apache-2.0'",
+        )
+
+
+def merge_groups(split: Split, pictures: Sequence[int]) -> list[str]:
+    """Return the group of each picture, copies of one picture sharing theirs."""
+    return [split.dataset.groups[int(index)] for index in pictures]

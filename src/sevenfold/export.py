@@ -1,0 +1,286 @@
+"""Turn a fitted network into a bundle, and refuse one that answers differently.
+
+The exported graph takes the whole picture as uint8 and does everything else
+itself: it resizes to the network's side as training did, normalises, runs the
+network, divides by the temperature. What is scored is what ships.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float, UInt8
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from sevenfold import image, nets
+from sevenfold.data import Dataset
+from sevenfold.errors import GateRefused
+from sevenfold.features.store import disk_full
+from sevenfold.features.trunk import session, to_onnx
+
+OPSET: Final = 18  # the first whose Resize has antialias
+LARGEST_DIFFERENCE: Final = 1e-4
+"""By how much a probability of the exported graph may differ from PyTorch's."""
+
+
+class Shipped(nn.Module):
+    """Run a network over resized pixels, with its mirror image if it is to vote.
+
+    Args:
+        network: whole.
+        mirror: average the probabilities of the picture and its mirror image.
+    """
+
+    def __init__(self, network: nets.Network, mirror: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.mirror = mirror
+
+    def forward(
+        self, pixels: Float[Tensor, "batch 3 side side"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch *features"]]:
+        """Return logits and the last feature map."""
+        features = self.network.features(pixels)
+        logits = self.network.classify(features)
+        if self.mirror:
+            other = torch.log_softmax(self.network(pixels.flip(3)), dim=1)
+            both = torch.stack([torch.log_softmax(logits, dim=1), other])
+            logits = torch.logsumexp(both, dim=0) - float(np.log(2.0))
+        return logits, features
+
+
+def resizing(side: int) -> onnx.ModelProto:
+    """Build the graph that resizes whole uint8 pictures to a square of float pixels.
+
+    Linear with antialiasing and without pixels from beyond the border is Pillow's
+    bilinear filter; rounding to whole grey levels leaves at most one of difference.
+
+    Args:
+        side: of the square.
+    """
+    ints = helper.make_tensor
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Shape", ["channels"], ["lead"], start=0, end=2),
+        helper.make_node("Concat", ["lead", "square"], ["sizes"], axis=0),
+        helper.make_node(
+            "Resize",
+            ["channels", "", "", "sizes"],
+            ["resized"],
+            mode="linear",
+            antialias=1,
+            exclude_outside=1,
+            coordinate_transformation_mode="half_pixel",
+        ),
+        helper.make_node("Round", ["resized"], ["pixels"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "resize",
+        [
+            helper.make_tensor_value_info(
+                "image", TensorProto.UINT8, ["batch", "height", "width", 3]
+            )
+        ],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, side, side])],
+        [ints("square", TensorProto.INT64, [2], [side, side])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _calibrating(classes: int, temperature: float) -> onnx.ModelProto:
+    """Build the graph from raw logits to calibrated ones and probabilities."""
+    nodes = [
+        helper.make_node("Div", ["raw", "temperature"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    shape = ["batch", classes]
+    graph = helper.make_graph(
+        nodes,
+        "calibrate",
+        [helper.make_tensor_value_info("raw", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape),
+        ],
+        [helper.make_tensor("temperature", TensorProto.FLOAT, [], [temperature])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _flush(model: onnx.ModelProto) -> None:
+    """Set denormal weights to zero: they slow some processors several times."""
+    tiny = np.finfo(np.float32).tiny
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(weight)
+            if ((values != 0) & (np.abs(values) < tiny)).any():
+                flushed = np.where(np.abs(values) < tiny, 0, values).astype(np.float32)
+                weight.CopyFrom(numpy_helper.from_array(flushed, weight.name))
+
+
+def core(shipped: Shipped, side: int) -> onnx.ModelProto:
+    """Export the network from float pixels to raw logits and features."""
+    example = torch.linspace(0, 255, 2 * 3 * side * side).reshape(2, 3, side, side)
+    model = onnx.load_from_string(to_onnx(shipped, example, ["net_pixels"], ["raw", "features"]))
+    model = onnx.version_converter.convert_version(model, OPSET) if _opset(model) < OPSET else model
+    _flush(model)
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+
+
+def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: float) -> bytes:
+    """Join resizing, network and calibration to the graph that ships.
+
+    Returns:
+        A model from `image`, uint8 `[batch, height, width, 3]`, to
+        `probabilities`, `logits` and `features`.
+    """
+    opset = _opset(network)
+    before, after = resizing(side), _calibrating(classes, temperature)
+    for part in (before, after):
+        part.opset_import[0].version = opset
+        part.ir_version = network.ir_version
+    joined = onnx.compose.merge_models(
+        onnx.compose.merge_models(
+            before, network, io_map=[("pixels", "net_pixels")], outputs=["raw", "features"]
+        ),
+        after,
+        io_map=[("raw", "raw")],
+        outputs=["probabilities", "logits", "features"],
+    )
+    order = {"probabilities": 0, "logits": 1, "features": 2}
+    outputs = sorted(joined.graph.output, key=lambda one: order[one.name])
+    del joined.graph.output[:]
+    joined.graph.output.extend(outputs)
+    del joined.metadata_props[:]
+    joined.producer_name, joined.graph.name = "sevenfold", "classifier"
+    for node in joined.graph.node:  # traces of the exporter: paths and Python source
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del joined.graph.value_info[:]
+    onnx.checker.check_model(joined)
+    return bytes(joined.SerializeToString())
+
+
+def decoded(dataset: Dataset, index: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode one picture as the shipped model sees it: in full, cut to its box."""
+    photo = dataset.photos[index]
+    return image.crop(image.decode(dataset.load(index), name=photo.path), photo.box)
+
+
+def run(
+    opened: onnxruntime.InferenceSession,
+    dataset: Dataset,
+    pictures: Sequence[int],
+    outputs: list[str],
+    threads: int,
+) -> list[np.ndarray[Any, Any]]:
+    """Run a graph over pictures of a data set, one by one, and stack each output."""
+
+    def one(index: int) -> list[np.ndarray[Any, Any]]:
+        found = opened.run(outputs, {"image": decoded(dataset, index)[None]})
+        return [np.asarray(part[0]) for part in found]
+
+    with ThreadPoolExecutor(threads) as executor:
+        rows = list(executor.map(one, pictures))
+    return [np.stack(part) for part in zip(*rows, strict=True)]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Say how well the exported graph agrees with the trained network.
+
+    Args:
+        pictures: compared.
+        top1: share with the same answer, ties apart.
+        largest_difference: of any probability.
+    """
+
+    pictures: int
+    top1: float
+    largest_difference: float
+
+
+@torch.inference_mode()
+def parity(
+    model: bytes,
+    shipped: Shipped,
+    dataset: Dataset,
+    pictures: Sequence[int],
+    *,
+    side: int,
+    temperature: float,
+    threads: int,
+) -> Parity:
+    """Compare graph and network on the graph's own resized pixels.
+
+    Raises:
+        GateRefused: an answer differs, or a probability by more than 1e-4.
+    """
+    resize = session(resizing(side).SerializeToString(), 1)
+    opened = session(model, 1)
+    (ours,) = run(opened, dataset, pictures, ["probabilities"], threads)
+    theirs = []
+    for start in range(0, len(pictures), 32):
+        (pixels,) = run(resize, dataset, pictures[start : start + 32], ["pixels"], threads)
+        logits, _ = shipped(torch.from_numpy(pixels))
+        theirs.append(torch.softmax(logits / temperature, dim=1).numpy())
+    found = compare(ours, np.concatenate(theirs))
+    if found.top1 < 1 or found.largest_difference > LARGEST_DIFFERENCE:
+        raise GateRefused(
+            f"the exported graph disagrees with the trained network: same answer on "
+            f"{found.top1:.2%} of {found.pictures} pictures, probabilities up to "
+            f"{found.largest_difference:.1e} apart",
+            "nothing was exported; please report the backbone and `sevenfold doctor`",
+        )
+    return found
+
+
+def compare(
+    ours: Float[np.ndarray, "pictures classes"], theirs: Float[np.ndarray, "pictures classes"]
+) -> Parity:
+    """Compare two tables of probabilities; near ties count as the same answer."""
+    apart = np.abs(ours - theirs)
+    rows = np.arange(len(ours))
+    lead = theirs[rows, theirs.argmax(axis=1)] - theirs[rows, ours.argmax(axis=1)]
+    same = lead <= LARGEST_DIFFERENCE
+    return Parity(len(ours), float(same.mean()), float(apart.max()))
+
+
+def write(
+    folder: Path, model: bytes, labels: Sequence[str], card: Mapping[str, Any], readme: str
+) -> None:
+    """Write a bundle: model, card, labels and page, and last the hashes of them all.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written to.
+    """
+    files = {
+        "model.onnx": model,
+        "card.json": json.dumps(card, indent=1, ensure_ascii=False).encode(),
+        "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
+        "README.md": readme.encode(),
+    }
+    sums = "".join(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in {**files, "SHA256SUMS": sums.encode()}.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise disk_full(error, folder) from error

@@ -1,0 +1,131 @@
+"""Decode each picture once, into a store of square uint8 pictures."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sevenfold import image
+from sevenfold.data import Dataset, Listing, Photo
+from sevenfold.errors import ImageRejected
+from sevenfold.features.store import Store, home, key, make_room
+from sevenfold.progress import Progress
+
+# Room for random crops that stay sharp: pictures are stored a little larger
+# than the network sees them.
+MARGIN: Final = 1.15
+_FINGERPRINT_BYTES: Final = 24
+
+
+class Pixels:
+    """Hand out pictures as squares: from the store, or decoded where it has none.
+
+    Args:
+        side: of the squares in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.store = Store(
+            home() / "pixels" / str(side), (side, side, 3), "uint8", {"side_pixels": side}
+        )
+
+    def square(self, dataset: Dataset, index: int) -> UInt8[np.ndarray, "side side 3"]:
+        """Return one picture, resized as a whole."""
+        name = key(dataset.hashes[index])
+        if name in self.store:
+            return np.asarray(self.store.gather(self.store.places([name]))[0])
+        photo = dataset.photos[index]
+        # In full, not at a JPEG's smaller scale: this is the picture as it will
+        # be seen in use.
+        pixels = image.decode(dataset.load(index), name=photo.path)
+        return image.resize(image.crop(pixels, photo.box), self.side)
+
+
+def _file_key(data: bytes, photo: Photo) -> bytes:
+    digest = hashlib.blake2b(data, digest_size=16)
+    digest.update(repr(photo.box).encode())
+    return digest.digest() + b"\0\0"
+
+
+def _pack(found: image.Fingerprint) -> UInt8[np.ndarray, "24"]:
+    sizes = found.width.to_bytes(4, "little") + found.height.to_bytes(4, "little")
+    return np.frombuffer(bytes.fromhex(found.hash) + sizes, np.uint8)
+
+
+def _unpack(row: UInt8[np.ndarray, "24"]) -> image.Fingerprint:
+    raw = row.tobytes()
+    width, height = (int.from_bytes(raw[at : at + 4], "little") for at in (16, 20))
+    return image.Fingerprint(raw[:16].hex(), width, height)
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Squares = tuple[UInt8[np.ndarray, "side side 3"], ...]  # one, or none where it is stored already
+
+
+def in_order(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+) -> Iterator[_Result]:
+    """Run work on several threads and yield the results in order, few at a time."""
+    with ThreadPoolExecutor(threads) as executor:
+        waiting: list[Future[_Result]] = []
+        for item in items:
+            waiting.append(executor.submit(work, item))
+            if len(waiting) >= 4 * threads:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+def ingest(
+    listing: Listing, *, pixels: Pixels, threads: int, progress: Progress
+) -> tuple[image.Fingerprint | ImageRejected, ...]:
+    """Fingerprint every picture and fill the pixel store, decoding what is new.
+
+    Writes to the stores. Where the bound leaves no room pictures are
+    fingerprinted only, and decoded again whenever they are needed.
+
+    Args:
+        listing: the pictures.
+        pixels: the store to fill.
+        threads: that decode; the result does not depend on them.
+        progress: is told `decode`.
+    """
+    known = Store(
+        home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}", (_FINGERPRINT_BYTES,), "uint8", {}
+    )
+    keep = make_room(
+        len(listing.photos) * pixels.store.row_bytes, (pixels.store.folder, known.folder)
+    )
+
+    def decode(photo: Photo) -> tuple[bytes, image.Fingerprint | ImageRejected, _Squares]:
+        try:
+            data = listing.source.load(photo)
+            name = _file_key(data, photo)
+            if name in known:
+                found = _unpack(known.gather(known.places([name]))[0])
+                if not keep or key(found.hash) in pixels.store:
+                    return name, found, ()
+            found, whole = image.fingerprint(data, name=photo.path, box=photo.box)
+        except ImageRejected as rejected:
+            return b"", rejected, ()
+        return name, found, (image.resize(whole, pixels.side),) if keep else ()
+
+    results: list[image.Fingerprint | ImageRejected] = []
+    total = len(listing.photos)
+    progress("decode", 0, total)
+    for name, found, squares in in_order(decode, listing.photos, threads):
+        results.append(found)
+        progress("decode", len(results), total)
+        if isinstance(found, ImageRejected):
+            continue
+        for square in squares:
+            pixels.store.append([key(found.hash)], square[None])
+        known.append([name], _pack(found)[None])
+    pixels.store.close()
+    known.close()
+    return tuple(results)

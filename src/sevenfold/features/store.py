@@ -1,0 +1,274 @@
+"""Keep arrays of one shape by a content key, on disk, append-only.
+
+A store is a folder of segments. One process appends to a segment of its own:
+the row first, then a record of key, checksum and place; so a kill at any moment
+leaves at worst a row without a record, which is computed again. Readers map the
+segments into memory and need no lock.
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import Int64
+
+from sevenfold.errors import ResourceError
+
+KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
+_RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
+_GIGABYTE: Final = 1_000_000_000
+
+
+def home() -> Path:
+    """Return the folder of all stores: SEVENFOLD_CACHE, or the platform's cache folder."""
+    if chosen := os.environ.get("SEVENFOLD_CACHE"):
+        return Path(chosen)
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "sevenfold"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "sevenfold" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sevenfold"
+    return Path.home() / ".cache" / "sevenfold"
+
+
+def key(content_hash: str, view: int = 0) -> bytes:
+    """Join a picture's content hash and a view to a row's key."""
+    return bytes.fromhex(content_hash) + view.to_bytes(2, "little")
+
+
+def disk_full(error: OSError, folder: Path) -> ResourceError:
+    """Explain a failed write: the disk is full, or the folder cannot be written to."""
+    cure = "make it writable, or set SEVENFOLD_CACHE to another folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cure = "free some space, run `sevenfold cache --clear`, or set SEVENFOLD_CACHE"
+        return ResourceError(f"the disk of {folder} is full", cure)
+    return ResourceError(f"cannot write to {folder}: {error.strerror}", cure)
+
+
+class Store:
+    """Keep rows of one shape by key.
+
+    Args:
+        folder: where the segments lie; made when the first row is appended.
+        shape: of one row.
+        dtype: of one row.
+        about: facts for `sevenfold cache`, written beside the segments.
+    """
+
+    def __init__(
+        self, folder: Path, shape: tuple[int, ...], dtype: str, about: dict[str, Any]
+    ) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.row_bytes = int(np.prod(shape)) * self.dtype.itemsize
+        self._about = about
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._segments: list[Path] = []
+        self._maps: dict[int, np.ndarray[Any, Any]] = {}
+        self._checked: dict[int, np.ndarray[Any, Any]] = {}
+        self._checksums: list[np.ndarray[Any, Any]] = []
+        self._writer: tuple[BinaryIO, BinaryIO, int] | tuple[()] = ()
+        for records in sorted(folder.glob("*.keys")):
+            self._open(records)
+
+    def _open(self, records: Path) -> None:
+        # A torn last record, or records beyond the rows, are as if not written.
+        raw = records.read_bytes()
+        table = np.frombuffer(raw[: len(raw) // _RECORD.itemsize * _RECORD.itemsize], _RECORD)
+        rows = records.with_suffix(".rows")
+        there = rows.stat().st_size // self.row_bytes if rows.exists() else 0
+        table = table[:there]
+        number = len(self._segments)
+        self._segments.append(rows)
+        self._checksums.append(table["checksum"].copy())
+        for place, name in enumerate(table["key"].tolist()):
+            self._places.setdefault(name, (number, place))
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def append(self, names: Sequence[bytes], rows: np.ndarray[Any, Any]) -> None:
+        """Write rows; keys that are already there are kept as they were.
+
+        Raises:
+            ResourceError: the disk is full or the folder cannot be written to.
+        """
+        try:
+            self._append(names, rows)
+        except OSError as error:
+            raise disk_full(error, self.folder) from error
+
+    def _append(self, names: Sequence[bytes], rows: np.ndarray[Any, Any]) -> None:
+        fresh = [place for place, name in enumerate(names) if name not in self._places]
+        if not fresh:
+            return
+        if not self._writer:
+            self._start_segment()
+        data, records, number = self._writer  # type: ignore[misc]
+        rows = np.ascontiguousarray(rows, dtype=self.dtype)
+        table = np.zeros(len(fresh), _RECORD)
+        start = len(self._checksums[number])
+        for at, place in enumerate(fresh):
+            data.write(rows[place].data)
+            table[at] = (names[place], zlib.crc32(rows[place].data))
+            self._places[names[place]] = (number, start + at)
+        data.flush()
+        records.write(table.tobytes())
+        records.flush()
+        self._checksums[number] = np.concatenate([self._checksums[number], table["checksum"]])
+        self._maps.pop(number, None)
+
+    def _start_segment(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "about.json").write_text(json.dumps(self._about), encoding="utf-8")
+        rows = self.folder / f"{uuid4().hex}.rows"
+        self._writer = (
+            rows.open("xb"),
+            rows.with_suffix(".keys").open("xb"),
+            len(self._segments),
+        )
+        self._segments.append(rows)
+        self._checksums.append(np.zeros(0, "<u4"))
+
+    def close(self) -> None:
+        """Close the segment that this process appends to."""
+        if self._writer:
+            self._writer[0].close()
+            self._writer[1].close()
+            self._writer = ()
+
+    def places(self, names: Sequence[bytes]) -> Int64[np.ndarray, "rows 2"]:
+        """Return segment and row number of each key, which must be there."""
+        found = [self._places[name] for name in names]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def _map(self, number: int) -> np.ndarray[Any, Any]:
+        if number not in self._maps:
+            count = len(self._checksums[number])
+            self._maps[number] = np.memmap(
+                self._segments[number], self.dtype, "r", shape=(count, *self.shape)
+            )
+            checked = np.zeros(count, bool)
+            before = self._checked.get(number, checked[:0])
+            checked[: len(before)] = before
+            self._checked[number] = checked
+        return self._maps[number]
+
+    def gather(self, places: Int64[np.ndarray, "rows 2"]) -> np.ndarray[Any, Any]:
+        """Read rows by their places; each is checked against its checksum once.
+
+        Returns:
+            A new array `[rows, *shape]`.
+
+        Raises:
+            ResourceError: a row on disk is damaged.
+        """
+        out = np.empty((len(places), *self.shape), self.dtype)
+        for number in np.unique(places[:, 0]).tolist():
+            rows = self._map(number)
+            mine = np.flatnonzero(places[:, 0] == number)
+            at = places[mine, 1]
+            out[mine] = rows[at]
+            for place, row in zip(mine.tolist(), at.tolist(), strict=True):
+                if not self._checked[number][row]:
+                    self._check(number, row, out[place])
+        return out
+
+    def _check(self, number: int, row: int, values: np.ndarray[Any, Any]) -> None:
+        if zlib.crc32(np.ascontiguousarray(values).data) != self._checksums[number][row]:
+            raise ResourceError(
+                f"a stored row in {self.folder} is damaged",
+                "run `sevenfold cache --clear` and repeat the command",
+            )
+        self._checked[number][row] = True
+
+
+def _size(folder: Path) -> int:
+    return sum(part.stat().st_size for part in folder.iterdir() if part.is_file())
+
+
+def _folders(kind: str) -> list[Path]:
+    kinds = ("pixels", "activations", "fingerprints", "trunks") if kind == "all" else (kind,)
+    return [
+        folder
+        for name in kinds
+        if (home() / name).is_dir()
+        for folder in sorted((home() / name).iterdir())
+        if folder.is_dir()
+    ]
+
+
+def caches() -> list[dict[str, Any]]:
+    """List the stores: kind, name, megabytes, rows, what they hold. Reads the disk."""
+    found = []
+    for folder in _folders("all"):
+        about = folder / "about.json"
+        records = sum(part.stat().st_size for part in folder.glob("*.keys"))
+        found.append(
+            {
+                "kind": folder.parent.name,
+                "name": folder.name,
+                "megabytes": round(_size(folder) / 1e6, 1),
+                "rows": records // _RECORD.itemsize,
+                "about": json.loads(about.read_text("utf-8")) if about.exists() else {},
+                "path": str(folder),
+            }
+        )
+    return found
+
+
+def clear(kind: str = "all") -> float:
+    """Delete stores and return the megabytes freed. Deletes `all`, or one kind.
+
+    Args:
+        kind: `all`, `pixels`, `activations`, `fingerprints` or `trunks`.
+    """
+    freed = 0
+    for folder in _folders(kind):
+        freed += _size(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed / 1e6
+
+
+def bound_bytes() -> int:
+    """Return how much the stores may hold: SEVENFOLD_CACHE_GB, or half of the free disk."""
+    if chosen := os.environ.get("SEVENFOLD_CACHE_GB"):
+        return int(float(chosen) * _GIGABYTE)
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    held = sum(_size(part) for part in _folders("all"))
+    return min(100 * _GIGABYTE, held + shutil.disk_usage(folder).free // 2)
+
+
+def make_room(needed_bytes: int, keep: Sequence[Path]) -> bool:
+    """Tell whether the bound leaves room, after deleting the stores unused for longest.
+
+    Args:
+        needed_bytes: what is about to be written.
+        keep: folders that are in use.
+    """
+    bound = bound_bytes()
+    if needed_bytes > bound:
+        return False
+    others = [folder for folder in _folders("all") if folder not in keep]
+    held = sum(_size(folder) for folder in _folders("all"))
+    for folder in sorted(others, key=lambda part: part.stat().st_mtime):
+        if held + needed_bytes <= bound:
+            break
+        held -= _size(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return held + needed_bytes <= bound

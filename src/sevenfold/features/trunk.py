@@ -1,0 +1,163 @@
+"""Run a frozen trunk over pixels: in onnxruntime on a CPU, in PyTorch on a GPU.
+
+onnxruntime folds batch norm into the convolutions and keeps its own blocked
+layout, which makes it several times faster than PyTorch on a CPU
+(`benchmarks/trunk_engines.py`). A picture's activations do not depend on the
+batch that it came in, nor on the number of threads.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from jaxtyping import Float16, UInt8
+from torch import nn
+
+from sevenfold.features.store import disk_full, home
+from sevenfold.nets import Trunk
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Turn pixels into activations.
+
+    Args:
+        key: names trunk, weights, cut, side and the software that runs it.
+        shape: of one picture's activations.
+        run: from uint8 `[batch, side, side, 3]` to float16 `[batch, *shape]`;
+            may be called from several threads at once.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    run: Callable[[UInt8[np.ndarray, "batch side side 3"]], Float16[np.ndarray, "batch *shape"]]
+
+
+def digest(module: nn.Module, side: int) -> str:
+    """Hash a module's structure and weights, and the side it is used at."""
+    state = hashlib.blake2b(f"{module}{side}".encode(), digest_size=12)
+    for name, value in module.state_dict().items():
+        state.update(name.encode())
+        state.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+@contextlib.contextmanager
+def quiet_export() -> Iterator[None]:
+    """Silence the exporter's own progress and warnings; our gates check the result."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+class _FromBytes(nn.Module):
+    """Let a trunk take uint8 pictures, channels last, and give half precision."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.trunk(pixels.permute(0, 3, 1, 2).float())).half()
+
+
+def to_onnx(
+    module: nn.Module, example: torch.Tensor, inputs: list[str], outputs: list[str]
+) -> bytes:
+    """Export a module with a free batch size to one ONNX file without external data."""
+    # A batch of 1 would be taken for a constant (torch.export's specialisation).
+    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    with quiet_export(), torch.inference_mode():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            None,
+            dynamo=True,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=({0: batch},),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+def session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Open an onnxruntime session on the CPU whose idle threads sleep."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _exported(trunk: Trunk, side: int, name: str) -> bytes:
+    """Export a trunk once and keep the file in the cache."""
+    path = home() / "trunks" / name / "trunk.onnx"
+    if path.exists():
+        return path.read_bytes()
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    model = to_onnx(_FromBytes(trunk).eval(), example, ["pixels"], ["activations"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{hashlib.blake2b(model, digest_size=4).hexdigest()}")
+        part.write_bytes(model)
+        part.replace(path)
+    except OSError as error:
+        raise disk_full(error, path.parent) from error
+    return model
+
+
+def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
+    version = importlib.metadata.version("onnxruntime")
+    name = f"{digest(trunk, side)}-onnxruntime-{version}"
+    opened = session(_exported(trunk, side, name), 1)
+
+    def run(pixels: UInt8[np.ndarray, "batch side side 3"]) -> Float16[np.ndarray, "batch *shape"]:
+        return np.asarray(opened.run(None, {"pixels": pixels})[0])
+
+    return Engine(name, shape, run)
+
+
+def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) -> Engine:
+    name = f"{digest(trunk, side)}-torch-{torch.__version__}-{device}"
+    module = _FromBytes(trunk).eval().to(device, memory_format=torch.channels_last)
+
+    def run(pixels: UInt8[np.ndarray, "batch side side 3"]) -> Float16[np.ndarray, "batch *shape"]:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(pixels).to(device)).cpu().numpy())
+
+    return Engine(name, shape, run)
+
+
+def engine(trunk: Trunk, side: int, device: str) -> Engine:
+    """Make the fastest engine for a trunk on a device.
+
+    Args:
+        trunk: frozen, not empty.
+        side: side of the pictures in pixels.
+        device: `cpu`, `cuda` or `mps`.
+    """
+    with torch.inference_mode():
+        shape = tuple(trunk(torch.zeros(1, 3, side, side)).shape[1:])
+    if device == "cpu":
+        return _onnx_engine(trunk, side, shape)
+    return _torch_engine(trunk, side, shape, device)

@@ -1,0 +1,296 @@
+"""Hold the seven settings as one value, and read and write it as TOML."""
+
+import dataclasses
+import difflib
+import inspect
+import re
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import cattrs
+
+from sevenfold.errors import UsageError
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.ensembling import Ensembling
+from sevenfold.practices.growth import Growth
+from sevenfold.practices.imbalance import Imbalance
+from sevenfold.practices.optimization import Optimization
+from sevenfold.practices.pruning import Pruning
+from sevenfold.practices.transfer import Transfer
+from sevenfold.ranges import Choice, Range
+
+PRACTICES: Final = (
+    "growth",
+    "optimization",
+    "imbalance",
+    "transfer",
+    "augmentation",
+    "ensembling",
+    "pruning",
+)
+BUDGETS: Final = ("quick", "normal", "thorough")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Say how to train, and nothing about where.
+
+    Args:
+        objective: `accuracy` or `balanced_accuracy`; `auto` is balanced accuracy
+            where the largest class has more than 1.5 times the pictures of the
+            smallest.
+        side: side of the pictures that the network sees, 16 to 1024 pixels.
+        epochs: passes over the pictures; 0 takes as many as the data needs.
+        batch: pictures in a step, 2 to 4096.
+        views: stored views of each picture; 0 takes as many as the data needs.
+        growth: practice 1.
+        optimization: practice 2.
+        imbalance: practice 3.
+        transfer: practice 4.
+        augmentation: practice 5.
+        ensembling: practice 6.
+        pruning: practice 7.
+
+    Example:
+        >>> Recipe().without("augmentation").augmentation == Augmentation.off
+        True
+    """
+
+    objective: Annotated[str, Choice(("auto", "accuracy", "balanced_accuracy"))] = "auto"
+    side: Annotated[int, Range(16, 1024)] = 224
+    epochs: Annotated[int, Range(0, 10_000)] = 0
+    batch: Annotated[int, Range(2, 4096)] = 64
+    views: Annotated[int, Range(0, 1000)] = 0
+    growth: Growth = field(default_factory=Growth)
+    optimization: Optimization = field(default_factory=Optimization)
+    imbalance: Imbalance = field(default_factory=Imbalance)
+    transfer: Transfer = field(default_factory=Transfer)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    ensembling: Ensembling = field(default_factory=Ensembling)
+    pruning: Pruning = field(default_factory=Pruning)
+
+    def without(self, practice: str) -> "Recipe":
+        """Return the recipe with one practice off.
+
+        Raises:
+            UsageError: there is no such practice.
+        """
+        if practice not in PRACTICES:
+            raise UsageError(f"{practice!r} is no practice", _suggest(practice, PRACTICES))
+        off = type(getattr(self, practice)).off
+        return replace(self, **{practice: off})
+
+
+def default(budget: str) -> Recipe:
+    """Return the recipe of a budget.
+
+    Args:
+        budget: `quick`, `normal`, `thorough`, or a time such as `20m`, `1h` or
+            `90s`, which takes the largest of them that fits 4,000 photos on two
+            processor cores.
+
+    Raises:
+        UsageError: the budget is none of these.
+    """
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget):
+        minutes = float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
+        budget = "quick" if minutes < 10 else "normal" if minutes < 40 else "thorough"
+    recipe = Recipe()
+    if budget == "quick":
+        return recipe
+    if budget == "normal":
+        return replace(recipe, views=8, epochs=12, transfer=Transfer(trainable_blocks=5))
+    if budget == "thorough":
+        return replace(recipe, views=16, epochs=24, transfer=Transfer(trainable_blocks=8))
+    raise UsageError(
+        f"--budget {budget!r} is no budget",
+        _suggest(budget, BUDGETS) + "; or give a time such as 20m",
+    )
+
+
+def _suggest(word: str, words: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(words)}"
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def number(value: Any, _kind: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is not a number")
+        return float(value)
+
+    def whole(value: Any, _kind: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
+        return value
+
+    def text(value: Any, _kind: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is not a text")
+        return value
+
+    def truth(value: Any, _kind: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return value
+
+    for kind, hook in ((float, number), (int, whole), (str, text), (bool, truth)):
+        converter.register_structure_hook(kind, hook)
+    return converter
+
+
+_CONVERTER: Final = _converter()
+
+
+def _names(recipe: Recipe) -> list[str]:
+    return [
+        name if not dataclasses.is_dataclass(value) else f"{name}.{part}"
+        for name, value in vars(recipe).items()
+        for part in (vars(value) if dataclasses.is_dataclass(value) else ("",))
+    ]
+
+
+def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
+    """Lay given values over a recipe and check all of it."""
+    plain = dataclasses.asdict(recipe)
+    known = _names(recipe)
+    for name, value in given.items():
+        is_table = name in PRACTICES
+        if is_table != isinstance(value, Mapping) or name not in plain:
+            raise UsageError(f"{source}: there is no setting {name!r}", _suggest(name, known))
+        if not is_table:
+            plain[name] = value
+            continue
+        for part, inner in value.items():
+            if part not in plain[name]:
+                raise UsageError(
+                    f"{source}: there is no setting '{name}.{part}'",
+                    _suggest(f"{name}.{part}", known),
+                )
+            plain[name][part] = inner
+    try:
+        merged = _CONVERTER.structure(plain, Recipe)
+    except cattrs.BaseValidationError as error:
+        raise UsageError(
+            f"{source}: {'; '.join(_told(error))}",
+            "`sevenfold recipe` prints all settings with their ranges",
+        ) from error
+    _check(merged, source)
+    return merged
+
+
+def _told(error: cattrs.BaseValidationError) -> list[str]:
+    return cattrs.transform_error(error, path="", format_exception=lambda one, _kind: str(one))
+
+
+def _check(value: Any, source: str, prefix: str = "") -> None:
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    for name, inner in vars(value).items():
+        if dataclasses.is_dataclass(inner):
+            _check(inner, source, f"{name}.")
+        for rule in getattr(hints[name], "__metadata__", ()):
+            if isinstance(rule, Range) and not rule.holds(inner):
+                raise UsageError(
+                    f"{source}: {prefix}{name} = {inner!r} is out of range", f"give {rule}"
+                )
+            if isinstance(rule, Choice) and inner not in rule.words:
+                raise UsageError(
+                    f"{source}: {prefix}{name} = {inner!r} is unknown",
+                    _suggest(str(inner), rule.words),
+                )
+
+
+def read(path: Path, base: Recipe) -> Recipe:
+    """Lay the settings of a TOML file over a recipe. Reads the file.
+
+    Raises:
+        UsageError: the file cannot be read, or a setting is unknown or out of range.
+    """
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the recipe {path} cannot be read", "give a TOML file, see `sevenfold recipe`"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}", "see `sevenfold recipe`") from error
+    return _merge(base, given, str(path))
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML would, or as a text without quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Lay settings such as `transfer.side=160` over a recipe.
+
+    Raises:
+        UsageError: one is malformed, unknown or out of range.
+
+    Example:
+        >>> apply(Recipe(), ["side=160", "transfer.trainable_blocks=2"]).side
+        160
+    """
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override!r} has no value", "write --set name=value")
+        first, dot, part = name.strip().partition(".")
+        value = _value(text.strip())
+        given = {first: {part: value}} if dot else {first: value}
+        recipe = _merge(recipe, given, f"--set {override}")
+    return recipe
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """Read what each setting means from its class's docstring."""
+    text = inspect.getdoc(kind) or ""
+    section = re.search(r"Args:\n(.*?)(?:\n\n|\Z)", text, re.S)
+    if not section:
+        return {}
+    found = re.findall(r"^    (\w+): (.*?)(?=^    \w|\Z)", section[1] + "\n", re.S | re.M)
+    return {name: " ".join(words.split()) for name, words in found}
+
+
+def _line(name: str, value: Any, comment: str) -> str:
+    if isinstance(value, bool):
+        shown = str(value).lower()
+    elif isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        shown = '"' + re.sub(r"[\x00-\x1f\x7f]", lambda c: f"\\u{ord(c[0]):04x}", escaped) + '"'
+    else:
+        shown = repr(value)
+    return f"{name} = {shown}  # {comment}"
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Write a recipe as TOML, each setting with its meaning.
+
+    Example:
+        >>> import tomllib
+        >>> tomllib.loads(to_toml(Recipe()))["side"]
+        224
+    """
+    about = _comments(Recipe)
+    lines = ["# A Sevenfold recipe: how to train, and nothing about where."]
+    tables = []
+    for name, value in vars(recipe).items():
+        if not dataclasses.is_dataclass(value):
+            lines.append(_line(name, value, about[name]))
+            continue
+        kind = type(value)
+        state = "off" if value == kind.off else "in use"  # type: ignore[attr-defined]
+        inner = _comments(kind)
+        tables += ["", f"[{name}]  # {about[name].rstrip('.')}, {state}"]
+        tables += [_line(part, held, inner[part]) for part, held in vars(value).items()]
+    return "\n".join([*lines, *tables, ""])

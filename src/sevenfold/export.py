@@ -104,7 +104,7 @@ def _calibrating(classes: int, temperature: float) -> onnx.ModelProto:
         helper.make_node("Div", ["raw", "temperature"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
-    shape = ["batch", classes]
+    shape: list[str | int | None] = ["batch", classes]
     graph = helper.make_graph(
         nodes,
         "calibrate",
@@ -139,7 +139,7 @@ def core(shipped: Shipped, side: int) -> onnx.ModelProto:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    return max(int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx"))
 
 
 def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: float) -> bytes:

@@ -21,7 +21,8 @@ import numpy as np
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
-from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.answers import Failure
+from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.predictions import Predictions, write_predictions
 from sevenfold.progress import Progress
 
@@ -64,7 +65,7 @@ class Request:
     seed: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     group_by: str = ""
-    small_classes: str = "refuse"
+    small_classes: datasets.SmallClasses = "refuse"
     licence: str = ""
     replace: bool = False
     threads: int = 0
@@ -211,7 +212,7 @@ def _half(device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -262,6 +263,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Export, verify, score once on test and write the run; `report.json` comes last."""
     from sevenfold import account, export, report
+    from sevenfold.features.trunk import session
     from sevenfold.recipe import to_toml
 
     recipe, member, dataset = fitted.recipe, fitted.member, split.dataset
@@ -271,7 +273,7 @@ def _finish(
         progress("export", 0, 1)
         core = export.core(shipped, recipe.side)
         count = len(dataset.classes)
-        raw = export.session(export.assemble(core, recipe.side, count, 1.0), 1)
+        raw = session(export.assemble(core, recipe.side, count, 1.0), 1)
         if len(split.val):
             (logits,) = export.run(raw, dataset, chosen.tolist(), ["logits"], place.threads)
         else:
@@ -285,7 +287,7 @@ def _finish(
         )  # fmt: skip
         progress("export", 1, 1)
     with clock.stage("score"):
-        opened = export.session(model, 1)
+        opened = session(model, 1)
         (judged,) = export.run(
             opened, dataset, split.test.tolist(), ["probabilities"], place.threads
         )
@@ -293,7 +295,7 @@ def _finish(
         test = _score(predictions, "test", dataset)
         choice = _score(predictions, "val" if len(split.val) else "train", dataset)
         write_predictions(out / "predictions.csv", predictions)
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     command = " ".join(sys.argv[1:]) if sys.argv[0].endswith(("sevenfold", "cli.py")) else "train"
     manifest = datasets.opened(datasets.manifest_of(split), now, command)
     with clock.stage("latency"):
@@ -464,7 +466,7 @@ def evaluate(
     split: str,
     columns: Mapping[str, str],
     group_by: str,
-    small_classes: str,
+    small_classes: datasets.SmallClasses,
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -496,7 +498,7 @@ def evaluate(
     sources = [(dataset.photos[row].path, lambda row=row: _loaded(dataset, row)) for row in rows]
     answers = []
     for answer in prediction.predict(predictor, sources, threads=threads):
-        if isinstance(answer, prediction.Failure):
+        if isinstance(answer, Failure):
             raise DataError(f"{answer.path}: {answer.reason}", "repair or remove the picture")
         answers.append(answer.probabilities)
         progress("evaluate", len(answers), len(rows))
@@ -525,7 +527,7 @@ def _log_opening(model: Path, hashes: set[str]) -> None:
     manifest = datasets.from_json(path.read_text("utf-8"), name=str(path))
     if not any(row.role == "test" and row.hash in hashes for row in manifest.rows):
         return
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     manifest = datasets.opened(manifest, now, " ".join(sys.argv[1:]))
     part = path.with_suffix(".part")
     part.write_text(datasets.to_json(manifest), encoding="utf-8")

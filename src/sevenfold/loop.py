@@ -124,7 +124,8 @@ class Stop:
 class Average:
     r"""Keep an exponential moving average of a network's weights and statistics.
 
-    $$a \leftarrow d\,a + (1 - d)\,w, \quad d = \min\left(\frac{1 + t}{10 + t}, 1 - \frac{1}{h}\right)$$
+    $$a \leftarrow d\,a + (1 - d)\,w, \quad
+    d = \min\left(\frac{1 + t}{10 + t}, 1 - \frac{1}{h}\right)$$
 
     with $t$ the steps so far and the horizon $h$ a share of all steps, so that
     short and long trainings forget their start alike.
@@ -341,7 +342,7 @@ def _one_epoch(
             logits = module(to_input(inputs, place.device))
         loss = cross_entropy(logits, targets.to(place.device))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         average.update(module)
@@ -381,7 +382,7 @@ def brief(
                     module(to_input(inputs, place.device)), targets.to(place.device)
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(float(loss))
             if len(losses) == steps:

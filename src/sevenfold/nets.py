@@ -36,6 +36,9 @@ class Normalise(nn.Module):
         std: of each channel, for values in 0..1.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.register_buffer("scale", (1 / (255 * torch.tensor(std))).view(1, -1, 1, 1))

@@ -285,11 +285,11 @@ def to_toml(recipe: Recipe) -> str:
     lines = ["# A Sevenfold recipe: how to train, and nothing about where."]
     tables = []
     for name, value in vars(recipe).items():
-        if not dataclasses.is_dataclass(value):
+        if name not in PRACTICES:
             lines.append(_line(name, value, about[name]))
             continue
         kind = type(value)
-        state = "off" if value == kind.off else "in use"  # type: ignore[attr-defined]
+        state = "off" if value == kind.off else "in use"
         inner = _comments(kind)
         tables += ["", f"[{name}]  # {about[name].rstrip('.')}, {state}"]
         tables += [_line(part, held, inner[part]) for part, held in vars(value).items()]

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
-from sevenfold import draws, evaluate, loop, nets
+from sevenfold import draws, loop, nets
 from sevenfold.data import Split
 from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.features.pixels import Pixels
 from sevenfold.features.views import PLAIN, Views, activations, pixel_views
 from sevenfold.loop import Measured, Place, Rows, Stop, Trained
 from sevenfold.practices import (

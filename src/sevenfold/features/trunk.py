@@ -14,7 +14,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -139,7 +138,7 @@ def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
 
 def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) -> Engine:
     name = f"{digest(trunk, side)}-torch-{torch.__version__}-{device}"
-    module = _FromBytes(trunk).eval().to(device, memory_format=torch.channels_last)
+    module = _FromBytes(trunk).eval().to(device).to(memory_format=torch.channels_last)
 
     def run(pixels: UInt8[np.ndarray, "batch side side 3"]) -> Float16[np.ndarray, "batch *shape"]:
         with torch.inference_mode():

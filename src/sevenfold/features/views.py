@@ -1,7 +1,7 @@
 """Hand augmented views of pictures, or their activations, to the training loop."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -59,12 +59,16 @@ class Views(Protocol):
 class StoredViews:
     """Read activations from a store."""
 
-    def __init__(self, store: Store, dataset: Dataset, pictures: Sequence[int], count: int) -> None:
+    def __init__(
+        self, store: Store, dataset: Dataset, pictures: Int64[np.ndarray, "some"], count: int
+    ) -> None:
         self._store = store
         self._count = count
-        names = [key(dataset.hashes[index], view) for index in pictures for view in range(count)]
+        names = [
+            key(dataset.hashes[index], view) for index in pictures.tolist() for view in range(count)
+        ]
         self._places = np.zeros((len(dataset), count, 2), np.int64)
-        self._places[np.asarray(pictures, int)] = store.places(names).reshape(-1, count, 2)
+        self._places[pictures] = store.places(names).reshape(-1, count, 2)
 
     @property
     def count(self) -> int:
@@ -129,7 +133,7 @@ def disk_bytes(engine: Engine, pictures: int, count: int) -> int:
 
 def activations(
     dataset: Dataset,
-    pictures: Sequence[int],
+    pictures: Int64[np.ndarray, "some"],
     pixels: Pixels,
     viewer: Viewer,
     engine: Engine,
@@ -186,16 +190,16 @@ def activations(
 
 
 def _missing(
-    store: Store, dataset: Dataset, pictures: Sequence[int], count: int
+    store: Store, dataset: Dataset, pictures: Int64[np.ndarray, "some"], count: int
 ) -> list[tuple[int, list[int]]]:
     """List the views that the store lacks, each content once."""
     seen: set[str] = set()
     found = []
-    for picture in pictures:
+    for picture in pictures.tolist():
         content = dataset.hashes[picture]
         views = [view for view in range(count) if key(content, view) not in store]
         if views and content not in seen:
-            found.append((int(picture), views))
+            found.append((picture, views))
         seen.add(content)
     return found
 

@@ -1,0 +1,1 @@
+"""Hold the seven practices: seven verbs with seven settings, none knowing another."""

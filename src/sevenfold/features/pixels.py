@@ -98,9 +98,7 @@ def ingest(
     known = Store(
         home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}", (_FINGERPRINT_BYTES,), "uint8", {}
     )
-    keep = make_room(
-        len(listing.photos) * pixels.store.row_bytes, (pixels.store.folder, known.folder)
-    )
+    keep = make_room(len(listing.photos) * pixels.store.row_bytes)
 
     def decode(photo: Photo) -> tuple[bytes, image.Fingerprint | ImageRejected, _Squares]:
         try:

@@ -6,11 +6,13 @@ leaves at worst a row without a record, which is computed again. Readers map the
 segments into memory and need no lock.
 """
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import sys
+import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +22,13 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold.errors import ResourceError
+from sevenfold.errors import ResourceError, UsageError
 
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _GIGABYTE: Final = 1_000_000_000
+# Folders of stores that this process has opened: never deleted to make room.
+_IN_USE: Final[set[Path]] = set()
 
 
 def home() -> Path:
@@ -55,7 +59,7 @@ def disk_full(error: OSError, folder: Path) -> ResourceError:
 
 
 class Store:
-    """Keep rows of one shape by key.
+    """Keep rows of one shape by key; several threads may share one.
 
     Args:
         folder: where the segments lie; made when the first row is appended.
@@ -78,6 +82,10 @@ class Store:
         self._checked: dict[int, np.ndarray[Any, Any]] = {}
         self._checksums: list[np.ndarray[Any, Any]] = []
         self._writer: tuple[BinaryIO, BinaryIO, int] | tuple[()] = ()
+        self._lock = threading.Lock()  # of maps and checksums, which grow as rows are appended
+        _IN_USE.add(folder)
+        with contextlib.suppress(OSError):  # not there yet, or not ours
+            os.utime(folder)  # what was unused for longest goes first, see `make_room`
         for records in sorted(folder.glob("*.keys")):
             self._open(records)
 
@@ -107,7 +115,8 @@ class Store:
             ResourceError: the disk is full or the folder cannot be written to.
         """
         try:
-            self._append(names, rows)
+            with self._lock:
+                self._append(names, rows)
         except OSError as error:
             raise disk_full(error, self.folder) from error
 
@@ -124,12 +133,14 @@ class Store:
         for at, place in enumerate(fresh):
             data.write(rows[place].data)
             table[at] = (names[place], zlib.crc32(rows[place].data))
-            self._places[names[place]] = (number, start + at)
         data.flush()
         records.write(table.tobytes())
         records.flush()
         self._checksums[number] = np.concatenate([self._checksums[number], table["checksum"]])
         self._maps.pop(number, None)
+        # Last: other threads look here first, and must then find the row itself.
+        for at, place in enumerate(fresh):
+            self._places[names[place]] = (number, start + at)
 
     def _start_segment(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +166,8 @@ class Store:
         found = [self._places[name] for name in names]
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
-    def _map(self, number: int) -> np.ndarray[Any, Any]:
+    def _map(self, number: int) -> tuple[np.ndarray[Any, Any], ...]:
+        """Return rows, which of them were checked, and the checksums of one segment."""
         if number not in self._maps:
             count = len(self._checksums[number])
             self._maps[number] = np.memmap(
@@ -165,7 +177,7 @@ class Store:
             before = self._checked.get(number, checked[:0])
             checked[: len(before)] = before
             self._checked[number] = checked
-        return self._maps[number]
+        return self._maps[number], self._checked[number], self._checksums[number]
 
     def gather(self, places: Int64[np.ndarray, "rows 2"]) -> np.ndarray[Any, Any]:
         """Read rows by their places; each is checked against its checksum once.
@@ -178,22 +190,23 @@ class Store:
         """
         out = np.empty((len(places), *self.shape), self.dtype)
         for number in np.unique(places[:, 0]).tolist():
-            rows = self._map(number)
+            with self._lock:
+                rows, checked, checksums = self._map(number)
             mine = np.flatnonzero(places[:, 0] == number)
             at = places[mine, 1]
             out[mine] = rows[at]
             for place, row in zip(mine.tolist(), at.tolist(), strict=True):
-                if not self._checked[number][row]:
-                    self._check(number, row, out[place])
+                if not checked[row]:
+                    self._check(out[place], int(checksums[row]))
+                    checked[row] = True
         return out
 
-    def _check(self, number: int, row: int, values: np.ndarray[Any, Any]) -> None:
-        if zlib.crc32(np.ascontiguousarray(values).data) != self._checksums[number][row]:
+    def _check(self, values: np.ndarray[Any, Any], checksum: int) -> None:
+        if zlib.crc32(np.ascontiguousarray(values).data) != checksum:
             raise ResourceError(
                 f"a stored row in {self.folder} is damaged",
                 "run `sevenfold cache --clear` and repeat the command",
             )
-        self._checked[number][row] = True
 
 
 def _size(folder: Path) -> int:
@@ -244,9 +257,18 @@ def clear(kind: str = "all") -> float:
 
 
 def bound_bytes() -> int:
-    """Return how much the stores may hold: SEVENFOLD_CACHE_GB, or half of the free disk."""
+    """Return how much the stores may hold: SEVENFOLD_CACHE_GB, or half of the free disk.
+
+    Raises:
+        UsageError: SEVENFOLD_CACHE_GB is not a number.
+    """
     if chosen := os.environ.get("SEVENFOLD_CACHE_GB"):
-        return int(float(chosen) * _GIGABYTE)
+        try:
+            return int(float(chosen) * _GIGABYTE)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(
+                f"SEVENFOLD_CACHE_GB = {chosen!r} is not a number", "give gigabytes, such as 20"
+            ) from error
     folder = home()
     while not folder.exists():
         folder = folder.parent
@@ -254,17 +276,18 @@ def bound_bytes() -> int:
     return min(100 * _GIGABYTE, held + shutil.disk_usage(folder).free // 2)
 
 
-def make_room(needed_bytes: int, keep: Sequence[Path]) -> bool:
+def make_room(needed_bytes: int) -> bool:
     """Tell whether the bound leaves room, after deleting the stores unused for longest.
+
+    Those that this process has opened are kept.
 
     Args:
         needed_bytes: what is about to be written.
-        keep: folders that are in use.
     """
     bound = bound_bytes()
     if needed_bytes > bound:
         return False
-    others = [folder for folder in _folders("all") if folder not in keep]
+    others = [folder for folder in _folders("all") if folder not in _IN_USE]
     held = sum(_size(folder) for folder in _folders("all"))
     for folder in sorted(others, key=lambda part: part.stat().st_mtime):
         if held + needed_bytes <= bound:

@@ -164,7 +164,7 @@ def activations(
     store = Store(home() / "activations" / name, engine.shape, "float16", about)
     missing = _missing(store, dataset, pictures, count)
     rows = sum(len(views) for _, views in missing)
-    if not make_room(rows * store.row_bytes, (store.folder, pixels.store.folder)):
+    if not make_room(rows * store.row_bytes):
         return LiveViews(dataset, pixels, viewer, engine.run, threads, count)
     numbers = draws.numbers(dataset.hashes)
 

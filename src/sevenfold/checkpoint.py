@@ -16,16 +16,17 @@ Tree = Any
 """Mappings, lists, tensors, numbers, texts and booleans, nested."""
 
 
-def _part(tree: Tree, name: str, tensors: dict[str, torch.Tensor]) -> Tree:
+def _part(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     if isinstance(tree, torch.Tensor):
+        name = str(len(tensors))
         tensors[name] = tree.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(tree, Mapping):
         # Keys may be numbers (an optimizer's state), which JSON would make texts.
-        pairs = [[key, _part(value, f"{name}.{key}", tensors)] for key, value in tree.items()]
+        pairs = [[key, _part(value, tensors)] for key, value in tree.items()]
         return {"pairs": pairs}
     if isinstance(tree, list | tuple):
-        return [_part(value, f"{name}.{at}", tensors) for at, value in enumerate(tree)]
+        return [_part(value, tensors) for value in tree]
     return tree
 
 
@@ -47,7 +48,7 @@ def save(path: Path, tree: Tree) -> None:
         tree: what to save; tuples come back as lists.
     """
     tensors: dict[str, torch.Tensor] = {}
-    layout = json.dumps(_part(tree, "", tensors))
+    layout = json.dumps(_part(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     with beside.open("wb") as file:

@@ -167,7 +167,7 @@ def _bench(
     network, _, _ = start(seed)
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     judged = split.val if len(split.val) else pictures
-    plain = Pixels(recipe.side)
+    plain = Pixels(recipe.side, full=True)
     empty = len(trunk.blocks) == 0
     viewer = augmentation.viewer(recipe.augmentation, recipe.side, str(seed) if empty else "")
     if empty:

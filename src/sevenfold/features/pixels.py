@@ -25,12 +25,16 @@ class Pixels:
 
     Args:
         side: of the squares in pixels.
+        full: decode JPEGs in full, as the shipped model sees them, not at the
+            smallest scale that is enough to train on.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, *, full: bool = False) -> None:
         self.side = side
+        self.full = full
+        self.name = f"{side}-full" if full else f"{side}"
         self.store = Store(
-            home() / "pixels" / str(side), (side, side, 3), "uint8", {"side_pixels": side}
+            home() / "pixels" / self.name, (side, side, 3), "uint8", {"side_pixels": side}
         )
 
     def square(self, dataset: Dataset, index: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -39,10 +43,12 @@ class Pixels:
         if name in self.store:
             return np.asarray(self.store.gather(self.store.places([name]))[0])
         photo = dataset.photos[index]
-        # In full, not at a JPEG's smaller scale: this is the picture as it will
-        # be seen in use.
-        pixels = image.decode(dataset.load(index), name=photo.path)
-        return image.resize(image.crop(pixels, photo.box), self.side)
+        data = dataset.load(index)
+        if self.full:
+            pixels = image.crop(image.decode(data, name=photo.path), photo.box)
+        else:
+            pixels = image.fingerprint(data, name=photo.path, box=photo.box)[1]
+        return image.resize(pixels, self.side)
 
 
 def _file_key(data: bytes, photo: Photo) -> bytes:

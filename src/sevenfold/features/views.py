@@ -158,7 +158,7 @@ def activations(
         progress: is told `activations`.
     """
     name = hashlib.blake2b(
-        f"{engine.key}/{viewer.key}/{pixels.side}".encode(), digest_size=12
+        f"{engine.key}/{viewer.key}/{pixels.name}".encode(), digest_size=12
     ).hexdigest()
     about = {"trunk": engine.key, "views": viewer.key, "shape": engine.shape}
     store = Store(home() / "activations" / name, engine.shape, "float16", about)

@@ -17,11 +17,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sevenfold import image, nets
+from sevenfold import nets
 from sevenfold.data import Dataset
 from sevenfold.errors import GateRefused
 from sevenfold.features.store import disk_full
@@ -176,12 +176,6 @@ def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: flo
     return bytes(joined.SerializeToString())
 
 
-def decoded(dataset: Dataset, index: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Decode one picture as the shipped model sees it: in full, cut to its box."""
-    photo = dataset.photos[index]
-    return image.crop(image.decode(dataset.load(index), name=photo.path), photo.box)
-
-
 def run(
     opened: onnxruntime.InferenceSession,
     dataset: Dataset,
@@ -192,7 +186,7 @@ def run(
     """Run a graph over pictures of a data set, one by one, and stack each output."""
 
     def one(index: int) -> list[np.ndarray[Any, Any]]:
-        found = opened.run(outputs, {"image": decoded(dataset, index)[None]})
+        found = opened.run(outputs, {"image": dataset.decode(index)[None]})
         return [np.asarray(part[0]) for part in found]
 
     with ThreadPoolExecutor(threads) as executor:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ import numpy as np
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
-from sevenfold.answers import Failure
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.predictions import Predictions, write_predictions
 from sevenfold.progress import Progress
@@ -167,16 +167,15 @@ def _recipe(request: Request) -> "Recipe":
 
 
 def _prepare(out: Path, request: Request) -> None:
-    """Make the folder of the run, or refuse one that holds something else."""
+    """Make the folder of the run, or refuse one that holds something else.
+
+    A finished run that is to be replaced stays until its successor is written.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "name a folder")
-    if (out / "report.json").exists():
-        if not request.replace:
-            raise UsageError(
-                f"{out} holds a finished run", "choose another --out, or pass --replace"
-            )
-        shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()) and not (out / "trials").exists():
+    if (out / "report.json").exists() and not request.replace:
+        raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
+    if out.exists() and any(out.iterdir()) and not (out / "trials").exists():
         raise UsageError(f"--out {out} holds other files", "name a new or an empty folder")
     try:
         (out / "trials").mkdir(parents=True, exist_ok=True)
@@ -294,7 +293,6 @@ def _finish(
         predictions = _predictions(fitted, split, _softmax(logits / temperature), judged)
         test = _score(predictions, "test", dataset)
         choice = _score(predictions, "val" if len(split.val) else "train", dataset)
-        write_predictions(out / "predictions.csv", predictions)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     command = " ".join(sys.argv[1:]) if sys.argv[0].endswith(("sevenfold", "cli.py")) else "train"
     manifest = datasets.opened(datasets.manifest_of(split), now, command)
@@ -337,12 +335,14 @@ def _finish(
         "augmentation": account.views(recipe, split),
     }
     facts["next"] = account.advice(facts)
+    (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
         facts, fitted, split,
         temperature=temperature, licence=request.licence, notice=NOTICES.get(data, ""),
     )  # fmt: skip
     export.write(out / "bundle", model, dataset.classes, card, report.model_card(card))
     _write_network(out, fitted, dataset.classes, temperature)
+    write_predictions(out / "predictions.csv", predictions)
     (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     lines = [json.dumps(line) for line in facts["training"]["members"][0]["history"]]
@@ -354,7 +354,7 @@ def _finish(
     }
     (out / "report.html").write_text(report.render(facts), encoding="utf-8")
     shutil.rmtree(out / "trials", ignore_errors=True)
-    (out / "trials").mkdir()
+    (out / "trials").mkdir(exist_ok=True)
     (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return {
         "schema": "sevenfold.train/1",
@@ -478,7 +478,7 @@ def evaluate(
         The object of `evaluate --json`, schema "sevenfold.evaluate/1".
     """
     began = time.perf_counter()
-    predictor = prediction.load(model, threads=threads)
+    predictor = prediction.load(model, threads=1)  # pictures side by side use all cores
     dataset = datasets.read(
         data,
         columns=columns,
@@ -495,13 +495,11 @@ def evaluate(
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     _log_opening(model, {dataset.hashes[row] for row in rows})
-    sources = [(dataset.photos[row].path, lambda row=row: _loaded(dataset, row)) for row in rows]
     answers = []
-    for answer in prediction.predict(predictor, sources, threads=threads):
-        if isinstance(answer, Failure):
-            raise DataError(f"{answer.path}: {answer.reason}", "repair or remove the picture")
-        answers.append(answer.probabilities)
-        progress("evaluate", len(answers), len(rows))
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
+        for answer in executor.map(lambda row: predictor.probabilities(dataset.decode(row)), rows):
+            answers.append(answer)
+            progress("evaluate", len(answers), len(rows))
     found = scoring.score(
         np.array(answers, dtype=np.float64),
         dataset.labels[rows],
@@ -513,10 +511,6 @@ def evaluate(
         "scores": scoring.flat(found),
         "seconds": time.perf_counter() - began,
     }
-
-
-def _loaded(dataset: datasets.Dataset, row: int) -> bytes:
-    return dataset.load(row)
 
 
 def _log_opening(model: Path, hashes: set[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from sevenfold import image, progress
 from sevenfold.data.photos import Listing, Photo, Quarantined, Source
@@ -66,6 +66,15 @@ class Dataset:
     def load(self, index: int) -> bytes:
         """Read the bytes of one photo's file; raises `ImageRejected`."""
         return self.source.load(self.photos[index])
+
+    def decode(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode one picture in full, cut to its box, as the shipped model sees it.
+
+        Raises:
+            ImageRejected: it cannot be used.
+        """
+        photo = self.photos[index]
+        return image.crop(image.decode(self.load(index), name=photo.path), photo.box)
 
 
 def fingerprint_all(

@@ -18,6 +18,7 @@ from sevenfold.progress import Progress
 # than the network sees them.
 MARGIN: Final = 1.15
 _FINGERPRINT_BYTES: Final = 24
+_ROWS_AT_ONCE: Final = 128
 
 
 class Pixels:
@@ -42,12 +43,10 @@ class Pixels:
         name = key(dataset.hashes[index])
         if name in self.store:
             return np.asarray(self.store.gather(self.store.places([name]))[0])
-        photo = dataset.photos[index]
-        data = dataset.load(index)
         if self.full:
-            pixels = image.crop(image.decode(data, name=photo.path), photo.box)
-        else:
-            pixels = image.fingerprint(data, name=photo.path, box=photo.box)[1]
+            return image.resize(dataset.decode(index), self.side)
+        photo = dataset.photos[index]
+        pixels = image.fingerprint(dataset.load(index), name=photo.path, box=photo.box)[1]
         return image.resize(pixels, self.side)
 
 
@@ -104,7 +103,8 @@ def ingest(
     known = Store(
         home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}", (_FINGERPRINT_BYTES,), "uint8", {}
     )
-    keep = make_room(len(listing.photos) * pixels.store.row_bytes)
+    room = True  # looked at anew before every few pictures that are stored
+    stored = 0
 
     def decode(photo: Photo) -> tuple[bytes, image.Fingerprint | ImageRejected, _Squares]:
         try:
@@ -112,12 +112,12 @@ def ingest(
             name = _file_key(data, photo)
             if name in known:
                 found = _unpack(known.gather(known.places([name]))[0])
-                if not keep or key(found.hash) in pixels.store:
+                if not room or key(found.hash) in pixels.store:
                     return name, found, ()
             found, whole = image.fingerprint(data, name=photo.path, box=photo.box)
         except ImageRejected as rejected:
             return b"", rejected, ()
-        return name, found, (image.resize(whole, pixels.side),) if keep else ()
+        return name, found, (image.resize(whole, pixels.side),) if room else ()
 
     results: list[image.Fingerprint | ImageRejected] = []
     total = len(listing.photos)
@@ -128,7 +128,11 @@ def ingest(
         if isinstance(found, ImageRejected):
             continue
         for square in squares:
-            pixels.store.append([key(found.hash)], square[None])
+            if stored % _ROWS_AT_ONCE == 0:
+                room = make_room(_ROWS_AT_ONCE * pixels.store.row_bytes)
+            if room:
+                pixels.store.append([key(found.hash)], square[None])
+            stored += 1
         known.append([name], _pack(found)[None])
     pixels.store.close()
     known.close()

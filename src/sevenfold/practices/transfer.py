@@ -152,6 +152,8 @@ def _rows(model: Any) -> tuple[list[nn.Module], nn.Module]:
 def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Network:
     """Lay out a timm model without head as a network and check that it computes the same."""
     settings = model.pretrained_cfg
+    if hasattr(model, "set_input_size"):  # attention knows positions, made for one size
+        model.set_input_size(img_size=(side, side))
     blocks, pool = _rows(model)
     network = nets.Network(
         nets.Normalise(tuple(settings["mean"]), tuple(settings["std"])),
@@ -164,8 +166,14 @@ def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Net
     # the attributes above were taken for.
     pixels = torch.linspace(0, 255, 2 * 3 * side * side).reshape(2, 3, side, side)
     with torch.inference_mode():
+        try:
+            whole = model.eval()(network.normalise(pixels))
+        except (AssertionError, RuntimeError) as error:
+            raise UsageError(
+                f"{settings['architecture']} cannot take pictures of {side} pixels: {error}",
+                f"set side={settings['input_size'][1]}, or choose another backbone",
+            ) from error
         vector = network.pool(network.features(pixels))
-        whole = model.eval()(network.normalise(pixels))
     if vector.shape != whole.shape or not torch.allclose(vector, whole, atol=1e-4, rtol=1e-4):
         network.blocks = nn.Sequential(model)
         network.pool = nn.Identity()

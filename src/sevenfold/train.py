@@ -127,6 +127,10 @@ def fit(
     Raises:
         UsageError: a setting asks for what is not there.
     """
+    # What cannot be done is refused now, not after hours of training.
+    optimization.check(recipe.optimization)
+    ensembling.check(recipe.ensembling)
+    pruning.check(recipe.pruning)
     recipe = settle(recipe, split)
     classes = len(split.dataset.classes)
     pictures = growth.given(split.train, recipe.growth)

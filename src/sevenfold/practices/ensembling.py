@@ -29,8 +29,8 @@ class Ensembling:
 Ensembling.off = Ensembling()
 
 
-def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:
-    """Train each member by its number.
+def check(settings: Ensembling) -> None:
+    """Refuse more members than there can be, before anything is trained.
 
     Raises:
         UsageError: more than one member is asked for.
@@ -41,4 +41,13 @@ def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Membe
             "this version trains one model",
             "set ensembling.members=1",
         )
+
+
+def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:
+    """Train each member by its number.
+
+    Raises:
+        UsageError: see `check`.
+    """
+    check(settings)
     return (train(0),)

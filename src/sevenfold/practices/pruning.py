@@ -25,8 +25,8 @@ class Pruning:
 Pruning.off = Pruning()
 
 
-def prune(network: Network, settings: Pruning) -> Network:
-    """Return the network as it is.
+def check(settings: Pruning) -> None:
+    """Refuse what cannot be removed, before anything is trained.
 
     Raises:
         UsageError: something is to be removed.
@@ -36,4 +36,13 @@ def prune(network: Network, settings: Pruning) -> Network:
             f"pruning.macs = {settings.macs} cannot be used: this version does not prune",
             "set pruning.macs=0",
         )
+
+
+def prune(network: Network, settings: Pruning) -> Network:
+    """Return the network as it is.
+
+    Raises:
+        UsageError: see `check`.
+    """
+    check(settings)
     return network

@@ -170,7 +170,8 @@ def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Net
             whole = model.eval()(network.normalise(pixels))
         except (AssertionError, RuntimeError) as error:
             raise UsageError(
-                f"{settings['architecture']} cannot take pictures of {side} pixels: {error}",
+                f"{settings['architecture']} cannot take pictures of {side} pixels "
+                f"({str(error).partition(chr(10))[0]})",
                 f"set side={settings['input_size'][1]}, or choose another backbone",
             ) from error
         vector = network.pool(network.features(pixels))
@@ -215,7 +216,18 @@ def _read_pth(path: Path, sha256: str) -> dict[str, Tensor]:
             f"{path} has SHA-256 {found[:12]}…, not {sha256[:12]}…",
             "the file is damaged or another one: install or download it again",
         )
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpicklers of hostile bytes raise almost anything
+        raise ModelError(
+            f"{path} holds more than weights, or is damaged",
+            "convert it to .safetensors where it comes from",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
+        raise ModelError(
+            f"{path} is not a table of weights by name",
+            "save the network's state_dict() alone, best as .safetensors",
+        )
     return state
 
 

@@ -142,6 +142,18 @@ def _opset(model: onnx.ModelProto) -> int:
     return max(int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx"))
 
 
+def _clean(model: onnx.ModelProto) -> None:
+    """Remove what the exporter leaves behind: paths, Python source, repeated imports."""
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
+    imports = {one.domain: one.version for one in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(*one) for one in imports.items())
+
+
 def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: float) -> bytes:
     """Join resizing, network and calibration to the graph that ships.
 
@@ -166,12 +178,8 @@ def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: flo
     outputs = sorted(joined.graph.output, key=lambda one: order[one.name])
     del joined.graph.output[:]
     joined.graph.output.extend(outputs)
-    del joined.metadata_props[:]
+    _clean(joined)
     joined.producer_name, joined.graph.name = "sevenfold", "classifier"
-    for node in joined.graph.node:  # traces of the exporter: paths and Python source
-        node.doc_string = ""
-        del node.metadata_props[:]
-    del joined.graph.value_info[:]
     onnx.checker.check_model(joined)
     return bytes(joined.SerializeToString())
 

@@ -1,0 +1,256 @@
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from PIL import Image
+from torch import nn
+
+import photos
+from sevenfold import bundles, data, export, nets
+from sevenfold.errors import GateRefused, ResourceError
+
+SIDE = 24
+CLASSES = 3
+
+
+def network() -> nets.Network:
+    """Build a very small network with a random head."""
+    torch.manual_seed(0)
+    blocks = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU()),
+    )
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    normalise = nets.Normalise((0.5,) * 3, (0.25,) * 3)
+    made = nets.Network(normalise, blocks, pool, nn.Linear(8, CLASSES), dropout=0.2)
+    with torch.no_grad():
+        made.head.weight.mul_(20)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def plain() -> export.Shipped:
+    return export.Shipped(network(), mirror=False).eval()
+
+
+@pytest.fixture(scope="module")
+def core(plain: export.Shipped) -> onnx.ModelProto:
+    return export.core(plain, SIDE)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def resized(pixels: np.ndarray, side: int = SIDE) -> torch.Tensor:
+    """Resize by the graph and lay out for the network."""
+    opened = export.session(export.resizing(side).SerializeToString(), 1)
+    return torch.from_numpy(opened.run(None, {"image": pixels[None]})[0])
+
+
+SIZES = [(1, 1), (1, 37), (50, 1), (3, 700), (24, 24), (23, 25), (480, 640)] + [
+    tuple(pair) for pair in np.random.default_rng(0).integers(2, 300, (13, 2)).tolist()
+]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_the_graph_resizes_as_pillow_does(height, width):
+    for side in (SIDE, 32):
+        picture = noise(height, width)
+        found = resized(picture, side)[0].permute(1, 2, 0).numpy()
+        expected = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
+        assert found.shape == (side, side, 3)
+        assert np.abs(found - np.asarray(expected, dtype=np.float32)).max() <= 1
+        assert (found == found.round()).all()
+
+
+def test_resizing_keeps_a_flat_picture_and_one_of_the_right_size():
+    flat = np.full((91, 33, 3), 137, np.uint8)
+    assert (resized(flat) == 137).all()
+    picture = noise(SIDE, SIDE)
+    np.testing.assert_array_equal(resized(picture)[0].permute(1, 2, 0).numpy(), picture)
+
+
+def test_the_graph_takes_batches_of_any_size(core):
+    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    batch = np.stack([noise(40, 50, seed) for seed in range(3)])
+    whole = opened.run(["probabilities"], {"image": batch})[0]
+    for at in range(3):
+        alone = opened.run(["probabilities"], {"image": batch[at : at + 1]})[0]
+        np.testing.assert_allclose(whole[at], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 0.4])
+def test_the_assembled_graph_computes_network_and_temperature(plain, core, temperature):
+    model = export.assemble(core, SIDE, CLASSES, temperature)
+    opened = export.session(model, 1)
+    assert [one.name for one in opened.get_outputs()] == ["probabilities", "logits", "features"]
+    picture = noise(60, 45)
+    probabilities, logits, features = opened.run(None, {"image": picture[None]})
+    with torch.inference_mode():
+        raw, maps = plain(resized(picture))
+    np.testing.assert_allclose(logits, raw / temperature, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(probabilities, torch.softmax(raw / temperature, 1), atol=1e-5)
+    np.testing.assert_allclose(features, maps, rtol=1e-4, atol=1e-4)
+    assert features.shape == (1, 8, 6, 6)
+
+
+def test_the_mirror_votes_inside_the_graph(plain):
+    mirrored = export.Shipped(network(), mirror=True).eval()
+    opened = export.session(export.assemble(export.core(mirrored, SIDE), SIDE, CLASSES, 1.0), 1)
+    for seed in range(5):
+        picture = noise(SIDE, SIDE, seed)
+        (found,) = opened.run(["probabilities"], {"image": picture[None]})
+        with torch.inference_mode():
+            one = torch.softmax(plain(resized(picture))[0], 1)
+            other = torch.softmax(plain(resized(picture[:, ::-1]))[0], 1)
+        np.testing.assert_allclose(found, (one + other) / 2, atol=1e-5)
+    (flipped,) = opened.run(["probabilities"], {"image": picture[None, :, ::-1]})
+    np.testing.assert_allclose(found, flipped, atol=1e-5)
+
+
+def test_denormal_weights_are_set_to_zero(plain):
+    made = export.Shipped(network(), mirror=False).eval()
+    with torch.no_grad():
+        made.network.head.weight[0, 0] = 1e-40
+        made.network.head.weight[1, 0] = -3e-42
+    core = export.core(made, SIDE)
+    tiny = np.finfo(np.float32).tiny
+    for weight in core.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32:
+            assert not ((values != 0) & (np.abs(values) < tiny)).any(), weight.name
+    head = [
+        numpy_helper.to_array(one)
+        for one in core.graph.initializer
+        if list(one.dims) in ([CLASSES, 8], [8, CLASSES])
+    ]
+    assert any(0 in values for values in head)
+    shapes = [list(one.dims) for one in core.graph.initializer]
+    assert shapes == [list(one.dims) for one in export.core(plain, SIDE).graph.initializer]
+
+
+def test_no_traces_of_the_machine_are_left_in_the_file(core):
+    model = export.assemble(core, SIDE, CLASSES, 1.0)
+    for trace in (b".py", b"/home", b"/root", b"/usr", str(Path.cwd()).encode(), b"forward(",
+                  b"site-packages", b"torch", b"self.", b"lambda"):  # fmt: skip
+        assert trace not in model, trace
+    loaded = onnx.load_from_string(model)
+    onnx.checker.check_model(loaded, full_check=True)
+    assert loaded.producer_name == "sevenfold"
+    assert [one.domain for one in loaded.opset_import] == [""]
+
+
+def test_the_same_network_gives_the_same_file(plain, core):
+    again = export.core(plain, SIDE)
+    assert export.assemble(again, SIDE, CLASSES, 1.5) == export.assemble(core, SIDE, CLASSES, 1.5)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> data.Dataset:
+    return data.read(str(photos.write(tmp_path / "data", dict.fromkeys(photos.COLOURS, 6))))
+
+
+def parity(model: bytes, shipped: export.Shipped, dataset: data.Dataset) -> export.Parity:
+    return export.parity(
+        model, shipped, dataset, range(len(dataset)), side=SIDE, temperature=1.5, threads=2
+    )
+
+
+def test_an_honest_graph_passes_the_gate(plain, core, dataset):
+    found = parity(export.assemble(core, SIDE, CLASSES, 1.5), plain, dataset)
+    assert found.pictures == 18
+    assert found.top1 == 1.0
+    assert 0 <= found.largest_difference < 1e-5
+
+
+def tampered(core: onnx.ModelProto, change: float) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(core)
+    for weight in copy.graph.initializer:
+        if list(weight.dims) in ([CLASSES, 8], [8, CLASSES]):
+            values = numpy_helper.to_array(weight) * (1 + change)
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float32), weight.name))
+            return copy
+    raise AssertionError("there is no head")
+
+
+@pytest.mark.parametrize("change", [0.01, -2.0, float("nan")])
+def test_a_tampered_graph_is_refused(plain, core, dataset, change):
+    model = export.assemble(tampered(core, change), SIDE, CLASSES, 1.5)
+    with pytest.raises(GateRefused, match="disagrees with the trained network") as caught:
+        parity(model, plain, dataset)
+    assert "nothing was exported" in caught.value.cure
+
+
+def test_another_temperature_is_refused(plain, core, dataset):
+    with pytest.raises(GateRefused):
+        parity(export.assemble(core, SIDE, CLASSES, 1.0), plain, dataset)
+
+
+def test_ties_count_as_the_same_answer():
+    ours = np.array([[0.50001, 0.49999], [0.3, 0.7]])
+    theirs = np.array([[0.49999, 0.50001], [0.3, 0.7]])
+    found = export.compare(ours, theirs)
+    assert found.top1 == 1.0
+    assert found.largest_difference == pytest.approx(2e-5)
+    assert export.compare(ours, theirs[:, ::-1]).top1 == 0.5
+
+
+def test_running_keeps_the_order_whatever_the_threads(core, dataset):
+    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    pictures = [5, 0, 17, 9]
+    one, many = (
+        export.run(opened, dataset, pictures, ["logits", "probabilities"], threads)
+        for threads in (1, 4)
+    )
+    np.testing.assert_array_equal(one[0], many[0])
+    expected = opened.run(["probabilities"], {"image": dataset.decode(17)[None]})[0][0]
+    np.testing.assert_array_equal(many[1][2], expected)
+
+
+def test_a_written_bundle_can_be_opened(core, tmp_path):
+    labels = ["a", "b c", "ü"]
+    model = export.assemble(core, SIDE, CLASSES, 1.0)
+    card = {"schema": "sevenfold.card/1", "classes": labels, "size": SIDE}
+    export.write(tmp_path / "bundle", model, labels, card, "# A card\n")
+    bundle = bundles.read_bundle(tmp_path / "bundle")
+    assert bundle.classes == tuple(labels)
+    session = bundles.open_session(bundle, 1)
+    assert session.run(["probabilities"], {"image": noise(9, 9)[None]})[0].shape == (1, 3)
+    sums = (tmp_path / "bundle" / "SHA256SUMS").read_text("utf-8").splitlines()
+    assert {line.split("  ")[1] for line in sums} == {
+        "model.onnx",
+        "card.json",
+        "labels.txt",
+        "README.md",
+    }
+    for line in sums:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((tmp_path / "bundle" / name).read_bytes()).hexdigest() == digest
+    assert json.loads((tmp_path / "bundle" / "card.json").read_text("utf-8")) == card
+
+
+def test_a_full_disk_is_explained(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ResourceError, match="is full"):
+        export.write(tmp_path / "bundle", b"", ["a"], {}, "")
+
+
+def test_a_jpeg_is_answered_as_its_pixels_are(core, dataset):
+    opened = onnxruntime.InferenceSession(export.assemble(core, SIDE, CLASSES, 1.0))
+    pixels = np.asarray(Image.open(io.BytesIO(dataset.load(3))).convert("RGB"))
+    (expected,) = export.run(opened, dataset, [3], ["probabilities"], 1)
+    found = opened.run(["probabilities"], {"image": pixels[None]})[0]
+    np.testing.assert_array_equal(found, expected)

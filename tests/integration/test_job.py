@@ -1,0 +1,663 @@
+"""Run the main job end to end on made-up pictures that colour tells apart."""
+
+import csv
+import errno
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import photos
+from sevenfold import account, cli, data, job, predict, recipe
+from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
+from sevenfold.job import Request
+from sevenfold.practices.transfer import Transfer, build
+from sevenfold.predictions import read_predictions, recompute
+from sevenfold.progress import silent
+
+SETTINGS = (
+    "transfer.backbone=resnet20",
+    "transfer.weights=random",
+    "transfer.trainable_blocks=1000",
+    "side=32",
+    "epochs=2",
+    "batch=16",
+    "optimization.rate=0.01",
+)
+REQUEST = Request(overrides=SETTINGS, threads=1, device="cpu", licence="GLWTPL", seed=3)
+RUN = {
+    "bundle", "model.safetensors", "arch.json", "data.json", "predictions.csv", "report.html",
+    "report.json", "recipe.toml", "metrics.jsonl", "trials",
+}  # fmt: skip
+parting = importlib.import_module("sevenfold.data.split")
+
+
+class Kill(BaseException):
+    """Stand for a kill: nothing may catch it."""
+
+
+def at_step(step: int, error: type[BaseException] = Kill) -> Callable[[str, int, int], None]:
+    def progress(stage: str, done: int, _total: int) -> None:
+        if stage == "train" and done == step:
+            raise error
+
+    return progress
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def report(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(autouse=True)
+def _shared(stores: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Share the stores of this file, and let given roles count however few pictures there are."""
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(stores))
+    monkeypatch.setattr(parting, "SMALL_DATA", 60)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("roles")
+    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
+        photos.write(folder / role, dict.fromkeys(photos.COLOURS, count), start=start)
+    (folder / "train" / "red" / "torn.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photos.write(tmp_path_factory.mktemp("small"), dict.fromkeys(photos.COLOURS, 20))
+
+
+@pytest.fixture(scope="module")
+def with_val(
+    tmp_path_factory: pytest.TempPathFactory, roles: Path, stores: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Train once on data with roles."""
+    out = tmp_path_factory.mktemp("runs") / "val"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(stores))
+        patch.setattr(parting, "SMALL_DATA", 60)
+        return out, job.train(str(roles), out, request=REQUEST, progress=silent)
+
+
+@pytest.fixture(scope="module")
+def with_folds(
+    tmp_path_factory: pytest.TempPathFactory, small: Path, stores: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Train once the small-data way."""
+    out = tmp_path_factory.mktemp("runs") / "folds"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(stores))
+        return out, job.train(str(small), out, request=REQUEST, progress=silent)
+
+
+@pytest.fixture(params=["with_val", "with_folds"])
+def finished(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]]:
+    found: tuple[Path, dict[str, Any]] = request.getfixturevalue(request.param)
+    return found
+
+
+def test_a_run_holds_what_it_promises(finished):
+    run, facts = finished
+    assert {path.name for path in run.iterdir()} == RUN
+    assert {path.name for path in (run / "bundle").iterdir()} == {
+        "model.onnx", "card.json", "labels.txt", "README.md", "SHA256SUMS",
+    }  # fmt: skip
+    assert list((run / "trials").iterdir()) == []
+    assert facts["schema"] == "sevenfold.train/1"
+    assert facts["run"] == str(run)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
+        assert facts["test"][name] >= 0
+        assert facts["validation"][name] >= 0
+    assert facts["bundle"]["parity_top1"] == 1.0
+    assert facts["bundle"]["parity_max_difference"] <= 1e-4
+    assert facts["bundle"]["latency_ms"] > facts["bundle"]["network_latency_ms"] > 0
+    size = (run / "bundle" / "model.onnx").stat().st_size
+    assert facts["bundle"]["megabytes"] == pytest.approx(size / 1e6)
+    assert facts["seconds"] > 0
+
+
+def test_it_learns(with_val):
+    _, facts = with_val
+    assert facts["test"]["accuracy"] >= 0.6
+    assert facts["test"]["pictures"] == facts["validation"]["pictures"] == 24
+    assert facts["quarantined"] == 1
+
+
+def test_every_score_can_be_recomputed_from_the_predictions(finished):
+    run, facts = finished
+    told = report(run)
+    predictions = read_predictions(run / "predictions.csv")
+    other = "val" if told["validation"] else "train"
+    for role, scores in (
+        ("test", told["test"]),
+        (other, told["validation"] or told["out_of_fold"]),
+    ):
+        again = account.scores(recompute(predictions, role=role))
+        assert json.dumps(again) == json.dumps(scores)
+        flat = facts["test" if role == "test" else "validation"]
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
+            assert flat[name] == scores[name]["value"]
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    wrong = [
+        row for row in rows.values() if row["role"] == "test" and row["label"] != row["answer"]
+    ]
+    assert len(told["mistakes"]) == len(wrong)
+    for mistake in told["mistakes"]:
+        row = rows[mistake["path"]]
+        assert (mistake["label"], mistake["answer"]) == (row["label"], row["answer"])
+        assert mistake["probability"] == pytest.approx(float(row["p:" + row["answer"]]), abs=1e-6)
+
+
+def test_the_manifest_tells_every_picture_and_the_one_opening(finished, with_val, roles):
+    run, _ = finished
+    manifest = data.from_json((run / "data.json").read_text("utf-8"), name="data.json")
+    predictions = read_predictions(run / "predictions.csv")
+    by_path = {row.path: row for row in manifest.rows}
+    for path, role, content in zip(
+        predictions.paths, predictions.roles, predictions.hashes, strict=True
+    ):
+        assert by_path[path].role == role
+        assert by_path[path].hash == content
+    counts = {
+        role: sum(row.role == role for row in manifest.rows) for role in ("train", "val", "test")
+    }
+    for role, count in counts.items():
+        assert count == sum(one[role] for one in report(run)["data"]["classes"])
+    assert len(manifest.openings) == 1
+    if finished is with_val:
+        assert counts == {"train": 72, "val": 24, "test": 24}
+        assert [one.path for one in manifest.quarantined] == ["train/red/torn.png"]
+        assert manifest.source == str(roles)
+
+
+def test_small_data_is_judged_out_of_fold(with_folds):
+    run, facts = with_folds
+    predictions = read_predictions(run / "predictions.csv")
+    train = [at for at, role in enumerate(predictions.roles) if role == "train"]
+    assert {int(predictions.folds[at]) for at in train} == {0, 1, 2, 3, 4}
+    assert set(predictions.roles) == {"train", "test"}
+    told = report(run)
+    assert told["data"]["small_data"]
+    assert told["validation"] == {}
+    assert told["out_of_fold"]["pictures"] == len(train) == facts["validation"]["pictures"]
+    assert len(train) + facts["test"]["pictures"] == 60
+
+
+def test_a_picture_is_never_judged_by_a_network_that_saw_it(small, monkeypatch, tmp_path):
+    from sevenfold import loop
+
+    trained: list[set[int]] = []
+    judged: list[tuple[set[int], set[int]]] = []
+    training, predicting = loop.train, loop.predict
+    under_way: list[bool] = []
+
+    def train(module: Any, rows: Any, *rest: Any, **named: Any) -> Any:
+        trained.append(set(rows.pictures.tolist()))
+        under_way.append(True)
+        found = training(module, rows, *rest, **named)
+        under_way.clear()
+        return found
+
+    def predicted(module: Any, views: Any, pictures: Any, place: Any) -> Any:
+        if not under_way:  # what is measured during training chooses nothing here
+            judged.append((trained[-1], set(pictures.tolist())))
+        return predicting(module, views, pictures, place)
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(loop, "predict", predicted)
+    request = replace(REQUEST, overrides=(*SETTINGS, "epochs=1"))
+    job.train(str(small), tmp_path / "run", request=request, progress=silent)
+    assert len(judged) == 5
+    assert not any(seen & asked for seen, asked in judged)
+    everything = set().union(*(asked for _, asked in judged))
+    assert len(everything) == sum(len(asked) for _, asked in judged)
+    assert trained[-1] == everything  # the refit is on all but test
+
+
+def test_the_bundle_answers_as_the_predictions_say(finished):
+    run, _ = finished
+    predictor = predict.load(run)
+    assert predictor.classes == tuple(photos.COLOURS)
+    assert predictor.size == 32
+    predictions = read_predictions(run / "predictions.csv")
+    manifest = data.from_json((run / "data.json").read_text("utf-8"), name="data.json")
+    for at in [at for at, role in enumerate(predictions.roles) if role == "test"][:5]:
+        path = Path(manifest.source) / predictions.paths[at]
+        answer = predictor.answer(path.read_bytes(), path.name)
+        np.testing.assert_allclose(answer.probabilities, predictions.probabilities[at], atol=1e-5)
+
+
+def test_the_network_can_be_rebuilt_without_pickle(with_val):
+    run, _ = with_val
+    arch = json.loads((run / "arch.json").read_text("utf-8"))
+    assert arch["sha256"] == sha256(run / "model.safetensors")
+    network, _ = build(Transfer(**arch["transfer"]), len(arch["classes"]), arch["side"], 0)
+    network.load_state_dict(safetensors.torch.load_file(run / "model.safetensors"))
+    predictor = predict.load(run)
+    pixels = photos.picture("green", 999, 32)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
+        expected = torch.softmax(logits / arch["temperature"], dim=1)[0]
+    np.testing.assert_allclose(predictor.probabilities(pixels), expected, atol=1e-4)
+
+
+def test_the_code_of_the_model_card_runs(with_val, tmp_path):
+    run, _ = with_val
+    bundle = shutil.copytree(run / "bundle", tmp_path / "copied")
+    card = (bundle / "README.md").read_text("utf-8")
+    assert "GLWTPL" in card
+    found = re.search(r"```python\n(.*?)```", card, re.S)
+    assert found
+    (bundle / "classify.py").write_text(found[1], encoding="utf-8")
+    pixels = photos.picture("red", 999, 50)
+    Image.fromarray(pixels).save(bundle / "photo.png")
+    done = subprocess.run(
+        [sys.executable, "classify.py", "photo.png"],
+        cwd=bundle, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = predict.load(run).answer((bundle / "photo.png").read_bytes(), "photo.png")
+    assert done.stdout.split() == [answer.label, f"{answer.probability:.3f}"]
+
+
+def test_the_small_files_say_how_it_was_made(with_val):
+    run, facts = with_val
+    told = report(run)
+    settled = recipe.read(run / "recipe.toml", recipe.Recipe())
+    assert settled == recipe.read(run / "recipe.toml", recipe.default("thorough"))
+    assert (settled.side, settled.epochs, settled.objective) == (32, 2, "accuracy")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert lines == told["training"]["members"][0]["history"]
+    assert told["run"]["seed"] == 3
+    assert [stage["stage"] for stage in told["run"]["stages"]] == [
+        "read", "fit", "export", "score", "latency",
+    ]  # fmt: skip
+    assert told["bundle"]["megabytes"] == facts["bundle"]["megabytes"]
+    card = json.loads((run / "bundle" / "card.json").read_text("utf-8"))
+    assert card["scores"] == told["test"]
+    assert card["licence"] == "GLWTPL"
+    page = (run / "report.html").read_text("utf-8")
+    assert len(page) < 3_000_000
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("data:image/jpeg") >= 3
+
+
+# Again, and differently
+
+
+def test_a_finished_run_is_not_replaced_by_accident(with_val, roles):
+    run, _ = with_val
+    before = sha256(run / "report.json")
+    with pytest.raises(UsageError, match="holds a finished run") as caught:
+        job.train(str(roles), run, request=REQUEST, progress=silent)
+    assert "--replace" in caught.value.cure
+    assert sha256(run / "report.json") == before
+
+
+def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    before = {path: sha256(path) for path in run.rglob("*") if path.is_file()}
+    again = replace(REQUEST, replace=True)
+    for request, source, progress, error in (
+        (replace(again, licence="mine"), str(roles), silent, UsageError),
+        (again, str(tmp_path / "nowhere"), silent, (UsageError, DataError)),
+        (replace(again, overrides=(*SETTINGS, "pruning.macs=0.5")), str(roles), silent, UsageError),
+        (again, str(roles), at_step(6), Kill),
+    ):
+        with pytest.raises(error):
+            job.train(source, run, request=request, progress=progress)
+        assert all(sha256(path) == held for path, held in before.items())
+    job.train(str(roles), run, request=again, progress=silent)
+    assert sha256(run / "model.safetensors") == before[run / "model.safetensors"]
+    assert report(run)["run"]["created"] >= report(with_val[0])["run"]["created"]
+    predict.load(run)
+
+
+def test_loaders_do_not_change_the_weights(with_val, roles, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    request = replace(REQUEST, threads=3)
+    job.train(str(roles), tmp_path / "run", request=request, progress=silent)
+    assert sha256(tmp_path / "run" / "model.safetensors") == sha256(
+        with_val[0] / "model.safetensors"
+    )
+
+
+def test_a_frozen_trunk_trains_from_the_store(roles, tmp_path):
+    request = replace(
+        REQUEST, overrides=(*SETTINGS, "transfer.trainable_blocks=3", "views=2", "epochs=1")
+    )
+    facts = job.train(str(roles), tmp_path / "run", request=request, progress=silent)
+    assert facts["bundle"]["parity_top1"] == 1.0
+    told = report(tmp_path / "run")["training"]
+    assert told["cut"].startswith("3 of 10 blocks")
+    assert 0 < told["trainable_parameters"] < told["parameters"]
+    network, _ = build(Transfer("resnet20", "random", trainable_blocks=3), 3, 32, seed=3)
+    found = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in network.state_dict().items():
+        frozen = name.startswith(tuple(f"blocks.{block}." for block in range(7)))
+        if frozen or "weight" in name:
+            assert torch.equal(found[name], value) == frozen, name
+
+
+DRIVER = """
+import importlib, os, random, signal, sys, threading
+importlib.import_module("sevenfold.data.split").SMALL_DATA = 60
+from sevenfold import job
+sys.path.insert(0, {tests!r})
+from integration.test_job import REQUEST
+draw = random.Random({seed})
+left = draw.randrange(1, 8)
+kill = lambda: os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+def progress(stage, done, total):
+    global left
+    left -= stage == "train"
+    if left == 0:
+        left = -1
+        threading.Timer(draw.uniform(0, 0.3), kill).start()
+job.train({data!r}, job.Path({out!r}), request=REQUEST, progress=progress)
+"""
+
+
+def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
+    out = tmp_path / "run"
+    for seed in (1, 2):
+        code = DRIVER.format(
+            tests=str(Path(__file__).parents[1]), seed=seed, data=str(roles), out=str(out)
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode not in (0, 1), done.stderr
+        assert not (out / "report.json").exists()
+    job.train(str(roles), out, request=REQUEST, progress=silent)
+    assert sha256(out / "model.safetensors") == sha256(with_val[0] / "model.safetensors")
+
+
+# Evaluation
+
+
+def evaluated(model: Path, source: Path, split: str = "test") -> dict[str, Any]:
+    return job.evaluate(
+        model, str(source), split=split, columns={}, group_by="",
+        small_classes="refuse", threads=2, progress=silent,
+    )  # fmt: skip
+
+
+def openings(run: Path) -> int:
+    text = (run / "data.json").read_text("utf-8")
+    return len(data.from_json(text, name="data.json").openings)
+
+
+def test_evaluating_gives_the_scores_of_the_run_and_is_written_down(with_val, roles, tmp_path):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    found = evaluated(run, roles)
+    assert found["schema"] == "sevenfold.evaluate/1"
+    for name, value in with_val[1]["test"].items():
+        if isinstance(value, float):
+            assert found["scores"][name] == pytest.approx(value, abs=1e-4), name
+    assert openings(run) == 2
+    evaluated(run, roles, split="val")
+    assert openings(run) == 2
+    copied = shutil.copytree(run / "bundle", tmp_path / "copied")
+    assert evaluated(copied, roles)["scores"] == found["scores"]
+    assert openings(run) == 2
+
+
+def test_evaluating_needs_the_pictures_of_the_split(with_val, roles, tmp_path):
+    shutil.copytree(roles / "train", tmp_path / "data" / "train")
+    with pytest.raises(DataError, match="has no test pictures"):
+        evaluated(with_val[0], tmp_path / "data")
+
+
+def test_evaluating_looks_at_boxes_alone(with_val, tmp_path):
+    lines = ["path,label,box"]
+    for number in range(5):
+        pixels = np.hstack([photos.picture("red", number), photos.picture("blue", number)])
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines += [f'{number}.png,red,"0,0,0.5,1"', f'{number}.png,blue,"0.5,0,0.5,1"']
+    (tmp_path / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = evaluated(with_val[0], tmp_path / "boxes.csv")["scores"]
+    predictor = predict.load(with_val[0])
+    right = [
+        predictor.classes[predictor.probabilities(photos.picture(label, number)).argmax()] == label
+        for number in range(5)
+        for label in ("red", "blue")
+    ]
+    assert found["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_evaluating_needs_no_torch(with_val, roles, tmp_path):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'timm', 'cv2')));"
+        "from sevenfold import cli; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate", str(run), str(roles), "--json"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["scores"]["pictures"] == 24
+
+
+# What goes wrong
+
+
+def run_cli(roles: Path, out: Path, *more: str) -> int:
+    settings = [part for one in SETTINGS for part in ("--set", one)]
+    return cli.main(
+        ["train", str(roles), "--out", str(out), "--threads", "1", "--device", "cpu", "--seed", "3",
+         "--licence", "GLWTPL", "--json", *settings, *more]
+    )  # fmt: skip
+
+
+def test_an_interrupt_saves_and_the_same_command_goes_on(
+    with_val, roles, tmp_path, monkeypatch, capsys
+):
+    from sevenfold import progress
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(progress, "Lines", lambda _: at_step(7, KeyboardInterrupt))
+    assert run_cli(roles, out) == 130
+    assert "goes on from what is saved" in capsys.readouterr().err
+    assert len(list((out / "trials").rglob("*.checkpoint"))) == 1
+    steps: list[int] = []
+    monkeypatch.setattr(
+        progress, "Lines",
+        lambda _: lambda stage, done, total: steps.append(done) if stage == "train" else None,
+    )  # fmt: skip
+    assert run_cli(roles, out) == 0
+    assert min(steps) == 5  # the first epoch is not trained again
+    assert json.loads(capsys.readouterr().out)["test"] == with_val[1]["test"]
+    assert sha256(out / "model.safetensors") == sha256(with_val[0] / "model.safetensors")
+
+
+def test_a_full_disk_is_a_matter_of_resources_and_loses_nothing(
+    with_val, roles, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for holder, name in ((os, "fsync"), (safetensors.torch, "save_file")):
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, full)
+            assert run_cli(roles, out) == 5
+        told = capsys.readouterr()
+        assert "No space left" in told.err or "is full" in told.err
+        assert told.out == ""
+        assert not (out / "report.json").exists()
+    trained = at_step(0)  # all epochs are there: none may begin anew
+    facts = job.train(str(roles), out, request=REQUEST, progress=trained)
+    assert facts["test"]["accuracy"] == with_val[1]["test"]["accuracy"]
+    assert sha256(out / "model.safetensors") == sha256(with_val[0] / "model.safetensors")
+
+
+def test_a_damaged_checkpoint_is_named(roles, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Kill):
+        job.train(str(roles), out, request=REQUEST, progress=at_step(6))
+    (saved,) = (out / "trials").rglob("*.checkpoint")
+    saved.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="is damaged") as caught:
+        job.train(str(roles), out, request=REQUEST, progress=silent)
+    assert str(saved) in caught.value.problem
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "card.json", "labels.txt", "README.md"])
+def test_a_damaged_file_of_a_run_is_named(with_val, roles, tmp_path, capsys, name):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    path = run / "bundle" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert cli.main(["evaluate", str(run), str(roles)]) == 4
+    assert name in capsys.readouterr().err
+
+
+def test_a_damaged_manifest_is_named(with_val, roles, tmp_path, capsys):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    (run / "data.json").write_text("{", encoding="utf-8")
+    assert cli.main(["evaluate", str(run), str(roles)]) == 4
+    assert "data.json" in capsys.readouterr().err
+
+
+def test_a_graph_that_disagrees_is_not_exported(roles, tmp_path, monkeypatch):
+    from sevenfold import export
+
+    honest = export.compare
+    monkeypatch.setattr(export, "compare", lambda ours, theirs: honest(ours, theirs[::-1]))
+    with pytest.raises(GateRefused):
+        job.train(str(roles), tmp_path / "run", request=REQUEST, progress=silent)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"licence": "Apache 2"}, "is not an SPDX"),
+        ({"licence": "MIT OR"}, "is not an SPDX"),
+        ({"licence": "()"}, "is not an SPDX"),
+        ({"licence": " "}, "is not an SPDX"),
+        ({"licence": "LicenseRef-a b"}, "is not an SPDX"),
+        ({"overrides": ("transfer.backbon=x",)}, "transfer.backbon"),
+        ({"overrides": ("augmentation.flip=2",)}, "out of range"),
+        ({"overrides": (*SETTINGS, "optimization.name=adagrad")}, "adagrad"),
+        ({"overrides": (*SETTINGS, "ensembling.members=3")}, "ensembling.members"),
+        ({"overrides": (*SETTINGS, "growth.share=0.5")}, "growth.share"),
+        ({"overrides": (*SETTINGS, "imbalance.method=x")}, "imbalance.method"),
+        ({"overrides": (*SETTINGS, "transfer.backbone=resnet21")}, "resnet21"),
+        ({"overrides": (*SETTINGS, "transfer.weights=packaged")}, "no pretrained weights"),
+        ({"budget": "fast"}, "fast"),
+        ({"recipe": "nowhere.toml"}, "nowhere.toml"),
+        ({"small_classes": "merge"}, "merge"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_named(roles, tmp_path, change, problem):
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        job.train(
+            str(roles), tmp_path / "run", request=replace(REQUEST, **change), progress=at_step(0)
+        )
+
+
+@pytest.mark.parametrize("licence", ["", "GLWTPL", "MIT", "Apache-2.0 WITH LLVM-exception",
+                                     "CC-BY-NC-SA-4.0", "LicenseRef-ours"])  # fmt: skip
+def test_licences_of_the_list_are_accepted(licence):
+    account.check_licence(licence)
+
+
+def test_a_place_that_cannot_hold_a_run_is_named(roles, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="is a file"):
+        job.train(str(roles), tmp_path / "file", request=REQUEST, progress=silent)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine", encoding="utf-8")
+    for request in (REQUEST, replace(REQUEST, replace=True)):
+        with pytest.raises(UsageError, match="holds other files"):
+            job.train(str(roles), tmp_path / "other", request=request, progress=silent)
+    # Not everyone may do everything, but root may: pretend.
+    making = Path.mkdir
+
+    def mkdir(self: Path, *rest: Any, **named: Any) -> None:
+        if self.name == "trials":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        making(self, *rest, **named)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(ResourceError, match="cannot be written to"):
+        job.train(str(roles), tmp_path / "locked" / "run", request=REQUEST, progress=silent)
+    assert (tmp_path / "file").read_text("utf-8") == "mine"
+    assert (tmp_path / "other" / "thesis.txt").read_text("utf-8") == "mine"
+
+
+def test_a_folder_of_someone_elses_report_is_not_replaced(roles, tmp_path):
+    (tmp_path / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError):
+        job.train(str(roles), tmp_path, request=replace(REQUEST, replace=True), progress=silent)
+    assert (tmp_path / "report.json").read_text("utf-8") == "{}"
+
+
+def test_a_device_that_is_not_there_is_named(roles, tmp_path):
+    for device in ("cuda", "mps"):
+        there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+        if not there:
+            with pytest.raises(ResourceError, match=f"--device {device}"):
+                job.train(
+                    str(roles), tmp_path / "run", request=replace(REQUEST, device=device),
+                    progress=silent,
+                )  # fmt: skip
+
+
+def test_data_without_test_pictures_is_refused(roles, tmp_path, monkeypatch):
+    shutil.copytree(roles / "train", tmp_path / "data" / "train")
+    shutil.copytree(roles / "val", tmp_path / "data" / "val")
+    real = data.split
+    monkeypatch.setattr(data, "split", lambda dataset: real(dataset, test=0.0))
+    with pytest.raises(DataError, match="has no test pictures"):
+        job.train(str(tmp_path / "data"), tmp_path / "run", request=REQUEST, progress=silent)
+
+
+def test_hostile_names_reach_every_file_unharmed(tmp_path):
+    names = {"blue": "=1+1", "green": "<b>&", "red": "größe 'x'"}
+    source = tmp_path / "data"
+    for label, name in names.items():
+        made = photos.write(tmp_path / "made", {label: 20})
+        shutil.move(made / label, source / name)
+    request = replace(REQUEST, overrides=(*SETTINGS, "epochs=1"))
+    job.train(str(source), tmp_path / "run", request=request, progress=silent)
+    assert set(predict.load(tmp_path / "run").classes) == set(names.values())
+    predictions = read_predictions(tmp_path / "run" / "predictions.csv")
+    assert set(predictions.classes) == set(names.values())
+    assert "<b>&" not in (tmp_path / "run" / "report.html").read_text("utf-8")
+    cells = csv.reader(io.StringIO((tmp_path / "run" / "predictions.csv").read_text("utf-8")))
+    assert not any(cell.startswith("=") for row in cells for cell in row)

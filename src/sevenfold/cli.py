@@ -356,6 +356,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     Args:
         arguments: the command line without the program's name; empty: the process's own.
     """
+    # Before torch is loaded: idle threads that spin take a core from those that read pictures.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text in this encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

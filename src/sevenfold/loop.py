@@ -282,7 +282,7 @@ def train(
         best = found["best"]
     while len(history) < epochs and not _patience_ends(history, stop):
         number = len(history)
-        began = time.perf_counter()
+        began, rates = time.perf_counter(), schedule.get_last_lr()
         loss = _one_epoch(
             module, rows, optimizer, schedule, average, number, epochs, seed, place, progress
         )
@@ -293,7 +293,7 @@ def train(
             Epoch(
                 number,
                 time.perf_counter() - began,
-                float(schedule.get_last_lr()[-1]),
+                float(max(*rates, *schedule.get_last_lr())),
                 loss,
                 measured.loss,
                 measured.accuracy,

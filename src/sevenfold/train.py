@@ -32,7 +32,8 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 
 FOLDS: Final = 5
-_STEPS: Final = 320  # at least, in a training of small data
+_STEPS: Final = 280  # about, in a training; fewer where the data is small
+_SMALL_STEPS: Final = 160
 _ROWS: Final = 12_000  # views of all pictures together, where the data is small
 
 
@@ -95,9 +96,10 @@ def settle(recipe: Recipe, split: Split) -> Recipe:
     if objective == "auto":
         balanced = counts.max() <= 1.5 * max(1, counts.min())
         objective = "accuracy" if balanced else "balanced_accuracy"
-    batch = min(recipe.batch, 32) if pictures < 1000 else recipe.batch
-    epochs = recipe.epochs or min(60, max(8, math.ceil(_STEPS * batch / pictures)))
-    views = recipe.views or min(16, max(4, math.ceil(_ROWS / pictures)))
+    batch = min(recipe.batch, 32) if len(split.val) == 0 else recipe.batch
+    steps = _SMALL_STEPS if len(split.val) == 0 else _STEPS
+    epochs = recipe.epochs or min(60, max(4, math.ceil(steps * batch / pictures)))
+    views = recipe.views or min(16, epochs, max(4, math.ceil(_ROWS / pictures)))
     return replace(recipe, objective=objective, batch=batch, epochs=epochs, views=views)
 
 
@@ -136,6 +138,7 @@ def fit(
     pictures = growth.given(split.train, recipe.growth)
     start = partial(_start, recipe, classes)
     targets = imbalance.targets(torch.from_numpy(split.dataset.labels), classes, recipe.imbalance)
+    targets = optimization.smooth(targets, recipe.optimization)
     bench = _bench(recipe, split, pictures, targets, start, place, pixels, seed, progress)
     members = ensembling.members(
         recipe.ensembling,

@@ -6,6 +6,7 @@ switched on. Every range is a fraction of the picture's side, so that it means
 the same at 32 and at 320 pixels.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
@@ -48,13 +49,13 @@ class Augmentation:
     flip: Share = 0.5
     flip_vertical: Share = 0.0
     quarter_turns: bool = False
-    rotation_degrees: Annotated[float, Range(0, 180)] = 10.0
-    crop: Annotated[float, Range(0, 1, above=True)] = 0.5
-    stretch: Annotated[float, Range(1, 4)] = 1.33
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
-    blur: Share = 0.1
+    rotation_degrees: Annotated[float, Range(0, 180)] = 5.0
+    crop: Annotated[float, Range(0, 1, above=True)] = 0.7
+    stretch: Annotated[float, Range(1, 4)] = 1.2
+    brightness: Share = 0.15
+    contrast: Share = 0.15
+    saturation: Share = 0.15
+    blur: Share = 0.0
 
     off: ClassVar["Augmentation"]
 
@@ -166,12 +167,13 @@ def augment(
         borderMode=cv2.BORDER_REFLECT_101,
     )
     if settings.brightness or settings.contrast or settings.saturation:
-        grey = float(view[::4, ::4].reshape(-1, 3).mean(axis=0) @ _LUMA)
+        grey = float(_LUMA @ cv2.mean(view)[:3])
         view = cv2.transform(view, colour(settings, draws[8:11], grey))
     if draws[11] < settings.blur:
         strength = draws[11] / settings.blur
         sigma = (0.1 + 1.4 * strength) * side / _BLUR_SIDE
-        view = cv2.GaussianBlur(view, (0, 0), sigma)
+        reach = 2 * math.ceil(2 * sigma) + 1  # what lies beyond weighs under 5 %
+        view = cv2.GaussianBlur(view, (reach, reach), sigma)
     return np.asarray(view, dtype=np.uint8)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from sevenfold.errors import UsageError
@@ -14,8 +15,8 @@ from sevenfold.ranges import Range, Share
 
 NAMES: Final = ("adamw", "sgd")
 # Where the probe looks, in units of 1e-3 for AdamW and of 1e-1 for SGD.
-RATES: Final = {"adamw": (1e-3, 3e-3, 6e-3), "sgd": (0.03, 0.1, 0.3)}
-PROBE_STEPS: Final = 24
+RATES: Final = {"adamw": (1e-3, 2e-3, 4e-3), "sgd": (0.03, 0.1, 0.3)}
+PROBE_STEPS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Optimization:
             above 0 to 1.
         average: share of all steps over which the weights are averaged, 0 to 1;
             0 keeps the last weights.
+        smoothing: share of each target that is spread over all classes, 0 to below 1
+            (Szegedy et al. 2015, arXiv 1512.00567).
         patience: share of all epochs without improvement after which training
             stops, above 0 to 1.
     """
@@ -44,13 +47,14 @@ class Optimization:
     warmup: Share = 0.1
     layer_decay: Annotated[float, Range(0, 1, above=True)] = 0.9
     average: Share = 0.1
+    smoothing: Annotated[float, Range(0, 1, below=True)] = 0.1
     patience: Annotated[float, Range(0, 1, above=True)] = 0.5
 
     off: ClassVar["Optimization"]
 
 
 Optimization.off = Optimization(
-    name="sgd", weight_decay=5e-4, layer_decay=1.0, average=0.0, patience=1.0
+    name="sgd", weight_decay=5e-4, layer_decay=1.0, average=0.0, smoothing=0.0, patience=1.0
 )
 
 
@@ -98,6 +102,20 @@ def groups(
                     }
                 )
     return found
+
+
+def smooth(
+    targets: Float[Tensor, "pictures classes"], settings: Optimization
+) -> Float[Tensor, "pictures classes"]:
+    r"""Spread a share of each target over all classes.
+
+    $$t' = (1 - s)\,t + s / K$$
+
+    Args:
+        targets: soft labels; rows sum to 1.
+        settings: `smoothing` is $s$.
+    """
+    return (1 - settings.smoothing) * targets + settings.smoothing / targets.shape[1]
 
 
 def optimizer(settings: Optimization, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -43,7 +43,7 @@ class Transfer:
     backbone: str = PACKAGED
     weights: str = "packaged"
     sha256: str = ""
-    trainable_blocks: Annotated[int, Range(0, ALL_BLOCKS)] = 1
+    trainable_blocks: Annotated[int, Range(0, ALL_BLOCKS)] = 3
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
 
     off: ClassVar["Transfer"]

@@ -142,4 +142,8 @@ def _probe(facts: Facts) -> Curve:
         mark=rate,
         mark_label=chosen,
     )
-    return Curve("Rate probe", Markup(figure), "The loss while the learning rate rises.")
+    return Curve(
+        "Rate probe",
+        Markup(figure),
+        "The loss after a few steps at each rate, each from the same start.",
+    )

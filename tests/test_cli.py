@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -41,8 +42,9 @@ TRAINED = {
 
 def replace_module(monkeypatch: pytest.MonkeyPatch, name: str, **names: Any) -> None:
     module = SimpleNamespace(**names)
+    parent, _, leaf = f"sevenfold.{name}".rpartition(".")
     monkeypatch.setitem(sys.modules, f"sevenfold.{name}", module)
-    monkeypatch.setattr(sevenfold, name, module, raising=False)
+    monkeypatch.setattr(importlib.import_module(parent), leaf, module, raising=False)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from sevenfold.errors import UsageError
 from sevenfold.ranges import Range, Share
 
 NAMES: Final = ("adamw", "sgd")
-# Where the probe looks, in units of 1e-3 for AdamW and of 1e-1 for SGD.
-RATES: Final = {"adamw": (1e-3, 2e-3, 4e-3), "sgd": (0.03, 0.1, 0.3)}
+# Where the probe looks: docs/log.md, 2026-11-24.
+RATES: Final = {"adamw": (5e-4, 1e-3, 2e-3), "sgd": (0.03, 0.1, 0.3)}
 PROBE_STEPS: Final = 12
 
 

@@ -191,6 +191,17 @@ def test_blur_smooths_when_it_is_drawn():
     assert np.abs(found.astype(int) - expected.astype(int)).mean() < 3
 
 
+def test_a_blur_reaches_as_far_at_every_size():
+    settings = replace(OFF, blur=1.0)
+    fine = noise(160)
+    coarse = fine.repeat(2, axis=0).repeat(2, axis=1)
+    for draw in (0.5, 0.99):
+        small = augment(fine, settings, drawn(d11=draw), 160).astype(float)
+        large = augment(coarse, settings, drawn(d11=draw), 320)
+        shrunk = cv2.resize(large, (160, 160), interpolation=cv2.INTER_AREA)
+        assert shrunk.std() == pytest.approx(small.std(), rel=0.15)
+
+
 def test_the_same_draws_mean_the_same_at_every_size():
     draws = np.random.default_rng(7)
     for _ in range(30):

@@ -122,6 +122,16 @@ def test_a_damaged_row_is_never_handed_out(tmp_path):
         assert "cache --clear" in caught.value.cure
 
 
+def test_each_row_is_checked_once(tmp_path, monkeypatch):
+    store = opened(filled(tmp_path / "a"))
+    checked: list[bytes] = []
+    real = stores.zlib.crc32
+    monkeypatch.setattr(stores.zlib, "crc32", lambda row: checked.append(bytes(row)) or real(row))
+    for _ in range(3):
+        read(store, NAMES)
+    assert sorted(checked) == sorted(row.tobytes() for row in ROWS)
+
+
 def test_two_writers_share_a_folder(tmp_path):
     one, other = opened(tmp_path / "a"), opened(tmp_path / "a")
     for at in range(0, 8, 2):
@@ -482,6 +492,17 @@ def test_twenty_new_pictures_compute_twenty_rows_for_each_view(tmp_path, engine)
         VIEWER.make(Pixels(37).square(dataset, 70), int(dataset.hashes[70][:16], 16), 1)[None]
     )
     np.testing.assert_array_equal(views.get(np.array([70]), np.array([1])), expected)
+
+
+def test_pictures_decoded_in_full_have_rows_of_their_own(folder, engine):
+    counted, computed = counting(engine)
+    for full in (False, True):
+        pixels = Pixels(32, full=full)
+        dataset = dataset_of(folder, Pixels(36))
+        activations(
+            dataset, np.arange(21), pixels, PLAIN, counted, count=1, threads=1, progress=silent
+        )
+    assert sum(computed) == 42
 
 
 def test_a_killed_computation_goes_on(folder, engine):

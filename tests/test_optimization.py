@@ -148,3 +148,11 @@ def test_a_rate_that_blows_up_is_not_chosen():
     rates = optimization.RATES["sgd"]
     losses = dict.fromkeys(rates, math.inf) | {rates[1]: 5.0}
     assert optimization.probe(replace(SETTINGS, name="sgd"), losses.__getitem__)[0] == rates[1]
+
+
+def test_smoothing_spreads_a_share_of_each_target():
+    targets = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]])
+    found = optimization.smooth(targets, replace(SETTINGS, smoothing=0.2))
+    torch.testing.assert_close(found[0], torch.tensor([0.05, 0.85, 0.05, 0.05]))
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
+    assert torch.equal(optimization.smooth(targets, Optimization.off), targets)

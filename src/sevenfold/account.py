@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -289,8 +289,3 @@ def check_licence(expression: str) -> None:
             f"--licence {shown(expression)!r} is not an SPDX licence expression",
             "give one such as Apache-2.0, CC-BY-4.0 or 'MIT OR Apache-2.0'",
         )
-
-
-def merge_groups(split: Split, pictures: Sequence[int]) -> list[str]:
-    """Return the group of each picture, copies of one picture sharing theirs."""
-    return [split.dataset.groups[int(index)] for index in pictures]

@@ -296,7 +296,9 @@ def recipe(
     """
     from sevenfold import recipe as recipes
 
-    text = recipes.to_toml(recipes.apply(recipes.default(budget), set))
+    base = recipes.default(budget)
+    base = recipes.read(Path(file), base) if file else base
+    text = recipes.to_toml(recipes.apply(base, set))
     facts = {"schema": "sevenfold.recipe/1", "recipe": tomllib.loads(text), "toml": text}
     show(facts, text.splitlines(), as_json=json)
 

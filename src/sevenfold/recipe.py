@@ -61,7 +61,7 @@ class Recipe:
     """
 
     objective: Annotated[str, Choice(("auto", "accuracy", "balanced_accuracy"))] = "auto"
-    side: Annotated[int, Range(16, 1024)] = 224
+    side: Annotated[int, Range(16, 1024)] = 256
     epochs: Annotated[int, Range(0, 10_000)] = 0
     batch: Annotated[int, Range(2, 4096)] = 64
     views: Annotated[int, Range(0, 1000)] = 0
@@ -279,7 +279,7 @@ def to_toml(recipe: Recipe) -> str:
     Example:
         >>> import tomllib
         >>> tomllib.loads(to_toml(Recipe()))["side"]
-        224
+        256
     """
     about = _comments(Recipe)
     lines = ["# A Sevenfold recipe: how to train, and nothing about where."]

@@ -32,7 +32,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 
 FOLDS: Final = 5
-_STEPS: Final = 280  # about, in a training; fewer where the data is small
+_STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
 _ROWS: Final = 12_000  # views of all pictures together, where the data is small
 

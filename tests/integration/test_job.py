@@ -303,7 +303,7 @@ def test_the_small_files_say_how_it_was_made(with_val):
     assert lines == told["training"]["members"][0]["history"]
     assert told["run"]["seed"] == 3
     assert [stage["stage"] for stage in told["run"]["stages"]] == [
-        "read", "fit", "export", "score", "latency",
+        "read", "fit", "export", "score",
     ]  # fmt: skip
     assert told["bundle"]["megabytes"] == facts["bundle"]["megabytes"]
     card = json.loads((run / "bundle" / "card.json").read_text("utf-8"))

@@ -98,7 +98,7 @@ def ingest(
         listing: the pictures.
         pixels: the store to fill.
         threads: that decode; the result does not depend on them.
-        progress: is told `decode`.
+        progress: is told `decode` and the disk that it may need.
     """
     known = Store(
         home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}", (_FINGERPRINT_BYTES,), "uint8", {}
@@ -121,10 +121,11 @@ def ingest(
 
     results: list[image.Fingerprint | ImageRejected] = []
     total = len(listing.photos)
-    progress("decode", 0, total)
+    stage = f"decode (up to {total * pixels.store.row_bytes / 1e6:,.0f} MB of disk)"
+    progress(stage, 0, total)
     for name, found, squares in in_order(decode, listing.photos, threads):
         results.append(found)
-        progress("decode", len(results), total)
+        progress(stage, len(results), total)
         if isinstance(found, ImageRejected):
             continue
         for square in squares:

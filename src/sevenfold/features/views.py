@@ -126,11 +126,6 @@ def pixel_views(
     return LiveViews(dataset, pixels, viewer, lambda rows: rows, threads, count)
 
 
-def disk_bytes(engine: Engine, pictures: int, count: int) -> int:
-    """Return the disk that stored activations need."""
-    return pictures * count * int(np.prod(engine.shape)) * 2
-
-
 def activations(
     dataset: Dataset,
     pictures: Int64[np.ndarray, "some"],
@@ -155,7 +150,7 @@ def activations(
         engine: the trunk.
         count: views of each picture.
         threads: that make views and run the trunk; the rows do not depend on them.
-        progress: is told `activations`.
+        progress: is told `activations` and the disk that they need.
     """
     name = hashlib.blake2b(
         f"{engine.key}/{viewer.key}/{pixels.name}".encode(), digest_size=12
@@ -180,11 +175,12 @@ def activations(
         return names, engine.run(np.stack(made))
 
     done = 0
-    progress("activations", done, rows)
+    stage = f"activations ({rows * store.row_bytes / 1e6:,.0f} MB of disk)"
+    progress(stage, done, rows)
     for names, made in in_order(compute, _chunks(missing), threads):
         store.append(names, made)
         done += len(names)
-        progress("activations", done, rows)
+        progress(stage, done, rows)
     store.close()
     return StoredViews(store, dataset, pictures, count)
 

@@ -1,0 +1,313 @@
+"""Release a fitted network: export, verify, score once on test, and write the run."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import safetensors.torch
+from jaxtyping import Float
+
+from sevenfold import account, doctor, export, report
+from sevenfold import data as datasets
+from sevenfold import evaluate as scoring
+from sevenfold.features.trunk import session
+from sevenfold.loop import Place
+from sevenfold.predictions import Predictions, recompute, write_predictions
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe, to_toml
+from sevenfold.train import Fitted
+
+NOTICES: Final = {
+    "elpv": "Trained on the ELPV data set (Buerhop-Lutz et al. 2018), CC BY-NC-SA 4.0: "
+    "for non-commercial use only.",
+    "fashion-mnist": "Trained on Fashion-MNIST (Xiao et al. 2017), MIT licence.",
+}
+_LATENCY_PICTURE: Final = (480, 640, 3)
+_LATENCY_RUNS: Final = 30
+_WARM_UP: Final = 5
+
+
+class Clock:
+    """Note how long each stage takes."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.stages: list[dict[str, Any]] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        began = time.perf_counter()
+        yield
+        self.stages.append({"stage": name, "seconds": time.perf_counter() - began})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self.began
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Hold what the report and the card say of the request.
+
+    Args:
+        data: as the user named it.
+        budget: as the user named it.
+        seed: of the training.
+        licence: SPDX expression for the model, or "".
+    """
+
+    data: str
+    budget: str
+    seed: int
+    licence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """Hold the graph that ships and what was checked about it.
+
+    Args:
+        model: the whole graph, from pictures to calibrated probabilities.
+        core: the network alone.
+        temperature: that divides the logits.
+        parity: how well graph and network agree.
+        chosen: probabilities of the pictures that choices were made by: the graph's
+            on val, or the folds' on train.
+    """
+
+    model: bytes
+    core: onnx.ModelProto
+    temperature: float
+    parity: export.Parity
+    chosen: Float[np.ndarray, "pictures classes"]
+
+
+def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
+    """Export, calibrate and hold the graph against the network.
+
+    Raises:
+        GateRefused: they disagree.
+    """
+    recipe, member, dataset = fitted.recipe, fitted.member, split.dataset
+    small = len(split.val) == 0
+    pictures = (split.train if small else split.val).tolist()
+    shipped = export.Shipped(member.network, recipe.ensembling.mirror).eval()
+    core = export.core(shipped, recipe.side)
+    trained = export.network_logits(
+        shipped, dataset, pictures, side=recipe.side, threads=place.threads
+    )
+    logits = member.out_of_fold if small else trained
+    temperature = scoring.fit_temperature(
+        logits.astype(np.float64), dataset.labels[np.asarray(pictures)]
+    )
+    model = export.assemble(core, recipe.side, len(dataset.classes), temperature)
+    (answered,) = export.run(session(model, 1), dataset, pictures, ["probabilities"], place.threads)
+    parity = export.parity(answered, _softmax(trained / temperature))
+    chosen = _softmax(logits / temperature) if small else answered
+    return Exported(model, core, temperature, parity, chosen)
+
+
+def _softmax(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def judged(model: Exported, split: datasets.Split, place: Place) -> Predictions:
+    """Open test once and join its answers to those that choices were made by."""
+    dataset, small = split.dataset, len(split.val) == 0
+    opened = session(model.model, 1)
+    pictures = split.test.tolist()
+    (answers,) = export.run(opened, dataset, pictures, ["probabilities"], place.threads)
+    first = split.train if small else split.val
+    rows = np.concatenate([first, split.test])
+    folds = split.folds() if small else np.full(len(first), -1)
+    probabilities = np.concatenate([model.chosen, answers]).astype(np.float64)
+    return Predictions(
+        dataset.classes,
+        tuple(datasets.shown(dataset.photos[row].path) for row in rows),
+        tuple(dataset.hashes[row] for row in rows),
+        ("train" if small else "val",) * len(first) + ("test",) * len(split.test),
+        tuple(dataset.groups[row] for row in rows),
+        np.concatenate([folds, np.full(len(split.test), -1)]),
+        dataset.labels[rows],
+        probabilities / probabilities.sum(axis=1, keepdims=True),
+    )
+
+
+def _latencies(model: Exported, side: int) -> dict[str, float]:
+    """Time the whole graph on one 640x480 picture and the network alone, on one thread."""
+    noise = np.random.default_rng(0)
+    picture = noise.integers(0, 256, (1, *_LATENCY_PICTURE), dtype=np.uint8)
+    square = noise.random((1, 3, side, side), dtype=np.float32) * 255
+    whole, alone = session(model.model, 1), session(model.core.SerializeToString(), 1)
+    times: dict[str, list[float]] = {"latency_ms": [], "network_latency_ms": []}
+    for _ in range(_LATENCY_RUNS):  # interleaved: what slows the machine slows both
+        for name, opened, feed in (
+            ("latency_ms", whole, {"image": picture}),
+            ("network_latency_ms", alone, {"net_pixels": square}),
+        ):
+            began = time.perf_counter()
+            opened.run(None, feed)
+            times[name].append(1000 * (time.perf_counter() - began))
+    return {name: float(np.median(values[_WARM_UP:])) for name, values in times.items()}
+
+
+def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "megabytes": len(model.model) / 1e6,
+        **_latencies(model, recipe.side),
+        "machine": account.machine(),
+        "parity_top1": model.parity.top1,
+        "parity_max_difference": model.parity.largest_difference,
+        "parity_pictures": model.parity.pictures,
+        "mirror": recipe.ensembling.mirror,
+        "size": recipe.side,
+    }
+
+
+def _facts(
+    asked: Asked,
+    fitted: Fitted,
+    split: datasets.Split,
+    model: Exported,
+    predictions: Predictions,
+    place: Place,
+    command: str,
+) -> dict[str, Any]:
+    """Gather what the report tells, except the time that it all took."""
+    recipe, small = fitted.recipe, len(split.val) == 0
+    test = account.scores(recompute(predictions, role="test"))
+    choice = account.scores(recompute(predictions, role="train" if small else "val"))
+    facts: dict[str, Any] = {
+        "schema": "sevenfold.report/1",
+        "title": split.dataset.name,
+        "run": {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seed": asked.seed,
+            "command": command,
+            "budget": asked.budget,
+            "device": place.device,
+            "processor": account.processor(),
+            "cores": os.cpu_count(),
+            "threads": place.threads,
+            "versions": account.versions(),
+            "advice": doctor.gpu_advice(doctor.accelerator()),
+        },
+        "data": account.data(split, asked.data, 1),
+        "practices": account.practices(recipe),
+        "recipe_toml": to_toml(recipe),
+        "objective": recipe.objective,
+        "training": account.training(recipe, fitted.member, model.temperature),
+        "validation": {} if small else choice,
+        "test": test,
+        "out_of_fold": choice if small else {},
+        "bundle": _bundle(model, recipe),
+        "mistakes": account.mistakes(
+            split.dataset, split.test, predictions.probabilities[-len(split.test) :]
+        ),
+        "augmentation": account.views(recipe, split),
+    }
+    facts["next"] = account.advice(facts)
+    return facts
+
+
+def _write_network(out: Path, fitted: Fitted, classes: tuple[str, ...], temperature: float) -> None:
+    """Write the weights and what rebuilds the network around them."""
+    state = {
+        name: value.contiguous().clone()
+        for name, value in fitted.member.network.state_dict().items()
+    }
+    safetensors.torch.save_file(state, out / "model.safetensors")
+    arch = {
+        "schema": "sevenfold.arch/1",
+        "builder": "transfer.build",
+        "transfer": dataclasses.asdict(replace(fitted.recipe.transfer, weights="random")),
+        "side": fitted.recipe.side,
+        "classes": list(classes),
+        "temperature": temperature,
+        "mirror": fitted.recipe.ensembling.mirror,
+        "origin": dataclasses.asdict(fitted.member.origin),
+        "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (out / "arch.json").write_text(json.dumps(arch, indent=1), encoding="utf-8")
+
+
+def release(
+    out: Path,
+    asked: Asked,
+    fitted: Fitted,
+    split: datasets.Split,
+    *,
+    place: Place,
+    clock: Clock,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Make the run of a fitted network; `report.json` is written last.
+
+    Returns:
+        The object of `train --json`.
+
+    Raises:
+        GateRefused: the exported graph disagrees with the network.
+    """
+    with clock.stage("export"):
+        progress("export", 0, 1)
+        model = exported(fitted, split, place)
+        progress("export", 1, 1)
+    command = " ".join(sys.argv[1:]) if sys.argv[0].endswith(("sevenfold", "cli.py")) else "train"
+    with clock.stage("score"):
+        predictions = judged(model, split, place)
+        facts = _facts(asked, fitted, split, model, predictions, place, command)
+    manifest = datasets.opened(datasets.manifest_of(split), facts["run"]["created"], command)
+    (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
+    card = account.card(
+        facts,
+        fitted,
+        split,
+        temperature=model.temperature,
+        licence=asked.licence,
+        notice=NOTICES.get(asked.data, ""),
+    )
+    classes = split.dataset.classes
+    export.write(out / "bundle", model.model, classes, card, report.model_card(card))
+    _write_network(out, fitted, classes, model.temperature)
+    write_predictions(out / "predictions.csv", predictions)
+    (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
+    (out / "recipe.toml").write_text(to_toml(fitted.recipe), encoding="utf-8")
+    lines = [json.dumps(line) for line in facts["training"]["members"][0]["history"]]
+    (out / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    facts["run"] |= {
+        "seconds": clock.seconds,
+        "memory_peak_megabytes": account.peak_megabytes(),
+        "stages": clock.stages,
+    }
+    (out / "report.html").write_text(report.render(facts), encoding="utf-8")
+    shutil.rmtree(out / "trials", ignore_errors=True)
+    (out / "trials").mkdir(exist_ok=True)
+    (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    small = len(split.val) == 0
+    return {
+        "schema": "sevenfold.train/1",
+        "run": str(out),
+        "seconds": clock.seconds,
+        "test": scoring.flat(recompute(predictions, role="test")),
+        "validation": scoring.flat(recompute(predictions, role="train" if small else "val")),
+        "bundle": {name: held for name, held in facts["bundle"].items() if name != "machine"},
+        "quarantined": len(split.quarantined),
+        "stages": {line["stage"]: line["seconds"] for line in clock.stages},
+        "memory_peak_megabytes": account.peak_megabytes(),
+    }

@@ -224,7 +224,7 @@ def network_logits(
     """Run the trained network in PyTorch over the graph's own resized pixels."""
     resize = session(resizing(side).SerializeToString(), 1)
     # Channels last: half the time on a CPU, the same numbers.
-    shipped = shipped.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shipped = shipped.to(memory_format=torch.channels_last)
     parts = []
     for start in range(0, len(pictures), 32):
         (pixels,) = run(resize, dataset, pictures[start : start + 32], ["pixels"], threads)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sevenfold import loop
-from sevenfold.loop import Average, Measured, Place, Rows, Stop
+from sevenfold.loop import Average, Epoch, Measured, Place, Rows, Stop
 from sevenfold.progress import silent
 
 CLASSES = 3
@@ -179,6 +179,21 @@ def test_the_objective_chooses_and_the_loss_breaks_ties(tmp_path):
     )
     assert found.best_epoch == 2
     assert not found.stopped_early
+
+
+def _epochs(*accuracies: float) -> list[Epoch]:
+    return [
+        Epoch(number, 1.0, 0.1, 1.0, 1.0 - number / 100, accuracy, accuracy)
+        for number, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_a_later_epoch_within_one_standard_error_is_kept():
+    history = _epochs(0.80, 0.90, 0.88, 0.85)
+    assert Stop("accuracy", 3).kept(history).epoch == 1
+    assert Stop("accuracy", 3, pictures=100).kept(history).epoch == 2  # the error is 0.03
+    assert Stop("accuracy", 3, pictures=10).kept(history).epoch == 3
+    assert Stop("accuracy", 0, pictures=10).kept(history).epoch == 3
 
 
 def test_without_patience_the_last_epoch_counts(tmp_path):

@@ -235,7 +235,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a run or bundle on labelled pictures; needs no torch.
 
-    Opening the test pictures of a run is written down in its `data.json`.
+    Pictures without a role of their own have the one that the run gave them, so that a
+    run is not scored on what it was trained on. Opening its test pictures is written
+    down in its `data.json`.
 
     Returns:
         The object of `evaluate --json`, schema "sevenfold.evaluate/1".
@@ -252,12 +254,18 @@ def evaluate(
             listing, threads=threads, progress=progress
         ),
     )
-    roles = [photo.role for photo in dataset.photos]
+    known = _known(model)
+    roles_by_hash = {row.hash: row.role for row in known.rows}
+    roles = [
+        photo.role or roles_by_hash.get(content, "")
+        for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
+    ]
     with_roles = any(roles) and split != "all"
     rows = [at for at, role in enumerate(roles) if not with_roles or role == split]
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
-    _log_opening(model, {dataset.hashes[row] for row in rows})
+    if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
+        _log_opening(model, known)
     answers = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         for answer in executor.map(lambda row: predictor.probabilities(dataset.decode(row)), rows):
@@ -276,16 +284,18 @@ def evaluate(
     }
 
 
-def _log_opening(model: Path, hashes: set[str]) -> None:
-    """Write down that test was looked at, where these are a run's test pictures."""
+def _known(model: Path) -> datasets.Manifest:
+    """Read what a run knows of its pictures; a bundle alone knows none."""
     path = model / "data.json"
     if not path.exists():
-        return
-    manifest = datasets.from_json(path.read_text("utf-8"), name=str(path))
-    if not any(row.role == "test" and row.hash in hashes for row in manifest.rows):
-        return
+        return datasets.EMPTY
+    return datasets.from_json(path.read_text("utf-8"), name=str(path))
+
+
+def _log_opening(model: Path, known: datasets.Manifest) -> None:
+    """Write down that a run's test pictures were looked at."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    manifest = datasets.opened(manifest, now, " ".join(sys.argv[1:]))
-    part = path.with_suffix(".part")
-    part.write_text(datasets.to_json(manifest), encoding="utf-8")
-    part.replace(path)
+    part = model / "data.json.part"
+    opened = datasets.opened(known, now, " ".join(sys.argv[1:]))
+    part.write_text(datasets.to_json(opened), encoding="utf-8")
+    part.replace(model / "data.json")

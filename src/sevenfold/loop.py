@@ -6,7 +6,7 @@ epoch), so the state at the end of an epoch is all that an exact resume needs.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -109,16 +109,35 @@ class Stop:
         objective: `accuracy` or `balanced_accuracy`.
         patience: epochs without improvement before it stops; 0: the last epoch
             counts, whatever validation says.
+        pictures: that validation measured; 0: any difference counts.
     """
 
     objective: str
     patience: int
+    pictures: int = 0
 
     def score(self, epoch: Epoch) -> tuple[float, float]:
         """Rank an epoch: the objective first, then the loss."""
         if self.patience == 0:
             return float(epoch.epoch), 0.0
-        return float(getattr(epoch, f"val_{self.objective}")), -epoch.val_loss
+        return self.value(epoch), -epoch.val_loss
+
+    def value(self, epoch: Epoch) -> float:
+        """Return the objective after an epoch."""
+        return float(getattr(epoch, f"val_{self.objective}"))
+
+    def kept(self, history: Sequence[Epoch]) -> Epoch:
+        """Choose the last epoch that is within one standard error of the best.
+
+        The best of many noisy epochs is best by luck too; later ones have the lower
+        rate and the longer average. The rule is Breiman et al.'s (1984) for trees.
+        """
+        best = max(history, key=self.score)
+        if not self.patience or not self.pictures:
+            return best
+        share = self.value(best)
+        error = math.sqrt(share * (1 - share) / self.pictures)
+        return [epoch for epoch in history if self.value(epoch) >= share - error][-1]
 
 
 class Average:
@@ -300,7 +319,7 @@ def train(
                 measured.balanced_accuracy,
             )
         )
-        if max(history, key=stop.score) is history[-1]:
+        if stop.kept(history) is history[-1]:
             best = {name: value.clone() for name, value in average.tensors.items()}
         module.load_state_dict(weights)
         state = _state(module, average, optimizer, schedule)
@@ -309,14 +328,14 @@ def train(
         )
     module.load_state_dict(best)
     module.eval()
-    top = max(history, key=stop.score).epoch
+    top = stop.kept(history).epoch
     return Trained(tuple(history), top, len(history) < epochs)
 
 
 def _patience_ends(history: list[Epoch], stop: Stop) -> bool:
     if not history or not stop.patience:
         return False
-    return history[-1].epoch - max(history, key=stop.score).epoch >= stop.patience
+    return history[-1].epoch - stop.kept(history).epoch >= stop.patience
 
 
 def _one_epoch(

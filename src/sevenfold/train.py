@@ -16,7 +16,7 @@ from torch import nn
 from sevenfold import draws, loop, nets
 from sevenfold.data import Split
 from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import Pixels
+from sevenfold.features.pixels import Pixels, fill
 from sevenfold.features.views import PLAIN, Views, activations, pixel_views
 from sevenfold.loop import Measured, Place, Rows, Stop, Trained
 from sevenfold.practices import (
@@ -179,6 +179,7 @@ def _bench(
     viewer = augmentation.viewer(recipe.augmentation, recipe.side, str(seed) if empty else "")
     if empty:
         views = pixel_views(dataset, pixels, viewer, threads=place.threads)
+        fill(plain, dataset, judged, threads=place.threads, progress=progress)
         plain_views = pixel_views(dataset, plain, PLAIN, threads=place.threads, count=1)
     else:
         engine = engines.engine(trunk, recipe.side, place.device)
@@ -284,7 +285,7 @@ def _train(
         optimization.schedule(moved, settings, steps),
         epochs=recipe.epochs,
         horizon=settings.average * steps,
-        stop=Stop(recipe.objective, patience),
+        stop=Stop(recipe.objective, patience, len(judged)),
         validate=lambda module: _measure(loop.predict(module, bench.plain, judged, place), labels),
         seed=seed,
         place=place,

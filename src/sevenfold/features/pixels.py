@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from sevenfold import image
 from sevenfold.data import Dataset, Listing, Photo
@@ -138,3 +138,25 @@ def ingest(
     pixels.store.close()
     known.close()
     return tuple(results)
+
+
+def fill(
+    pixels: Pixels,
+    dataset: Dataset,
+    pictures: Int64[np.ndarray, " pictures"],
+    *,
+    threads: int,
+    progress: Progress,
+) -> None:
+    """Decode the pictures that a store lacks into it, for rows that are read every epoch.
+
+    Writes to the store, unless the bound leaves no room.
+    """
+    missing = [int(index) for index in pictures if key(dataset.hashes[index]) not in pixels.store]
+    if not make_room(len(missing) * pixels.store.row_bytes):
+        return
+    squares = in_order(lambda index: pixels.square(dataset, index), missing, threads)
+    for done, (index, square) in enumerate(zip(missing, squares, strict=True), 1):
+        pixels.store.append([key(dataset.hashes[index])], square[None])
+        progress("decode", done, len(missing))
+    pixels.store.close()

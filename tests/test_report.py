@@ -256,6 +256,12 @@ def test_out_of_fold_recall_stands_beside_the_test() -> None:
     assert words.percent(shirt).replace("\u202f", " ") in table
 
 
+def test_without_folds_the_recall_on_validation_stands_beside_it(page: Page) -> None:
+    assert "its recall on the validation pictures" in page.text
+    bare = Page(report.render(changed(validation={}, out_of_fold={}))).text
+    assert "its recall on the validation pictures" not in bare
+
+
 def test_the_counts_of_the_data_add_up(page: Page) -> None:
     assert "All 3,636 458 372" in page.text
 

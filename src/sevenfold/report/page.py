@@ -281,9 +281,13 @@ def _confusion(test: Facts) -> dict[str, Any]:
 
 
 def _classes(facts: Facts) -> dict[str, Any]:
-    """Return the classes with the lowest recall first, at most 40."""
+    """Return the classes with the lowest recall first, at most 40.
+
+    Beside it stands the recall out of fold, or on validation where there are no folds.
+    """
     table = rows(part(facts, "test"), "classes")
-    elsewhere = rows(part(facts, "out_of_fold"), "classes")
+    folds = bool(part(facts, "out_of_fold"))
+    elsewhere = rows(part(facts, "out_of_fold" if folds else "validation"), "classes")
     matched = elsewhere if len(elsewhere) == len(table) else [{}] * len(table)
     found = [
         {
@@ -300,6 +304,10 @@ def _classes(facts: Facts) -> dict[str, Any]:
         "rows": shown,
         "left_out": len(found) - len(shown),
         "folds": any(math.isfinite(row["fold"].value) for row in found),
+        "column": "Out of fold" if folds else "Validation",
+        "elsewhere": "out of fold, over all pictures but the test's,"
+        if folds
+        else "on the validation pictures, which choices were made by,",
         "few": sum(bool(row.get("too_few")) for row in found),
     }
 

@@ -232,7 +232,9 @@ def _watch(process: subprocess.Popen[bytes]) -> float:
 
 def _tree_megabytes(root: int) -> float:
     parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    # Not glob: it fails where a process ends while it looks.
+    numbers = os.listdir("/proc") if os.path.isdir("/proc") else []
+    for path in (Path("/proc", name, "stat") for name in numbers if name.isdigit()):
         try:
             fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:

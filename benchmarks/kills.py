@@ -52,9 +52,11 @@ def fingerprint(run: Path) -> str:
 
 def main() -> None:
     """Measure what is missing."""
-    options = results_file.parser(__doc__).parse_args()
+    asked = results_file.parser(__doc__)
+    asked.add_argument("--kills", type=int, default=KILLS, help="stop after so many; resumable")
+    options = asked.parse_args()
     results = results_file.opened("kills", options)
-    kills = 2 if options.smoke else KILLS
+    kills = 2 if options.smoke else options.kills
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         photos = pictures(options.data, place / "photos")

@@ -24,7 +24,7 @@ NEEDED = ("model.onnx", "card.json", "labels.txt")
 INPUT = ("image", "tensor(uint8)", 4)
 OUTPUTS = ("probabilities", "logits", "features")
 
-_MEND = "copy the bundle again, or write it anew with `sevenfold export`"
+_MEND = "copy the bundle again, or train again"
 _SUM = re.compile(r"([0-9a-fA-F]{64})[ ][ *]([^/\\:\0]+)")
 
 

@@ -104,7 +104,7 @@ class Predictor:
         if not np.isfinite(found).all():
             raise ModelError(
                 f"{self.bundle.folder / 'model.onnx'} gives {output} that are not finite",
-                "write the bundle anew with `sevenfold export`",
+                "train again",
             )
         return found
 

@@ -185,13 +185,14 @@ def _facts(
     split: datasets.Split,
     model: Exported,
     predictions: Predictions,
+    test: scoring.Scores,
+    chosen: scoring.Scores,
     place: Place,
     command: str,
 ) -> dict[str, Any]:
     """Gather what the report tells, except the time that it all took."""
     recipe, small = fitted.recipe, len(split.val) == 0
-    test = account.scores(recompute(predictions, role="test"))
-    choice = account.scores(recompute(predictions, role="train" if small else "val"))
+    choice = account.scores(chosen)
     facts: dict[str, Any] = {
         "schema": "sevenfold.report/1",
         "title": split.dataset.name,
@@ -213,7 +214,7 @@ def _facts(
         "objective": recipe.objective,
         "training": account.training(recipe, fitted.member, model.temperature),
         "validation": {} if small else choice,
-        "test": test,
+        "test": account.scores(test),
         "out_of_fold": choice if small else {},
         "bundle": _bundle(model, recipe),
         "mistakes": account.mistakes(
@@ -271,7 +272,9 @@ def release(
     command = " ".join(sys.argv[1:]) if sys.argv[0].endswith(("sevenfold", "cli.py")) else "train"
     with clock.stage("score"):
         predictions = judged(model, split, place)
-        facts = _facts(asked, fitted, split, model, predictions, place, command)
+        test = recompute(predictions, role="test")
+        chosen = recompute(predictions, role="val" if len(split.val) else "train")
+        facts = _facts(asked, fitted, split, model, predictions, test, chosen, place, command)
     manifest = datasets.opened(datasets.manifest_of(split), facts["run"]["created"], command)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
@@ -299,13 +302,12 @@ def release(
     shutil.rmtree(out / "trials", ignore_errors=True)
     (out / "trials").mkdir(exist_ok=True)
     (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    small = len(split.val) == 0
     return {
         "schema": "sevenfold.train/1",
         "run": str(out),
         "seconds": clock.seconds,
-        "test": scoring.flat(recompute(predictions, role="test")),
-        "validation": scoring.flat(recompute(predictions, role="train" if small else "val")),
+        "test": scoring.flat(test),
+        "validation": scoring.flat(chosen),
         "bundle": {name: held for name, held in facts["bundle"].items() if name != "machine"},
         "quarantined": len(split.quarantined),
         "stages": {line["stage"]: line["seconds"] for line in clock.stages},

@@ -81,6 +81,7 @@ class Bench:
     rows: Rows
     plain: Views
     start: Callable[[int], tuple[nets.Network, nn.Module, transfer.Origin]]
+    origin: transfer.Origin
 
 
 def settle(recipe: Recipe, split: Split) -> Recipe:
@@ -171,7 +172,7 @@ def _bench(
 ) -> Bench:
     """Look at every picture once through the frozen trunk, in its views."""
     dataset = split.dataset
-    network, _, _ = start(seed)
+    network, _, origin = start(seed)
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     judged = split.val if len(split.val) else pictures
     plain = Pixels(recipe.side, full=True)
@@ -189,7 +190,7 @@ def _bench(
         views = compute(pictures, pixels, viewer, count=recipe.views)
         plain_views = compute(judged, plain, PLAIN, count=1)
     numbers = draws.numbers(dataset.hashes)
-    return Bench(Rows(views, pictures, numbers, targets, recipe.batch), plain_views, start)
+    return Bench(Rows(views, pictures, numbers, targets, recipe.batch), plain_views, start, origin)
 
 
 def _member(
@@ -216,8 +217,7 @@ def _member(
             network, _ = train(pictures[folds != fold], left, folder / f"{seed}-{fold}.checkpoint")
             logits[folds == fold] = loop.predict(_tail(network, recipe), bench.plain, left, place)
         network, trained = train(pictures, pictures, folder / f"{seed}.checkpoint")
-    origin = bench.start(seed)[2]
-    return Member(network.cpu().eval(), origin, seed, trained, tuple(probed), rate, logits)
+    return Member(network.cpu().eval(), bench.origin, seed, trained, tuple(probed), rate, logits)
 
 
 def _tail(network: nets.Network, recipe: Recipe) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sevenfold import loop
-from sevenfold.loop import Average, Epoch, Measured, Place, Rows, Stop
+from sevenfold.loop import Average, Epoch, Measured, Place, Rows, Stage, Stop
 from sevenfold.progress import silent
 
 CLASSES = 3
@@ -39,7 +39,11 @@ def rows(pictures: int = 24, batch: int = 8, count: int = 4) -> Rows:
     numbers = np.random.default_rng(9).integers(0, 2**63, pictures).astype(np.uint64)
     labels = torch.arange(pictures) % CLASSES
     targets = nn.functional.one_hot(labels, CLASSES).float()
-    return Rows(Fixed(count, []), np.arange(pictures), numbers, targets, batch)
+    stage = Stage(np.arange(pictures), np.ones(CLASSES), np.zeros(CLASSES))
+    return Rows(
+        Fixed(count, []), lambda _: stage, numbers, labels.numpy(), lambda some, _: targets[some],
+        batch,
+    )  # fmt: skip
 
 
 def module() -> nn.Module:
@@ -84,7 +88,7 @@ def trained(
     made = made or module()
     moved = optimizer(name, made)
     given = rows()
-    schedule = LambdaLR(moved, lambda step: 1 - step / (epochs * given.steps + 1))
+    schedule = LambdaLR(moved, lambda step: 1 - step / (epochs * given.steps(0) + 1))
     found = loop.train(
         made,
         given,
@@ -253,7 +257,7 @@ def test_the_average_does_not_share_memory_with_the_module():
 
 
 def listed(given: Rows, seed: int, epoch: int) -> list[tuple[bytes, bytes]]:
-    return [(x.tobytes(), t.numpy().tobytes()) for x, t in loop.batches(given, seed, epoch)]
+    return [(x.tobytes(), t.numpy().tobytes()) for x, t, _ in loop.batches(given, seed, epoch)]
 
 
 def test_batches_are_pure():
@@ -268,7 +272,8 @@ def test_batches_are_pure():
 
 def test_batches_do_not_depend_on_the_order_of_the_pictures():
     given = rows()
-    mixed = replace(given, pictures=np.random.default_rng(0).permutation(24))
+    stage = replace(given.stages(0), pictures=np.random.default_rng(0).permutation(24))
+    mixed = replace(given, stages=lambda _: stage)
     assert listed(mixed, 0, 0) == listed(given, 0, 0)
 
 
@@ -298,8 +303,67 @@ def test_where_views_never_end_the_epoch_is_the_view():
 )
 def test_a_last_batch_of_one_picture_is_left_out(pictures, sizes):
     given = rows(pictures, batch=4)
-    assert given.steps == len(sizes)
-    assert [len(targets) for _, targets in loop.batches(given, 0, 0)] == sizes
+    assert given.steps(0) == len(sizes)
+    assert [len(targets) for _, targets, _ in loop.batches(given, 0, 0)] == sizes
+
+
+def drawn(given: Rows, **changes: object) -> Rows:
+    stage = replace(given.stages(0), **changes)
+    return replace(given, stages=lambda _: stage)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_repeats_are_apart_and_see_other_views_only_when_asked(count):
+    twice = np.concatenate([np.arange(24), np.arange(6)])
+    same = drawn(rows(count=count), pictures=twice)
+    listed(same, 0, 2)
+    asked = same.views.asked
+    assert sorted(picture for picture, _ in asked) == sorted(twice.tolist())
+    assert len(set(asked)) == 24
+    order = [picture for picture, _ in asked]
+    assert sum(a == b for a, b in zip(order, order[1:], strict=False)) < 3
+    fresh = drawn(rows(count=count), pictures=twice, fresh=True)
+    listed(fresh, 0, 2)
+    assert len(set(fresh.views.asked)) == 30
+
+
+def test_weights_scale_the_targets_of_a_class():
+    given = rows()
+    plain = np.concatenate([t.numpy() for _, t, _ in loop.batches(given, 0, 0)])
+    heavy = drawn(given, weights=np.array([1.0, 3.0, 0.5]))
+    found = np.concatenate([t.numpy() for _, t, _ in loop.batches(heavy, 0, 0)])
+    np.testing.assert_allclose(found, plain * np.array([1.0, 3.0, 0.5])[plain.argmax(axis=1), None])
+
+
+def test_an_offset_moves_the_logits_inside_the_loss_alone():
+    def first_loss(offset: list[float]) -> float:
+        made = module()
+        made[-1].weight.data.zero_()
+        made[-1].bias.data.zero_()
+        still = torch.optim.SGD(made.parameters(), lr=0.0)
+        given = drawn(rows(), offset=np.array(offset))
+        return loop.brief(made, given, still, steps=1, seed=0, place=Place())
+
+    assert first_loss([0.0, 0.0, 0.0]) == pytest.approx(math.log(3))
+    shifted = torch.log_softmax(torch.tensor([2.0, 0.0, 0.0]), dim=0)
+    share = [t.numpy() for _, t, _ in loop.batches(rows(), 0, 0)][0].mean(axis=0)
+    assert first_loss([2.0, 0.0, 0.0]) == pytest.approx(-float(shifted.numpy() @ share), abs=1e-5)
+
+
+def test_a_mix_blends_inputs_and_targets():
+    seen = []
+
+    def mix(inputs, targets, numbers, epoch):
+        seen.append((len(inputs), numbers.tolist(), epoch))
+        return inputs.flip(0), targets.flip(0)
+
+    made = module()
+    given = replace(rows(), mix=mix)
+    loop.brief(made, given, optimizer("sgd", made), steps=4, seed=0, place=Place())
+    assert [epoch for _, _, epoch in seen] == [0, 0, 0, 1]
+    assert sorted(n for _, some, epoch in seen if not epoch for n in some) == sorted(
+        given.numbers.tolist()
+    )
 
 
 def test_cross_entropy_takes_soft_targets():

@@ -22,7 +22,7 @@ from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.practices import augmentation
 from sevenfold.recipe import PRACTICES, Recipe
-from sevenfold.train import Fitted, Member
+from sevenfold.train import Fitted
 
 MISTAKES: Final = 24
 _THUMBNAIL: Final = 160
@@ -128,9 +128,9 @@ def data(split: Split, source: str, openings: int) -> dict[str, Any]:
     }
 
 
-def training(recipe: Recipe, member: Member, temperature: float) -> dict[str, Any]:
+def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
     """Return how the network was trained."""
-    network = member.network
+    recipe, network = fitted.recipe, fitted.ships[0].network
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     total = sum(weight.numel() for weight in network.parameters())
     frozen = sum(weight.numel() for weight in trunk.parameters())
@@ -144,9 +144,10 @@ def training(recipe: Recipe, member: Member, temperature: float) -> dict[str, An
                 "best_epoch": member.trained.best_epoch,
                 "stopped_early": member.trained.stopped_early,
             }
+            for member in fitted.members
         ],
-        "probe": [asdict(one) for one in member.probed],
-        "rate": member.rate,
+        "probe": [asdict(one) for one in fitted.probed],
+        "rate": fitted.rate,
         "temperature": temperature,
         "cut": f"{trained} of {blocks} blocks and the head are trained",
         "trainable_parameters": total - frozen,
@@ -241,7 +242,7 @@ def card(
     notice: str,
 ) -> dict[str, Any]:
     """Return the content of `card.json`."""
-    origin = fitted.member.origin
+    origin = fitted.ships[0].origin
     bundle, run = facts["bundle"], facts["run"]
     return {
         "schema": "sevenfold.card/1",

@@ -24,6 +24,7 @@ from sevenfold.features.views import Views
 from sevenfold.progress import Progress
 
 EVALUATION_BATCH: Final = 64
+_FAR: Final = 1 << 20  # more epochs than any training has
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,65 @@ class Place:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.half)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Say what one epoch draws and how its loss weighs the classes.
+
+    Args:
+        pictures: indices drawn in this epoch; repeats are allowed, and the loop shuffles.
+        weights: multiply the targets of a class's pictures; all 1: plain. The loss is
+            the sum over the batch divided by its pictures, never by the weights.
+        offset: added to the logits inside the loss; all 0: plain.
+        fresh: whether repeats of a picture in one epoch see other views.
+    """
+
+    pictures: Int64[np.ndarray, "rows"]
+    weights: Float[np.ndarray, "classes"]
+    offset: Float[np.ndarray, "classes"]
+    fresh: bool = False
+
+
+Mix = Callable[[Tensor, Tensor, np.ndarray[Any, np.dtype[np.uint64]], int], tuple[Tensor, Tensor]]
+"""From a batch's inputs, targets, 64 bits of each picture and the epoch to inputs and targets."""
+
+
+def unmixed(
+    inputs: Tensor,
+    targets: Tensor,
+    _numbers: np.ndarray[Any, np.dtype[np.uint64]],
+    _epoch: int,
+) -> tuple[Tensor, Tensor]:
+    """Leave a batch as it is."""
+    return inputs, targets
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Say what a network is trained on.
 
     Args:
         views: hands out the rows.
-        pictures: indices into the data set that are trained on.
+        stages: what each epoch draws.
         numbers: 64 bits of each picture's content hash, for the whole data set.
-        targets: soft labels of each picture, `[pictures, classes]`, whole data set.
+        labels: class of each picture, for the whole data set.
+        targets: soft labels of pictures in views, `[rows, classes]`.
         batch: pictures in a step.
+        mix: blends the pictures of a batch.
     """
 
     views: Views
-    pictures: Int64[np.ndarray, "rows"]
+    stages: Callable[[int], Stage]
     numbers: np.ndarray[Any, np.dtype[np.uint64]]
-    targets: Float[Tensor, "pictures classes"]
+    labels: Int64[np.ndarray, "pictures"]
+    targets: Callable[
+        [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
+    ]
     batch: int
+    mix: Mix = unmixed
 
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch; a last batch of one picture is left out (batch norm)."""
-        whole, rest = divmod(len(self.pictures), self.batch)
+    def steps(self, epoch: int) -> int:
+        """Count an epoch's steps; a last batch of one picture is left out (batch norm)."""
+        whole, rest = divmod(len(self.stages(epoch).pictures), self.batch)
         return max(1, whole + (rest > 1))
 
 
@@ -179,31 +217,56 @@ def to_input(rows: np.ndarray[Any, Any], device: str) -> Float[Tensor, "batch *r
     return tensor.float()
 
 
-def batches(
-    rows: Rows, seed: int, epoch: int
-) -> Iterator[tuple[np.ndarray[Any, Any], Float[Tensor, "batch classes"]]]:
-    """Yield one epoch's batches, the next one being read meanwhile.
+def _shuffled(
+    rows: Rows, stage: Stage, seed: int, epoch: int
+) -> tuple[Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]]:
+    """Order an epoch's pictures and choose the view of each.
 
     Each picture goes through the stored views in turn from a start of its own;
     where views never end the epoch is the view.
     """
-    shuffled = rows.pictures[draws.order(f"{seed}/order", rows.numbers[rows.pictures], epoch)]
+    pictures = np.sort(stage.pictures, kind="stable")
+    first = np.searchsorted(pictures, pictures)
+    repeat = np.arange(len(pictures)) - first
+    numbers = rows.numbers[pictures]
+    with np.errstate(over="ignore"):  # repeats must not lie side by side
+        keys = numbers ^ (repeat.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    places = draws.order(f"{seed}/order", keys, epoch)
+    pictures, numbers = pictures[places], numbers[places]
     count = rows.views.count
-    if count:
-        start = draws.uniform(f"{seed}/view", rows.numbers[shuffled], 0, 1)[:, 0]
-        views = (np.floor(start * count).astype(np.int64) + epoch) % count
-    else:
-        views = np.full(len(shuffled), epoch, np.int64)
+    turn = repeat[places] if stage.fresh else np.zeros(len(pictures), np.int64)
+    if not count:
+        return pictures, epoch + turn * _FAR
+    start = draws.uniform(f"{seed}/view", numbers, 0, 1)[:, 0]
+    return pictures, (np.floor(start * count).astype(np.int64) + epoch + turn) % count
 
-    def read(step: int) -> tuple[np.ndarray[Any, Any], Float[Tensor, "batch classes"]]:
+
+def batches(
+    rows: Rows, seed: int, epoch: int
+) -> Iterator[
+    tuple[
+        np.ndarray[Any, Any], Float[Tensor, "batch classes"], np.ndarray[Any, np.dtype[np.uint64]]
+    ]
+]:
+    """Yield one epoch's rows, targets and numbers, the next ones being read meanwhile."""
+    stage = rows.stages(epoch)
+    shuffled, views = _shuffled(rows, stage, seed, epoch)
+    weights = torch.from_numpy(stage.weights).float()
+
+    def read(
+        step: int,
+    ) -> tuple[np.ndarray[Any, Any], Tensor, np.ndarray[Any, np.dtype[np.uint64]]]:
         part = slice(step * rows.batch, (step + 1) * rows.batch)
-        return rows.views.get(shuffled[part], views[part]), rows.targets[shuffled[part]]
+        some, seen = shuffled[part], views[part]
+        targets = rows.targets(some, seen) * weights[rows.labels[some], None]
+        return rows.views.get(some, seen), targets, rows.numbers[some]
 
+    steps = rows.steps(epoch)
     with ThreadPoolExecutor(1) as executor:
         following = executor.submit(read, 0)
-        for step in range(rows.steps):
+        for step in range(steps):
             ready = following.result()
-            if step + 1 < rows.steps:
+            if step + 1 < steps:
                 following = executor.submit(read, step + 1)
             yield ready
 
@@ -211,7 +274,7 @@ def batches(
 def cross_entropy(
     logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy against soft targets."""
+    """Return the cross-entropy against soft targets, summed and divided by the pictures."""
     return -(torch.log_softmax(logits.float(), dim=1) * targets).sum(dim=1).mean()
 
 
@@ -292,6 +355,7 @@ def train(
         progress: is told `train`.
     """
     average = Average(module, horizon)
+    steps = [rows.steps(epoch) for epoch in range(epochs)]
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     if saved.exists():
@@ -303,7 +367,17 @@ def train(
         number = len(history)
         began, rates = time.perf_counter(), schedule.get_last_lr()
         loss = _one_epoch(
-            module, rows, optimizer, schedule, average, number, epochs, seed, place, progress
+            module,
+            rows,
+            optimizer,
+            schedule,
+            average,
+            number,
+            sum(steps[:number]),
+            sum(steps),
+            seed,
+            place,
+            progress,
         )
         weights = {name: value.clone() for name, value in module.state_dict().items()}
         module.load_state_dict(average.tensors)
@@ -345,29 +419,49 @@ def _one_epoch(
     schedule: LRScheduler,
     average: Average,
     number: int,
-    epochs: int,
+    done: int,
+    whole: int,
     seed: int,
     place: Place,
     progress: Progress,
 ) -> float:
-    """Take one pass over the rows and return the mean loss."""
+    """Take one pass over the rows, of which `done` of `whole` steps lie behind."""
     module.train()
     total = torch.zeros((), device=place.device)
-    for step, (inputs, targets) in enumerate(batches(rows, seed, number)):
-        progress("train", number * rows.steps + step, epochs * rows.steps)
+    offset = torch.from_numpy(rows.stages(number).offset).float().to(place.device)
+    for step, batch in enumerate(batches(rows, seed, number)):
+        progress("train", done + step, whole)
         # Dropout's masks must not depend on what ran before: see `draws`.
         torch.manual_seed(draws.number(f"{seed}/step/{number}/{step}") >> 1)
-        with place.cast():
-            logits = module(to_input(inputs, place.device))
-        loss = cross_entropy(logits, targets.to(place.device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        loss = _step(module, rows, batch, number, offset, optimizer, place)
         schedule.step()
         average.update(module)
-        total += loss.detach()
-    progress("train", (number + 1) * rows.steps, epochs * rows.steps)
-    return float(total) / rows.steps
+        total += loss
+    progress("train", done + rows.steps(number), whole)
+    return float(total) / rows.steps(number)
+
+
+def _step(
+    module: nn.Module,
+    rows: Rows,
+    batch: tuple[np.ndarray[Any, Any], Tensor, np.ndarray[Any, np.dtype[np.uint64]]],
+    epoch: int,
+    offset: Float[Tensor, "classes"],
+    optimizer: torch.optim.Optimizer,
+    place: Place,
+) -> Float[Tensor, ""]:
+    """Move the weights once and return the loss."""
+    stored, targets, numbers = batch
+    inputs, targets = rows.mix(
+        to_input(stored, place.device), targets.to(place.device), numbers, epoch
+    )
+    with place.cast():
+        logits = module(inputs)
+    loss = cross_entropy(logits.float() + offset, targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
 
 
 def brief(
@@ -391,19 +485,13 @@ def brief(
     losses: list[float] = []
     epoch = 0
     while len(losses) < steps:
-        for inputs, targets in batches(rows, seed, epoch):
+        offset = torch.from_numpy(rows.stages(epoch).offset).float().to(place.device)
+        for batch in batches(rows, seed, epoch):
             place_in = len(losses) / steps
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * min(1.0, 10 * (place_in + 1 / steps)) * (1 - place_in)
             torch.manual_seed(draws.number(f"{seed}/brief/{len(losses)}") >> 1)
-            with place.cast():
-                loss = cross_entropy(
-                    module(to_input(inputs, place.device)), targets.to(place.device)
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(float(_step(module, rows, batch, epoch, offset, optimizer, place)))
             if len(losses) == steps:
                 break
         epoch += 1

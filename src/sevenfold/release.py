@@ -102,7 +102,7 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     Raises:
         GateRefused: they disagree.
     """
-    recipe, member, dataset = fitted.recipe, fitted.member, split.dataset
+    recipe, member, dataset = fitted.recipe, fitted.ships[0], split.dataset
     small = len(split.val) == 0
     pictures = (split.train if small else split.val).tolist()
     shipped = export.Shipped(member.network, recipe.ensembling.mirror).eval()
@@ -110,7 +110,7 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     trained = export.network_logits(
         shipped, dataset, pictures, side=recipe.side, threads=place.threads
     )
-    logits = member.out_of_fold if small else trained
+    logits = member.logits if small else trained
     temperature = scoring.fit_temperature(
         logits.astype(np.float64), dataset.labels[np.asarray(pictures)]
     )
@@ -212,7 +212,7 @@ def _facts(
         "practices": account.practices(recipe),
         "recipe_toml": to_toml(recipe),
         "objective": recipe.objective,
-        "training": account.training(recipe, fitted.member, model.temperature),
+        "training": account.training(fitted, model.temperature),
         "validation": {} if small else choice,
         "test": account.scores(test),
         "out_of_fold": choice if small else {},
@@ -230,7 +230,7 @@ def _write_network(out: Path, fitted: Fitted, classes: tuple[str, ...], temperat
     """Write the weights and what rebuilds the network around them."""
     state = {
         name: value.contiguous().clone()
-        for name, value in fitted.member.network.state_dict().items()
+        for name, value in fitted.ships[0].network.state_dict().items()
     }
     safetensors.torch.save_file(state, out / "model.safetensors")
     arch = {
@@ -241,7 +241,7 @@ def _write_network(out: Path, fitted: Fitted, classes: tuple[str, ...], temperat
         "classes": list(classes),
         "temperature": temperature,
         "mirror": fitted.recipe.ensembling.mirror,
-        "origin": dataclasses.asdict(fitted.member.origin),
+        "origin": dataclasses.asdict(fitted.ships[0].origin),
         "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
     }
     (out / "arch.json").write_text(json.dumps(arch, indent=1), encoding="utf-8")

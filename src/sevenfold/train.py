@@ -1,6 +1,5 @@
 """Fit a recipe to a split: the seven practices, called in order."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Final
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import nn
+from torch import Tensor, nn
 
 from sevenfold import draws, loop, nets
 from sevenfold.data import Split
@@ -23,7 +22,6 @@ from sevenfold.practices import (
     augmentation,
     ensembling,
     growth,
-    imbalance,
     optimization,
     pruning,
     transfer,
@@ -36,52 +34,88 @@ _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
 _ROWS: Final = 12_000  # views of all pictures together, where the data is small
 
+Targets = Callable[
+    [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
+]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Member:
     """Hold one trained network and how it was trained.
 
     Args:
         network: whole, in evaluation mode, with the best weights.
+        folds: the networks that each left a fold out; empty with val.
         origin: of the weights that it started from.
         seed: of its training.
         trained: history and best epoch.
-        probed: what the rate probe saw.
-        rate: the largest learning rate.
-        out_of_fold: logits of every picture of `split.train` from the fold that
-            left it out; empty with val.
+        logits: of the pictures that choices are made by: those of `split.val`, or
+            without val each training picture's from the fold that left it out.
     """
 
     network: nets.Network
+    folds: tuple[nets.Network, ...]
     origin: transfer.Origin
     seed: int
     trained: Trained
-    probed: tuple[optimization.Probed, ...]
-    rate: float
-    out_of_fold: Float[np.ndarray, "pictures classes"]
+    logits: Float[np.ndarray, "judged classes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """Hold what `fit` made.
 
     Args:
         recipe: with every automatic value settled.
-        member: the network that ships.
+        members: the networks that vote.
+        weights: of each member's vote; they sum to 1.
+        student: the network distilled from the vote; None where there is none.
+        ships: what is deployed: one network, or all that vote.
+        rate: the largest learning rate.
+        probed: what the rate probe saw.
     """
 
     recipe: Recipe
-    member: Member
+    members: tuple[Member, ...]
+    weights: tuple[float, ...]
+    student: Member | None
+    ships: tuple[Member, ...]
+    rate: float
+    probed: tuple[optimization.Probed, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bench:
-    """Hold what all trainings of one recipe share: stored rows and targets."""
+    """Hold what all trainings of one recipe share.
 
-    rows: Rows
+    Args:
+        recipe: settled.
+        split: pictures by role.
+        pictures: that are trained on.
+        views: rows of the pictures, augmented.
+        plain: rows of the pictures that choices are made by, as they are.
+        place: where to compute.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+    """
+
+    recipe: Recipe
+    split: Split
+    pictures: Int64[np.ndarray, "pictures"]
+    views: Views
     plain: Views
-    start: Callable[[int], tuple[nets.Network, nn.Module, transfer.Origin]]
-    origin: transfer.Origin
+    place: Place
+    folder: Path
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Name one of a member's trainings: what it is trained on and what it is judged on."""
+
+    name: str
+    pictures: Int64[np.ndarray, "pictures"]
+    judged: Int64[np.ndarray, "judged"]
 
 
 def settle(recipe: Recipe, split: Split) -> Recipe:
@@ -135,44 +169,41 @@ def fit(
     ensembling.check(recipe.ensembling)
     pruning.check(recipe.pruning)
     recipe = settle(recipe, split)
-    classes = len(split.dataset.classes)
     pictures = growth.given(split.train, recipe.growth)
-    start = partial(_start, recipe, classes)
-    targets = imbalance.targets(torch.from_numpy(split.dataset.labels), classes, recipe.imbalance)
-    targets = optimization.smooth(targets, recipe.optimization)
-    bench = _bench(recipe, split, pictures, targets, start, place, pixels, seed, progress)
+    bench = _bench(recipe, split, pictures, place, pixels, folder, seed, progress)
+    rate, probed = _probe(bench, seed)
     members = ensembling.members(
-        recipe.ensembling,
-        lambda number: _member(recipe, split, bench, seed + number, place, folder, progress),
+        recipe.ensembling, lambda number: _member(bench, rate, seed + number)
     )
-    return Fitted(recipe, pruning.prune(members[0], recipe.pruning))
+    return Fitted(recipe, members, (1.0,), None, members, rate, tuple(probed))
 
 
-def _start(
-    recipe: Recipe, classes: int, seed: int
-) -> tuple[nets.Network, nn.Module, transfer.Origin]:
-    """Build the network and cut it; the tail alone asks for gradients."""
+def _start(recipe: Recipe, classes: int, seed: int) -> tuple[nets.Network, transfer.Origin]:
+    """Build the network that a training starts from; its head is zero."""
     network, origin = transfer.build(recipe.transfer, classes, recipe.side, seed)
-    _, tail = nets.cut(network, recipe.transfer.trainable_blocks)
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
-    return network, tail, origin
+    return network, origin
+
+
+def _tail(network: nets.Network, recipe: Recipe) -> nn.Module:
+    """Cut the network; the tail alone asks for gradients."""
+    return nets.cut(network, recipe.transfer.trainable_blocks)[1]
 
 
 def _bench(
     recipe: Recipe,
     split: Split,
     pictures: Int64[np.ndarray, "pictures"],
-    targets: Float[torch.Tensor, "pictures classes"],
-    start: Callable[[int], tuple[nets.Network, nn.Module, transfer.Origin]],
     place: Place,
     pixels: Pixels,
+    folder: Path,
     seed: int,
     progress: Progress,
 ) -> Bench:
     """Look at every picture once through the frozen trunk, in its views."""
     dataset = split.dataset
-    network, _, origin = start(seed)
+    network, _ = _start(recipe, len(dataset.classes), seed)
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     judged = split.val if len(split.val) else pictures
     plain = Pixels(recipe.side, full=True)
@@ -189,39 +220,84 @@ def _bench(
         )
         views = compute(pictures, pixels, viewer, count=recipe.views)
         plain_views = compute(judged, plain, PLAIN, count=1)
-    numbers = draws.numbers(dataset.hashes)
-    return Bench(Rows(views, pictures, numbers, targets, recipe.batch), plain_views, start, origin)
+    return Bench(recipe, split, pictures, views, plain_views, place, folder, progress)
 
 
-def _member(
-    recipe: Recipe,
-    split: Split,
-    bench: Bench,
-    seed: int,
-    place: Place,
-    folder: Path,
-    progress: Progress,
-) -> Member:
-    """Train one member; with small data also its five folds, for every choice."""
-    pictures = bench.rows.pictures
-    rate, probed = _probe(recipe, bench, seed, place, progress)
-    train = partial(_train, recipe, split, bench, seed, rate, place, progress)
+def _parts(bench: Bench) -> list[Part]:
+    """List a member's trainings: with small data its folds, and last the one that ships."""
+    split, pictures = bench.split, bench.pictures
     if len(split.val):
-        network, trained = train(pictures, split.val, folder / f"{seed}.checkpoint")
-        logits = np.zeros((0, len(split.dataset.classes)))
-    else:
-        folds = split.folds(FOLDS)
-        logits = np.zeros((len(pictures), len(split.dataset.classes)))
-        for fold in range(FOLDS):
-            left = pictures[folds == fold]
-            network, _ = train(pictures[folds != fold], left, folder / f"{seed}-{fold}.checkpoint")
-            logits[folds == fold] = loop.predict(_tail(network, recipe), bench.plain, left, place)
-        network, trained = train(pictures, pictures, folder / f"{seed}.checkpoint")
-    return Member(network.cpu().eval(), bench.origin, seed, trained, tuple(probed), rate, logits)
+        return [Part("", pictures, split.val)]
+    # Some of the training pictures may be left out of this training.
+    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    left = [
+        Part(f"-{fold}", pictures[folds != fold], pictures[folds == fold]) for fold in range(FOLDS)
+    ]
+    return [*left, Part("", pictures, pictures)]
 
 
-def _tail(network: nets.Network, recipe: Recipe) -> nn.Module:
-    return nets.cut(network, recipe.transfer.trainable_blocks)[1]
+def _hard(bench: Bench) -> Targets:
+    """Make the targets of a training on labels alone."""
+    labels = torch.from_numpy(bench.split.dataset.labels)
+    hot = nn.functional.one_hot(labels, len(bench.split.dataset.classes)).float()
+    targets = optimization.smooth(hot, bench.recipe.optimization)
+    return lambda pictures, _views: targets[pictures]
+
+
+def _rows(bench: Bench, part: Part, targets: Targets, seed: int) -> Rows:
+    dataset = bench.split.dataset
+    return Rows(
+        bench.views,
+        stages=lambda _: loop.Stage(
+            part.pictures, np.ones(len(dataset.classes)), np.zeros(len(dataset.classes))
+        ),
+        numbers=draws.numbers(dataset.hashes),
+        labels=dataset.labels,
+        targets=targets,
+        batch=bench.recipe.batch,
+    )
+
+
+def _member(bench: Bench, rate: float, seed: int) -> Member:
+    """Train one member on labels."""
+    targets = _hard(bench)
+    return _trained(bench, rate, seed, f"{seed}", lambda _: targets)
+
+
+def _trained(
+    bench: Bench, rate: float, seed: int, name: str, targets: Callable[[int], Targets]
+) -> Member:
+    """Train a network; with small data also one for each fold, for every choice.
+
+    Args:
+        bench: what it is trained on.
+        rate: the largest learning rate.
+        seed: of everything random in it.
+        name: of its checkpoints.
+        targets: of each of its parts.
+    """
+    parts, networks = _parts(bench), []
+    classes = len(bench.split.dataset.classes)
+    judged = bench.split.val if len(bench.split.val) else bench.pictures
+    logits = np.zeros((len(judged), classes), np.float32)
+    for at, part in enumerate(parts):
+        network, origin = _start(bench.recipe, classes, seed)
+        trained = _train(
+            bench,
+            network,
+            _rows(bench, part, targets(at), seed),
+            part,
+            rate,
+            seed,
+            bench.folder / f"{name}{part.name}.checkpoint",
+        )
+        if part.name or len(parts) == 1:
+            answers = loop.predict(
+                _tail(network, bench.recipe), bench.plain, part.judged, bench.place
+            )
+            logits[np.searchsorted(judged, part.judged)] = answers
+        networks.append(network.cpu().eval())
+    return Member(networks[-1], tuple(networks[:-1]), origin, seed, trained, logits)
 
 
 def _optimizer(recipe: Recipe, network: nets.Network, rate: float) -> torch.optim.Optimizer:
@@ -233,66 +309,59 @@ def _optimizer(recipe: Recipe, network: nets.Network, rate: float) -> torch.opti
     return optimization.optimizer(settings, groups)
 
 
-def _probe(
-    recipe: Recipe, bench: Bench, seed: int, place: Place, progress: Progress
-) -> tuple[float, list[optimization.Probed]]:
+def _probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
     """Choose the rate by a few steps of each candidate, all from the same start."""
     seen = 0
+    settings = bench.recipe.optimization
+    rows = _rows(bench, _parts(bench)[-1], _hard(bench), seed)
 
     def loss_at(rate: float) -> float:
         nonlocal seen
-        progress("rate", seen, len(optimization.RATES[recipe.optimization.name]))
+        bench.progress("rate", seen, len(optimization.RATES[settings.name]))
         seen += 1
-        network, tail, _ = bench.start(seed)
-        tail.to(place.device)
+        network, _ = _start(bench.recipe, len(bench.split.dataset.classes), seed)
+        tail = _tail(network, bench.recipe).to(bench.place.device)
+        moved = _optimizer(bench.recipe, network, rate)
         return loop.brief(
-            tail,
-            bench.rows,
-            _optimizer(recipe, network, rate),
-            steps=optimization.PROBE_STEPS,
-            seed=seed,
-            place=place,
+            tail, rows, moved, steps=optimization.PROBE_STEPS, seed=seed, place=bench.place
         )
 
-    return optimization.probe(recipe.optimization, loss_at)
+    return optimization.probe(settings, loss_at)
 
 
 def _train(
-    recipe: Recipe,
-    split: Split,
     bench: Bench,
-    seed: int,
+    network: nets.Network,
+    rows: Rows,
+    part: Part,
     rate: float,
-    place: Place,
-    progress: Progress,
-    pictures: Int64[np.ndarray, "pictures"],
-    judged: Int64[np.ndarray, "judged"],
+    seed: int,
     saved: Path,
-) -> tuple[nets.Network, Trained]:
-    """Train one network on some pictures and judge it on others."""
-    network, tail, _ = bench.start(seed)
-    tail.to(place.device)
-    rows = dataclasses.replace(bench.rows, pictures=pictures)
-    steps = rows.steps * recipe.epochs
+) -> Trained:
+    """Train one network on some pictures and judge it on others. Changes the network."""
+    recipe = bench.recipe
+    tail = _tail(network, recipe).to(bench.place.device)
+    steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))
     settings = recipe.optimization
     moved = _optimizer(recipe, network, rate)
-    labels = bench.rows.targets.argmax(dim=1).numpy()[judged]
-    patience = math.ceil(settings.patience * recipe.epochs) if len(split.val) else 0
-    trained = loop.train(
+    labels = bench.split.dataset.labels[part.judged]
+    patience = math.ceil(settings.patience * recipe.epochs) if len(bench.split.val) else 0
+    return loop.train(
         tail,
         rows,
         moved,
         optimization.schedule(moved, settings, steps),
         epochs=recipe.epochs,
         horizon=settings.average * steps,
-        stop=Stop(recipe.objective, patience, len(judged)),
-        validate=lambda module: _measure(loop.predict(module, bench.plain, judged, place), labels),
+        stop=Stop(recipe.objective, patience, len(part.judged)),
+        validate=lambda module: _measure(
+            loop.predict(module, bench.plain, part.judged, bench.place), labels
+        ),
         seed=seed,
-        place=place,
+        place=bench.place,
         saved=saved,
-        progress=progress,
+        progress=bench.progress,
     )
-    return network, trained
 
 
 def _measure(

@@ -97,7 +97,7 @@ def test_plain_types_alone(practice):
 
 REFUSED = {
     "growth.share=0.5": lambda r: growth.given(np.arange(4), r.growth),
-    "imbalance.method=weights": lambda r: imbalance.targets(torch.arange(3), 3, r.imbalance),
+    "imbalance.strength=0.5": lambda r: imbalance.check(r.imbalance),
     "ensembling.members=3": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
     "pruning.macs=0.5": lambda r: pruning.prune("network", r.pruning),
     "optimization.name=adagrad": lambda r: optimization.optimizer(r.optimization, []),

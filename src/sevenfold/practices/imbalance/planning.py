@@ -1,0 +1,175 @@
+"""Say for each epoch which pictures are drawn and how the loss weighs classes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64, UInt64
+from torch import Tensor
+
+from sevenfold import draws
+from sevenfold.loop import Stage
+from sevenfold.practices.imbalance.adjustment import log_prior
+from sevenfold.practices.imbalance.settings import DEFERRED, Imbalance, check, check_data
+
+
+def targets(
+    labels: Int64[Tensor, "pictures"], classes: int, settings: Imbalance
+) -> Float[Tensor, "pictures classes"]:
+    """Turn labels into targets, the same for every method: what differs is in the plan.
+
+    Raises:
+        UsageError: the settings do not fit together.
+    """
+    check(settings)
+    return torch.nn.functional.one_hot(labels, classes).float()
+
+
+def class_weights(
+    counts: Int64[np.ndarray, "classes"], strength: float = 1.0
+) -> Float64[np.ndarray, "classes"]:
+    r"""Weigh each class by the inverse of its frequency.
+
+    $$w_c \propto \left(\frac{n}{K\,n_c}\right)^s, \quad \sum_c n_c\,w_c = n$$
+
+    With $s = 1$ it is scikit-learn's `balanced`. Pictures weigh 1 on average whatever
+    $s$ is, so that a step is as long as without weights.
+
+    Args:
+        counts: pictures of each class, 1 or more.
+        strength: $s$, 0 (all alike) to 2.
+
+    Example:
+        >>> class_weights(np.array([30, 10])).round(3).tolist()
+        [0.667, 2.0]
+    """
+    weights = (counts.sum() / (len(counts) * counts)) ** strength
+    scaled: Float64[np.ndarray, " classes"] = weights * (counts.sum() / (counts * weights).sum())
+    return scaled
+
+
+def plan(
+    settings: Imbalance,
+    labels: Int64[np.ndarray, "pictures"],
+    pictures: Int64[np.ndarray, "rows"],
+    numbers: UInt64[np.ndarray, "pictures"],
+    classes: Sequence[str],
+    *,
+    epochs: int,
+    batch: int,
+    seed: int,
+) -> Callable[[int], Stage]:
+    """Turn a method into what each epoch draws and how its loss weighs classes.
+
+    `auto` plans as `none`, its first candidate (see `resolve`), and so does
+    `adjusted_after`, which acts after training. What an epoch draws depends on seed,
+    epoch and the pictures' content alone.
+
+    Args:
+        settings: the method.
+        labels: classes of the whole data set.
+        pictures: indices trained on, in any order.
+        numbers: 64 bits of each content hash, for the whole data set.
+        classes: their names.
+        epochs: at most.
+        batch: pictures in a step.
+        seed: of the draws.
+
+    Returns:
+        A function of the epoch, from 0.
+
+    Raises:
+        UsageError: the settings do not fit together or leave too little.
+        DataError: a class has no picture.
+    """
+    check(settings)
+    counts = np.bincount(labels[pictures], minlength=len(classes))
+    check_data(settings, counts, classes, epochs=epochs, batch=batch)
+    plain = Stage(pictures, np.ones(len(classes)), np.zeros(len(classes)))
+    begins = 0
+    if settings.method in DEFERRED:
+        # 0.7 * 10 is a little more than 7 in binary.
+        begins = max(1, min(epochs - 1, math.ceil(round(settings.defer * epochs, 9))))
+    draw = partial(drawn, labels, pictures, numbers, seed)
+
+    def stage(epoch: int) -> Stage:
+        return plain if epoch < begins else _acting(settings, counts, plain, draw, epoch)
+
+    return stage
+
+
+def _acting(
+    settings: Imbalance,
+    counts: Int64[np.ndarray, "classes"],
+    plain: Stage,
+    draw: Callable[[Int64[np.ndarray, "classes"], int], Int64[np.ndarray, "drawn"]],
+    epoch: int,
+) -> Stage:
+    """Return the stage of an epoch in which the method acts."""
+    uneven = bool(counts.min() < counts.max())
+    most, least = np.full_like(counts, counts.max()), np.full_like(counts, counts.min())
+    match settings.method:
+        case "class_weights" | "deferred_weights":
+            return replace(plain, weights=class_weights(counts, settings.strength))
+        case "balanced_softmax":
+            return replace(plain, offset=log_prior(counts))
+        case "logit_adjustment":
+            return replace(plain, offset=settings.strength * log_prior(counts))
+        case "oversampling":
+            return replace(plain, pictures=draw(most, epoch))
+        case "undersampling":
+            return replace(plain, pictures=draw(least, epoch))
+        case "augmentation":
+            return replace(plain, pictures=draw(most, epoch), fresh=uneven)
+        case "deferred_sampling":
+            return replace(plain, pictures=draw(_shared(counts), epoch), fresh=uneven)
+        case _:
+            return plain
+
+
+def _shared(counts: Int64[np.ndarray, "classes"]) -> Int64[np.ndarray, "classes"]:
+    """Share as many pictures as there are among the classes; what is left goes to the rarest."""
+    each, left = divmod(int(counts.sum()), len(counts))
+    quotas = np.full_like(counts, each)
+    quotas[np.argsort(counts, kind="stable")[:left]] += 1
+    return quotas
+
+
+def drawn(
+    labels: Int64[np.ndarray, "pictures"],
+    pictures: Int64[np.ndarray, "rows"],
+    numbers: UInt64[np.ndarray, "pictures"],
+    seed: int,
+    quotas: Int64[np.ndarray, "classes"],
+    epoch: int,
+) -> Int64[np.ndarray, "drawn"]:
+    """Draw exactly so many pictures of each class, each as often as the next but for one.
+
+    A picture of a class of n with quota q is drawn floor(q / n) times; which ones are
+    drawn once more is ranked by their random numbers. imbalanced-learn's samplers give
+    the same numbers of pictures, but draw with replacement and once for all epochs.
+
+    Args:
+        labels: classes of the whole data set.
+        pictures: indices to draw from.
+        numbers: 64 bits of each content hash, for the whole data set.
+        seed: of the draws.
+        quotas: pictures of each class to draw; each class that has a quota has pictures.
+        epoch: another epoch draws others.
+
+    Returns:
+        Indices in the order of `pictures`, repeats side by side.
+    """
+    rank = draws.uniform(f"{seed}/sampler", numbers[pictures], epoch, 1)[:, 0]
+    times = np.zeros(len(pictures), np.int64)
+    for label, quota in enumerate(quotas.tolist()):
+        members = np.flatnonzero(labels[pictures] == label)
+        # Copies of a picture share their draw: the index decides, not the place.
+        members = members[np.lexsort((pictures[members], rank[members]))]
+        each, rest = divmod(quota, max(1, len(members)))
+        times[members] = each
+        times[members[:rest]] += 1
+    return np.repeat(pictures, times)

@@ -21,7 +21,12 @@ ODD = Recipe(
     optimization=Optimization(rate=1e-05, momentum=1 / 3),
     transfer=Transfer(weights='C:\\new "weights"\n\x7f\x00é😀#.pth', sha256="ab"),
     ensembling=Ensembling(mirror=True),
-    augmentation=Augmentation(quarter_turns=True, crop=0.1 + 0.2),
+    augmentation=Augmentation(
+        quarter_turns=True,
+        crop=0.1 + 0.2,
+        class_strength={'a "b".c = {é😀#}': 1 / 3, "": 2.0},
+        class_off={"left\n": "flip, crop"},
+    ),
 )
 
 
@@ -108,6 +113,14 @@ def test_a_file_may_hold_a_few_settings(tmp_path):
         ("transfer.backbone=3", "3 is not a text", ""),
         ("transfer.backbone=[1]", "is not a text", ""),
         ("objective=acuracy", "'acuracy'", "'accuracy'"),
+        ("augmentation.class_strength=3", "3 is not a table", ""),
+        ("augmentation.class_strength=[1]", "[1] is not a table", ""),
+        ("augmentation.class_strength.cat=x", "'x' is not a number", ""),
+        ("augmentation.class_strength.cat=3.1", "cat = 3.1 is out of range", "at most 3"),
+        ("augmentation.class_strength={cat=-1}", "cat = -1.0 is out of range", "at least 0"),
+        ("augmentation.class_off.cat=3", "3 is not a text", ""),
+        ("augmentation.class_strenth.cat=2", "class_strenth", "'augmentation.class_strength'"),
+        ("transfer.backbone.cat=2", "'transfer.backbone.cat'", "'transfer.backbone'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_cure(override, problem, cure):
@@ -166,6 +179,18 @@ def test_settings_are_applied_in_order_and_the_base_stays():
     assert isinstance(found.augmentation.blur, float)
     assert found.ensembling.mirror is True
     assert base == Recipe()
+
+
+def test_a_table_grows_by_a_name_and_is_replaced_as_a_whole():
+    base = apply(Recipe(), ["augmentation.class_strength={cat=2, dog=0.5}"])
+    assert base.augmentation.class_strength == {"cat": 2.0, "dog": 0.5}
+    found = apply(base, ["augmentation.class_strength.cat=1", "augmentation.class_strength.v1.0=3"])
+    assert found.augmentation.class_strength == {"cat": 1.0, "dog": 0.5, "v1.0": 3.0}
+    assert all(type(one) is float for one in found.augmentation.class_strength.values())
+    found = apply(found, ["augmentation.class_off.dog=flip", "augmentation.class_strength={}"])
+    assert found.augmentation.class_strength == {}
+    assert found.augmentation.class_off == {"dog": "flip"}
+    assert Recipe().augmentation.class_strength == {}
 
 
 @pytest.mark.parametrize("practice", PRACTICES)

@@ -140,8 +140,15 @@ def _converter() -> cattrs.Converter:
             raise ValueError(f"{value!r} is neither true nor false")
         return value
 
+    def table(value: Any, kind: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{value!r} is not a table such as {{name = value}}")
+        held = typing.get_args(kind)[1]
+        return {name: converter.structure(inner, held) for name, inner in value.items()}
+
     for kind, hook in ((float, number), (int, whole), (str, text), (bool, truth)):
         converter.register_structure_hook(kind, hook)
+    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Mapping, table)
     return converter
 
 
@@ -194,16 +201,19 @@ def _check(value: Any, source: str, prefix: str = "") -> None:
     for name, inner in vars(value).items():
         if dataclasses.is_dataclass(inner):
             _check(inner, source, f"{name}.")
-        for rule in getattr(hints[name], "__metadata__", ()):
-            if isinstance(rule, Range) and not rule.holds(inner):
-                raise UsageError(
-                    f"{source}: {prefix}{name} = {inner!r} is out of range", f"give {rule}"
-                )
-            if isinstance(rule, Choice) and inner not in rule.words:
-                raise UsageError(
-                    f"{source}: {prefix}{name} = {inner!r} is unknown",
-                    _suggest(str(inner), rule.words),
-                )
+        if isinstance(inner, Mapping):
+            held = typing.get_args(hints[name])[1]
+            for key, one in inner.items():
+                _obey(held, one, f"{source}: {prefix}{name}.{key}")
+        _obey(hints[name], inner, f"{source}: {prefix}{name}")
+
+
+def _obey(hint: Any, value: Any, where: str) -> None:
+    for rule in getattr(hint, "__metadata__", ()):
+        if isinstance(rule, Range) and not rule.holds(value):
+            raise UsageError(f"{where} = {value!r} is out of range", f"give {rule}")
+        if isinstance(rule, Choice) and value not in rule.words:
+            raise UsageError(f"{where} = {value!r} is unknown", _suggest(str(value), rule.words))
 
 
 def read(path: Path, base: Recipe) -> Recipe:
@@ -234,6 +244,9 @@ def _value(text: str) -> Any:
 def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """Lay settings such as `transfer.side=160` over a recipe.
 
+    A name in a table, `augmentation.class_strength.CLASS=2`, joins those that the
+    table holds; the whole table takes their place.
+
     Raises:
         UsageError: one is malformed, unknown or out of range.
 
@@ -247,6 +260,10 @@ def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
             raise UsageError(f"--set {override!r} has no value", "write --set name=value")
         first, dot, part = name.strip().partition(".")
         value = _value(text.strip())
+        table, inner, key = part.partition(".")
+        held = getattr(getattr(recipe, first, None), table, None)
+        if inner and isinstance(held, Mapping):
+            part, value = table, {**held, key: value}
         given = {first: {part: value}} if dot else {first: value}
         recipe = _merge(recipe, given, f"--set {override}")
     return recipe
@@ -262,15 +279,20 @@ def _comments(kind: type) -> dict[str, str]:
     return {name: " ".join(words.split()) for name, words in found}
 
 
-def _line(name: str, value: Any, comment: str) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, bool):
-        shown = str(value).lower()
-    elif isinstance(value, str):
+        return str(value).lower()
+    if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        shown = '"' + re.sub(r"[\x00-\x1f\x7f]", lambda c: f"\\u{ord(c[0]):04x}", escaped) + '"'
-    else:
-        shown = repr(value)
-    return f"{name} = {shown}  # {comment}"
+        return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda c: f"\\u{ord(c[0]):04x}", escaped) + '"'
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_shown(key)} = {_shown(one)}" for key, one in value.items())
+        return "{" + inner + "}"
+    return repr(value)
+
+
+def _line(name: str, value: Any, comment: str) -> str:
+    return f"{name} = {_shown(value)}  # {comment}"
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -1,0 +1,57 @@
+"""Practice 5: change the look of a training picture, not its content.
+
+All geometry composes into one affine map, all linear colour changes into one
+3x4 matrix, and there is one blur: three passes over the pixels, and two more
+where noise or erasing is drawn. Every range is a share of the picture's side, so
+that it means the same at 32 and at 320 pixels.
+"""
+
+from sevenfold.practices.augmentation.label_check import (
+    Finding,
+    Operation,
+    check,
+    excluding,
+    operations,
+)
+from sevenfold.practices.augmentation.mixing import UNMIXED, Mixer, mixer
+from sevenfold.practices.augmentation.settings import (
+    OPERATIONS,
+    Augmentation,
+    for_class,
+    for_classes,
+    strengthened,
+    strengths,
+    without,
+)
+from sevenfold.practices.augmentation.views import (
+    DRAWS,
+    Draw,
+    affine,
+    augment,
+    colour,
+    viewer,
+)
+
+__all__ = [
+    "DRAWS",
+    "OPERATIONS",
+    "UNMIXED",
+    "Augmentation",
+    "Draw",
+    "Finding",
+    "Mixer",
+    "Operation",
+    "affine",
+    "augment",
+    "check",
+    "colour",
+    "excluding",
+    "for_class",
+    "for_classes",
+    "mixer",
+    "operations",
+    "strengthened",
+    "strengths",
+    "viewer",
+    "without",
+]

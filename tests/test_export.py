@@ -15,6 +15,7 @@ from torch import nn
 import photos
 from sevenfold import bundles, data, export, nets
 from sevenfold.errors import GateRefused, ResourceError
+from sevenfold.practices import ensembling
 
 SIDE = 24
 CLASSES = 3
@@ -255,3 +256,154 @@ def test_a_jpeg_is_answered_as_its_pixels_are(core, dataset):
     (expected,) = export.run(opened, dataset, [3], ["probabilities"], 1)
     found = opened.run(["probabilities"], {"image": pixels[None]})[0]
     np.testing.assert_array_equal(found, expected)
+
+
+def members(count: int = 3, *, alike: bool = True) -> list[export.Shipped]:
+    """Build networks with heads of their own, on the same blocks or on their own."""
+    made = []
+    for seed in range(count):
+        one = network()
+        torch.manual_seed(100 + seed)
+        with torch.no_grad():
+            one.head.weight.normal_(0, 3)
+            one.head.bias.normal_(0, 0.5)
+            if not alike:
+                one.blocks[1][0].weight.normal_(0, 0.3)
+        made.append(export.Shipped(one, mirror=False).eval())
+    return made
+
+
+@pytest.fixture(scope="module")
+def voters() -> tuple[list[export.Shipped], list[onnx.ModelProto]]:
+    made = members(alike=False)
+    return made, [export.core(one, SIDE) for one in made]
+
+
+def member_logits(made: list[export.Shipped], batch: np.ndarray) -> np.ndarray:
+    opened = export.session(export.resizing(SIDE).SerializeToString(), 1)
+    pixels = torch.from_numpy(opened.run(None, {"image": batch})[0])
+    with torch.inference_mode():
+        return np.stack([one(pixels)[0].numpy() for one in made]).astype(np.float64)
+
+
+@pytest.mark.parametrize("vote", ensembling.VOTES)
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_vote_in_the_graph_is_the_vote_of_numpy(voters, vote, batch_size):
+    made, cores = voters
+    batch = np.stack([noise(30, 41, seed) for seed in range(batch_size)])
+    temperature = 1.7
+    for weights in (np.ones(3), np.array([0.5, 0.0, 0.25])):
+        model = export.assemble_ensemble(cores, weights, vote, SIDE, CLASSES, temperature)
+        onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+        opened = export.session(model, 1)
+        assert [one.name for one in opened.get_outputs()] == ["probabilities", "logits", "features"]
+        probabilities, logits, features = opened.run(None, {"image": batch})
+        expected = ensembling.pool(member_logits(made, batch), weights, vote) / temperature
+        powers = np.exp(expected)
+        np.testing.assert_allclose(
+            probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-5
+        )
+        np.testing.assert_allclose(
+            torch.softmax(torch.from_numpy(logits), 1), probabilities, atol=1e-6
+        )
+        np.testing.assert_allclose(logits, expected, atol=2e-3)
+        assert features.shape == (batch_size, 8, 6, 6)
+        first = made[0].network.features(torch.cat([resized(one) for one in batch]))
+        np.testing.assert_allclose(features, first.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("vote", ensembling.VOTES)
+def test_a_vote_of_logits_far_apart_is_finite(vote):
+    made = members(2, alike=False)
+    with torch.no_grad():
+        made[0].network.head.weight.mul_(1e3)
+        made[1].network.head.weight.mul_(-1e3)
+    cores = [export.core(one, SIDE) for one in made]
+    opened = export.session(
+        export.assemble_ensemble(cores, np.ones(2), vote, SIDE, CLASSES, 1.0), 1
+    )
+    batch = noise(30, 41)[None]
+    probabilities, logits, _ = opened.run(None, {"image": batch})
+    assert np.isfinite(logits).all()
+    expected = np.exp(ensembling.pool(member_logits(made, batch), np.ones(2), vote))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def convolutions(model: bytes) -> int:
+    return sum(node.op_type == "Conv" for node in onnx.load_from_string(model).graph.node)
+
+
+def test_a_shared_trunk_is_stored_and_run_once(core, voters):
+    one = export.assemble(core, SIDE, CLASSES, 1.0)
+    same = [export.core(each, SIDE) for each in members(3)]
+    shared = export.assemble_ensemble(same, np.ones(3), "soft", SIDE, CLASSES, 1.0)
+    apart = export.assemble_ensemble(voters[1], np.ones(3), "soft", SIDE, CLASSES, 1.0)
+    assert convolutions(one) == 2
+    assert convolutions(shared) == 2
+    assert convolutions(apart) == 1 + 3  # the first block is the same
+    weights = sum(
+        numpy_helper.to_array(weight).nbytes
+        for weight in onnx.load_from_string(one).graph.initializer
+    )
+    found = sum(
+        numpy_helper.to_array(weight).nbytes
+        for weight in onnx.load_from_string(shared).graph.initializer
+    )
+    heads = 2 * (8 * CLASSES + CLASSES) * 4
+    assert weights + heads <= found <= weights + heads + 100
+
+
+def test_members_without_weight_are_not_in_the_file(voters):
+    _, cores = voters
+    alone = export.assemble_ensemble(cores, np.array([0, 1, 0]), "soft", SIDE, CLASSES, 1.5)
+    assert convolutions(alone) == 2
+    picture = noise(60, 45)[None]
+    expected = export.session(export.assemble(cores[1], SIDE, CLASSES, 1.5), 1)
+    for found, known in zip(
+        export.session(alone, 1).run(None, {"image": picture}),
+        expected.run(None, {"image": picture}),
+        strict=True,
+    ):
+        assert found.shape == known.shape
+    np.testing.assert_allclose(
+        export.session(alone, 1).run(["probabilities"], {"image": picture})[0],
+        expected.run(["probabilities"], {"image": picture})[0],
+        atol=1e-6,
+    )
+
+
+def test_the_same_members_give_the_same_file_without_traces(voters):
+    made, cores = voters
+    files = {
+        export.assemble_ensemble(parts, np.ones(3), "hard", SIDE, CLASSES, 1.0)
+        for parts in (cores, [export.core(one, SIDE) for one in made])
+    }
+    (model,) = files
+    for trace in (b".py", b"/home", b"site-packages", b"torch", b"forward("):
+        assert trace not in model, trace
+
+
+def test_a_vote_of_mirrored_members_passes_the_gate(dataset):
+    made = members(2)
+    for one in made:
+        one.mirror = True
+    cores = [export.core(one, SIDE) for one in made]
+    model = export.assemble_ensemble(cores, np.ones(2), "soft", SIDE, CLASSES, 1.5)
+    assert convolutions(model) == 4  # the picture and its mirror image, once for both members
+    pictures = range(len(dataset))
+    (ours,) = export.run(export.session(model, 1), dataset, pictures, ["probabilities"], 2)
+    logits = np.stack(
+        [export.network_logits(one, dataset, pictures, side=SIDE, threads=2) for one in made]
+    )
+    pooled = torch.from_numpy(ensembling.pool(logits, np.ones(2), "soft"))
+    theirs = torch.softmax(pooled / 1.5, dim=1).numpy()
+    assert export.parity(ours, theirs).largest_difference < 1e-5
+
+
+def test_a_network_with_branches_is_not_joined(core):
+    branching = onnx.ModelProto()
+    branching.CopyFrom(core)
+    node = branching.graph.node.add(op_type="If", input=["net_pixels"], output=["unused"])
+    node.attribute.append(onnx.helper.make_attribute("then_branch", core.graph))
+    with pytest.raises(GateRefused, match="cannot be joined"):
+        export.assemble_ensemble([core, branching], np.ones(2), "soft", SIDE, CLASSES, 1.0)

@@ -1,0 +1,24 @@
+"""Practice 6: let several models vote.
+
+`settings` says who votes and how, `votes` pools, `selection` finds the weights,
+`diversity` says what there is to gain, and `graph` holds it all in one file.
+"""
+
+from sevenfold.practices.ensembling.diversity import Diversity, diversity
+from sevenfold.practices.ensembling.selection import greedy, mixture
+from sevenfold.practices.ensembling.settings import Ensembling, check, keeps, members, weigh
+from sevenfold.practices.ensembling.votes import VOTES, pool
+
+__all__ = [
+    "VOTES",
+    "Diversity",
+    "Ensembling",
+    "check",
+    "diversity",
+    "greedy",
+    "keeps",
+    "members",
+    "mixture",
+    "pool",
+    "weigh",
+]

@@ -1,0 +1,128 @@
+"""Say who votes and how, and refuse what would do nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from sevenfold.errors import UsageError
+from sevenfold.practices.ensembling.selection import greedy, mixture
+from sevenfold.practices.ensembling.votes import VOTES
+from sevenfold.ranges import Choice, Range
+
+KEPT: Final = 0.7
+"""Share of the vote's gain that a student must keep to ship in its place."""
+
+Member = TypeVar("Member")
+
+
+@dataclass(frozen=True)
+class Ensembling:
+    """Say how many models vote, and how.
+
+    Args:
+        members: 1 is a single model.
+        mirror: whether the model votes over the picture and its mirror image,
+            inside the exported graph, at twice the network's latency.
+        vote: `soft` averages probabilities, `hard` counts answers, `logit` averages
+            log-probabilities, `weighted` is soft with the most likely weights.
+        select: whether greedy selection on validation weighs the members, by which
+            some drop out; the weighted vote finds its own weights.
+        distil: whether the vote is taught to one model of a single one's size,
+            which ships if it keeps enough of what voting gained.
+        lessons: epochs of that student; 0 is as many as a member's.
+    """
+
+    members: Annotated[int, Range(1, 100)] = 1
+    mirror: bool = False
+    vote: Annotated[str, Choice(VOTES)] = "soft"
+    select: bool = True
+    distil: bool = False
+    lessons: Annotated[int, Range(0, 10_000)] = 0
+
+    off: ClassVar["Ensembling"]
+
+
+Ensembling.off = Ensembling()
+
+
+def check(settings: Ensembling) -> None:
+    """Refuse a setting that would do nothing, before anything is trained.
+
+    Raises:
+        UsageError: one member is asked to vote or to be distilled, or a student that is
+            not wanted is to have lessons.
+    """
+    alone, at = settings.members == 1, f"ensembling.members is {settings.members}"
+    several = "set ensembling.members=3 or more, or leave the setting out"
+    idle = {
+        f"ensembling.vote = {settings.vote!r}": (alone and settings.vote != "soft", at, several),
+        "ensembling.distil = true": (alone and settings.distil, at, several),
+        f"ensembling.lessons = {settings.lessons}": (
+            settings.lessons > 0 and not settings.distil,
+            "ensembling.distil is false",
+            "set ensembling.distil=true, or leave the setting out",
+        ),
+    }
+    for name, (asked, reason, cure) in idle.items():
+        if asked:
+            raise UsageError(f"{name} would do nothing: {reason}", cure)
+
+
+def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:
+    """Train each member by its number, from 0.
+
+    Args:
+        settings: how many.
+        train: makes the member of a number; whatever differs between members (seed,
+            views) follows from the number alone, so an ensemble that was interrupted
+            goes on with the member it stopped at.
+
+    Raises:
+        UsageError: see `check`.
+    """
+    check(settings)
+    return tuple(train(number) for number in range(settings.members))
+
+
+def weigh(
+    settings: Ensembling,
+    logits: Float[np.ndarray, "members pictures classes"],
+    labels: Int64[np.ndarray, "pictures"],
+) -> tuple[float, ...]:
+    """Weigh the members by pictures that none of them was trained on.
+
+    Args:
+        settings: `vote` and `select`.
+        logits: of validation, or out of fold.
+        labels: true classes.
+
+    Returns:
+        Weights with the sum 1; a member of weight 0 need not be kept.
+    """
+    if settings.vote == "weighted":
+        return mixture(logits, labels)
+    if settings.select:
+        return greedy(logits, labels)
+    return (1 / len(logits),) * len(logits)
+
+
+def keeps(single: float, pooled: float, student: float) -> bool:
+    """Tell whether a student keeps enough of the vote's gain: 70 % of it.
+
+    Where voting gained nothing, a student that loses less than the vote will do.
+
+    Args:
+        single: negative log-likelihood of a single member, calibrated as the others are.
+        pooled: of the vote.
+        student: of the student.
+
+    Example:
+        >>> keeps(single=0.30, pooled=0.20, student=0.22)
+        True
+        >>> keeps(single=0.30, pooled=0.20, student=0.25)
+        False
+    """
+    return single - student >= KEPT * (single - pooled)

@@ -1,23 +1,32 @@
-"""Practice 7: remove what the network does not need."""
+"""Say how much goes, and by which ranking."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 
 from sevenfold.errors import UsageError
-from sevenfold.ranges import Range
+from sevenfold.practices.pruning.rankings import RANKINGS
+from sevenfold.ranges import Choice, Range
 
 Network = TypeVar("Network")
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Say how much of the network is removed.
+    """Say how much of the network is removed, and what goes first.
 
     Args:
         macs: share of the multiply-accumulates that goes, 0 to below 1.
+        ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
+            `nonzero`, `taylor`, or `random` as the control.
+        normalised: scores are compared across layers by their layer's mean;
+            otherwise as they are.
+        blocks: whole residual blocks may go, too.
     """
 
     macs: Annotated[float, Range(0, 1, below=True)] = 0.0
+    ranking: Annotated[str, Choice(RANKINGS)] = "taylor"
+    normalised: bool = True
+    blocks: bool = True
 
     off: ClassVar["Pruning"]
 
@@ -31,7 +40,7 @@ def check(settings: Pruning) -> None:
     Raises:
         UsageError: something is to be removed.
     """
-    if settings != Pruning.off:
+    if settings.macs:
         raise UsageError(
             f"pruning.macs = {settings.macs} cannot be used: this version does not prune",
             "set pruning.macs=0",

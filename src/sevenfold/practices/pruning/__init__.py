@@ -1,0 +1,63 @@
+"""Practice 7: remove what the network does not need.
+
+`trace` makes a graph of the network, `walk` follows every channel through it and
+`coupling` says which must go together; `rankings` scores them, `cost` counts and
+`choice` chooses; `surgery` cuts and proves, `blocks` does so with whole residual
+blocks, and `shapes` rebuilds what is left.
+"""
+
+from sevenfold.practices.pruning.blocks import (
+    lesion_blocks,
+    lesioned,
+    removable_blocks,
+    without_block,
+)
+from sevenfold.practices.pruning.choice import Limits, choose
+from sevenfold.practices.pruning.cost import Cost, Layer, by_cost, cost, remaining, saved
+from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
+from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
+from sevenfold.practices.pruning.settings import Pruning, check, prune
+from sevenfold.practices.pruning.shapes import Shapes, reshape, shapes
+from sevenfold.practices.pruning.surgery import (
+    LARGEST_DIFFERENCE,
+    Removal,
+    difference,
+    prove,
+    remove,
+    zeroed,
+)
+
+__all__ = [
+    "LARGEST_DIFFERENCE",
+    "RANKINGS",
+    "Batches",
+    "Cost",
+    "Coupling",
+    "Group",
+    "Layer",
+    "Limits",
+    "Member",
+    "Pruning",
+    "Refused",
+    "Removal",
+    "Shapes",
+    "by_cost",
+    "check",
+    "choose",
+    "cost",
+    "couple",
+    "difference",
+    "lesion_blocks",
+    "lesioned",
+    "prove",
+    "prune",
+    "remaining",
+    "removable_blocks",
+    "remove",
+    "reshape",
+    "saved",
+    "scores",
+    "shapes",
+    "without_block",
+    "zeroed",
+]

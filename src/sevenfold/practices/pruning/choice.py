@@ -1,0 +1,147 @@
+"""Choose which channels go: the lowest over all layers, in chunks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float64
+
+from sevenfold.errors import UsageError
+from sevenfold.practices.pruning.cost import Cost, remaining
+from sevenfold.practices.pruning.coupling import Coupling, Group
+
+CHUNKED_FROM: Final = 16
+"""Channels from which a group keeps to multiples; smaller ones lose single channels."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bound what may go from each group.
+
+    Args:
+        multiple: groups of at least `CHUNKED_FROM` channels keep a multiple of
+            it: runtimes compute in blocks of 8 or 16 channels, and others leave
+            their fast path.
+        floor: channels that each group keeps at least, 1 or more.
+        largest_share: of each group's dense channels that may go, 0 to 1.
+        dense: channels of each group by name before anything went; groups that
+            are not named count as dense. What went in earlier steps of a loop
+            counts against `largest_share`, so that it holds over all of them.
+    """
+
+    multiple: int = 8
+    floor: int = 8
+    largest_share: float = 0.9
+    dense: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    group: str
+    channels: tuple[int, ...]
+    score: float
+
+
+def _chunks(group: Group, scores: Float64[np.ndarray, "channels"], limits: Limits) -> list[_Chunk]:
+    """Return a group's channels that may go, lowest first, as chunks."""
+    count = group.channels
+    dense = max(limits.dense.get(group.name, count), count)
+    step = limits.multiple if dense >= CHUNKED_FROM else 1
+    # A float product just below a whole number must not cost a channel.
+    keep = max(limits.floor, dense - int(dense * limits.largest_share + 1e-9), 1)
+    order = np.argsort(scores, kind="stable")
+    chunks: list[_Chunk] = []
+    at = 0
+    while True:
+        # The first chunk leads to a multiple where the dense count is none.
+        size = (count - at) % step or step
+        if count - at - size < keep or not np.isfinite(scores[order[at : at + size]]).all():
+            return chunks
+        picked = order[at : at + size]
+        chunks.append(_Chunk(group.name, tuple(picked.tolist()), float(scores[picked].mean())))
+        at += size
+
+
+def choose(
+    scores: Sequence[Float64[np.ndarray, "channels"]],
+    coupling: Coupling,
+    dense: Cost,
+    *,
+    count: int = 0,
+    macs: float = 0.0,
+    parameters: float = 0.0,
+    limits: Limits | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Choose the channels that go, the lowest scores over all groups first.
+
+    A chunk is as good as the mean of its channels. Exactly one of the three
+    targets is above 0; chunks go until it is reached.
+
+    Args:
+        scores: for each group of the coupling, of each channel; an infinite one stays.
+        coupling: of the network.
+        dense: cost of the network that the coupling is of.
+        count: channels that go, 0 or more.
+        macs: share of the multiply-accumulates that goes, 0 to below 1.
+        parameters: share of the parameters that goes, 0 to below 1.
+        limits: what may go from each group.
+
+    Returns:
+        For each group that loses any, by name, its channels in rising order.
+
+    Raises:
+        UsageError: nothing may go, or the target is out of reach; it names the nearest.
+    """
+    if sum(target > 0 for target in (count, macs, parameters)) != 1:
+        raise UsageError(
+            f"count={count}, macs={macs:g}, parameters={parameters:g} is not one target",
+            "set exactly one of them above 0",
+        )
+    if not coupling.groups:
+        raise UsageError(
+            "no channel of this network can go: "
+            + (coupling.refused[0].reason if coupling.refused else "it has no inner layer"),
+            "set pruning.macs=0, or choose another backbone",
+        )
+    chunks = [
+        chunk
+        for group, values in zip(coupling.groups, scores, strict=True)
+        for chunk in _chunks(group, values, limits or Limits())
+    ]
+    gone: dict[str, tuple[int, ...]] = {}
+    reached = 0.0
+    for chunk in sorted(chunks, key=lambda one: one.score):
+        gone[chunk.group] = (*gone.get(chunk.group, ()), *chunk.channels)
+        reached = _reached(gone, coupling, dense, count, macs)
+        if reached >= (count or macs or parameters):
+            return {name: tuple(sorted(channels)) for name, channels in gone.items()}
+    raise _out_of_reach(count, macs, parameters, reached)
+
+
+def _reached(
+    gone: Mapping[str, Sequence[int]], coupling: Coupling, dense: Cost, count: int, macs: float
+) -> float:
+    counts = {name: len(channels) for name, channels in gone.items()}
+    if count:
+        return sum(counts.values())
+    left = remaining(dense, coupling, counts)
+    if macs:
+        return 1 - left.macs / dense.macs
+    return 1 - left.parameters / dense.parameters
+
+
+def _out_of_reach(count: int, macs: float, parameters: float, reached: float) -> UsageError:
+    if count:
+        return UsageError(
+            f"{count} channels cannot go: floors and caps leave at most {reached:.0f}",
+            f"ask for at most {reached:.0f}, or loosen floor and largest_share",
+        )
+    # Rounded down, so that what is offered can be had.
+    nearest = int(reached * 1000) / 1000
+    what, name = ("multiply-accumulates", "macs") if macs else ("parameters", "parameters")
+    return UsageError(
+        f"{name}={macs or parameters:g}: that share of the {what} cannot go; floors and caps "
+        f"leave at most {nearest:g}",
+        f"set {name}={nearest:g} or less, or loosen floor and largest_share",
+    )

@@ -1,0 +1,200 @@
+"""Rank channels by what the network would lose with them."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from sevenfold import draws
+from sevenfold.errors import UsageError
+from sevenfold.practices.pruning.coupling import Coupling, Group
+from sevenfold.practices.pruning.trace import Traced, run, trace
+from sevenfold.practices.pruning.walk import FILTER, NORM, SEEN
+
+Batches = Callable[
+    [], Iterator[tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch classes"]]]
+]
+"""Gives, each time it is called, pictures and their soft targets, batch by batch."""
+
+WEIGHTS: Final = ("l1", "l2", "bn_scale")
+ACTIVATIONS: Final = ("mean_activation", "nonzero", "taylor")
+RANKINGS: Final = (*WEIGHTS, *ACTIVATIONS, "random")
+"""Names that `scores` accepts."""
+
+_Scores = Float64[np.ndarray, "channels"]
+_Layers = list[_Scores]
+
+
+def scores(
+    network: nn.Module,
+    coupling: Coupling,
+    ranking: str,
+    batches: Batches,
+    *,
+    normalised: bool,
+    seed: int = 0,
+) -> tuple[Float64[np.ndarray, "channels"], ...]:
+    """Score every channel of every group; the lowest go first.
+
+    | ranking | of one layer or value |
+    | --- | --- |
+    | `l1`, `l2` | norm of the filter that makes the channel (Li et al. 2016, arXiv 1608.08710) |
+    | `bn_scale` | absolute scale of the batch norm (Liu et al. 2017, arXiv 1708.06519) |
+    | `mean_activation` | mean of the absolute value |
+    | `nonzero` | share of values that are not zero: 1 - APoZ (Hu et al. 2016, arXiv 1607.03250) |
+    | `taylor` | mean over pictures of the absolute sum of value times gradient |
+    | `random` | uniform in 0..1: the control |
+
+    Taylor's is the first-order criterion of Molchanov et al. 2016 (arXiv 1611.06440),
+    summed over positions rather than averaged, so that maps of all sizes compare.
+
+    Values are looked at where the next layers read them, behind norm and
+    activation and before an average over positions. A group may have several such layers or values.
+    Literally (`normalised=False`) its score is their sum, since all of that goes;
+    of `mean_activation` and `nonzero`, which are no amounts, it is the mean.
+    Normalised, each layer or value is first divided by its mean over the
+    channels, so that an average filter of any layer scores 1 whatever its fan-in,
+    and the group's score is the mean of those. Molchanov et al. divide by the
+    norm over the layer instead, by which wide layers score lower as well.
+
+    Args:
+        network: in any mode; is run in evaluation mode and left as it is.
+        coupling: of the network.
+        ranking: one of `RANKINGS`.
+        batches: pictures of the coupling's side with soft targets, on the
+            network's device. Sums run over all of them. Not asked by the
+            rankings by weights and by chance.
+        normalised: across layers; changes nothing for `random`.
+        seed: of the random ranking.
+
+    Returns:
+        For each group of the coupling, the score of each channel; infinite where
+        the ranking cannot say (no batch norm).
+
+    Raises:
+        UsageError: there is no such ranking, or there are no pictures.
+    """
+    if ranking not in RANKINGS:
+        raise UsageError(
+            f"pruning.ranking = {ranking!r} is no ranking", f"choose one of {', '.join(RANKINGS)}"
+        )
+    if ranking == "random":
+        return tuple(_random(group, seed) for group in coupling.groups)
+    if ranking in ACTIVATIONS:
+        values = _measured(network, coupling, ranking, batches)
+        layers = [
+            [values[one.tensor][one.places].mean(axis=1) for one in group.of(SEEN)]
+            for group in coupling.groups
+        ]
+    else:
+        layers = [_weights(network, group, ranking) for group in coupling.groups]
+    amounts = ranking not in ("mean_activation", "nonzero")
+    return tuple(
+        _together(found, group.channels, normalised, amounts)
+        for found, group in zip(layers, coupling.groups, strict=True)
+    )
+
+
+def _random(group: Group, seed: int) -> Float64[np.ndarray, "channels"]:
+    numbers = np.arange(group.channels, dtype=np.uint64)
+    return draws.uniform(f"{seed}/prune/{group.name}", numbers, 0, 1)[:, 0]
+
+
+def _together(layers: _Layers, channels: int, normalised: bool, amounts: bool) -> _Scores:
+    if not layers:
+        return np.full(channels, np.inf)
+    rows = np.stack(layers)
+    if normalised:
+        means = rows.mean(axis=1, keepdims=True)
+        rows = rows / np.where(means > 0, means, 1)
+    found: _Scores = rows.sum(axis=0) if amounts and not normalised else rows.mean(axis=0)
+    return found
+
+
+def _weights(network: nn.Module, group: Group, ranking: str) -> _Layers:
+    role = NORM if ranking == "bn_scale" else FILTER
+    found = []
+    for one in group.of(role):
+        if one.tensor == "weight":
+            weight = network.get_submodule(one.module).get_parameter("weight")
+            rows = weight.detach().cpu().double().reshape(len(weight), -1)
+            norms = torch.linalg.vector_norm(rows, 2 if ranking == "l2" else 1, dim=1)
+            found.append(norms.numpy()[one.places].sum(axis=1))
+    return found
+
+
+def _measured(
+    network: nn.Module, coupling: Coupling, ranking: str, batches: Batches
+) -> dict[str, Float64[np.ndarray, "all"]]:
+    """Return for each value that layers read the ranking's mean over all pictures."""
+    axes = {one.tensor: one.axis for group in coupling.groups for one in group.of(SEEN)}
+    traced = trace(network, coupling.side)
+    sums: dict[str, Tensor] = {}
+    pictures = 0
+    for pixels, targets in batches():
+        pictures += len(pixels)
+        for name, found in _one_batch(traced, network, pixels, targets, axes, ranking).items():
+            sums[name] = sums.get(name, torch.zeros(())) + found.detach().cpu().double()
+    if not pictures:
+        raise UsageError(
+            f"pruning.ranking = {ranking!r} looks at pictures, and there are none",
+            "give pictures, or rank by l1",
+        )
+    return {name: (found / pictures).numpy() for name, found in sums.items()}
+
+
+def _one_batch(
+    traced: Traced,
+    network: nn.Module,
+    pixels: Float[Tensor, "batch 3 side side"],
+    targets: Float[Tensor, "batch classes"],
+    axes: dict[str, int],
+    ranking: str,
+) -> dict[str, Tensor]:
+    """Return for each value that layers read the ranking's sum over the pictures."""
+    if ranking == "taylor":
+        return _taylor(traced, network, pixels, targets, axes)
+    found: dict[str, Tensor] = {}
+
+    def watch(name: str, value: Tensor) -> None:
+        if name in axes:
+            rows = _rows(value, axes[name])
+            rows = (rows != 0).double() if ranking == "nonzero" else rows.abs().double()
+            found[name] = rows.mean(dim=2).sum(dim=0)
+
+    with torch.no_grad():
+        run(traced, network, pixels, watch)
+    return found
+
+
+def _taylor(
+    traced: Traced,
+    network: nn.Module,
+    pixels: Float[Tensor, "batch 3 side side"],
+    targets: Float[Tensor, "batch classes"],
+    axes: dict[str, int],
+) -> dict[str, Tensor]:
+    values: dict[str, Tensor] = {}
+
+    def watch(name: str, value: Tensor) -> None:
+        if name in axes:
+            values[name] = value
+
+    with torch.enable_grad():
+        # Frozen layers ask for no gradients; with pixels that do, all values have them.
+        logits = run(traced, network, pixels.detach().clone().requires_grad_(), watch)
+        # The sum, not the mean: the gradients of one picture do not depend on its batch.
+        loss = -(targets * torch.log_softmax(logits, dim=1)).sum()
+    gradients = torch.autograd.grad(loss, list(values.values()))
+    return {
+        name: _rows(value.detach() * gradient, axes[name]).sum(dim=2).abs().sum(dim=0)
+        for (name, value), gradient in zip(values.items(), gradients, strict=True)
+    }
+
+
+def _rows(value: Tensor, axis: int) -> Float[Tensor, "batch channels positions"]:
+    moved = value.movedim(axis, 1)
+    return moved.reshape(*moved.shape[:2], -1)

@@ -1,0 +1,64 @@
+"""Compare two models by their answers to the same pictures, and two recipes by repetitions.
+
+Everywhere a difference is second minus first, so a drop is its negative. Pictures are
+compared by Tango's score interval for a paired difference of proportions, repetitions by
+the t interval that is corrected for folds that share their training pictures.
+"""
+
+from sevenfold.paired.pictures import (
+    INDEPENDENT,
+    Design,
+    Paired,
+    certified,
+    count,
+    design,
+    interval,
+    largest_drop,
+    mcnemar,
+    pictures_to_certify,
+    pictures_to_detect,
+    smallest_certifiable,
+)
+from sevenfold.paired.repetitions import (
+    NO_DIFFERENCE,
+    SIGNIFICANT,
+    Effect,
+    Verdict,
+    corrected_t,
+    holm,
+    pictures_to_resolve,
+    repetitions_to_resolve,
+    sign_flip,
+    verdict,
+)
+from sevenfold.paired.student import (
+    t_quantile,
+    t_tails,
+)
+
+__all__ = [
+    "INDEPENDENT",
+    "NO_DIFFERENCE",
+    "SIGNIFICANT",
+    "Design",
+    "Effect",
+    "Paired",
+    "Verdict",
+    "certified",
+    "corrected_t",
+    "count",
+    "design",
+    "holm",
+    "interval",
+    "largest_drop",
+    "mcnemar",
+    "pictures_to_certify",
+    "pictures_to_detect",
+    "pictures_to_resolve",
+    "repetitions_to_resolve",
+    "sign_flip",
+    "smallest_certifiable",
+    "t_quantile",
+    "t_tails",
+    "verdict",
+]

@@ -1,0 +1,182 @@
+"""Judge a practice by paired repetitions: corrected t, sign flips, Holm, and a verdict."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from sevenfold.errors import DataError
+from sevenfold.paired.student import t_quantile, t_tails
+
+NO_DIFFERENCE: Final = 0.005
+"""An effect whose whole interval is within this of 0 is none: half a point."""
+
+SIGNIFICANT: Final = 0.05
+TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train
+_MOST_FLIPPED: Final = 20  # a million flips
+
+Verdict = Literal["helps", "hurts", "no difference", "cannot tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Hold a mean difference over repetitions with its 95 % interval and p value.
+
+    Args:
+        value: the mean difference, second minus first.
+        low: of the interval.
+        high: of the interval.
+        p: two-sided, that there is none.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def corrected_t(differences: Sequence[float], *, test_to_train: float = TEST_TO_TRAIN) -> Effect:
+    """Judge paired differences of repetitions whose training pictures overlap.
+
+    The variance of the mean is s² (1/J + test/train), not s²/J (Nadeau & Bengio, 2003), with
+    J - 1 degrees of freedom. No unbiased estimate of it exists (Bengio & Grandvalet, 2004).
+
+    Args:
+        differences: of the J repetitions, at least 2.
+        test_to_train: pictures judged over pictures trained on, 1/5 for six folds.
+
+    Raises:
+        DataError: under two repetitions.
+    """
+    values = _repetitions(differences, fewest=2)
+    mean, freedom = float(values.mean()), len(values) - 1
+    error = _spread(values) * math.sqrt(1 / len(values) + test_to_train)
+    half = t_quantile(0.975, freedom) * error
+    p = t_tails(mean / error, freedom) if error > 0 else float(mean == 0)
+    return Effect(mean, mean - half, mean + half, p)
+
+
+def _repetitions(differences: Sequence[float], fewest: int) -> Float64[np.ndarray, "repetitions"]:
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < fewest or not np.isfinite(values).all():
+        raise DataError(
+            f"{len(values)} repetitions with differences {values.tolist()} cannot be judged",
+            f"give at least {fewest}, all finite",
+        )
+    return values
+
+
+def _spread(values: Float64[np.ndarray, "repetitions"]) -> float:
+    # Equal values have no spread, whatever their mean is rounded to.
+    return float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Test by all 2ⁿ flips of signs whether differences are centred on 0, two-sided.
+
+    The share of flips whose sum is at least as far from 0 as the one observed (Fisher, 1935).
+    Five repetitions can never reach 0.05, six can: 2/64.
+
+    Raises:
+        DataError: no repetition, or over 20, which are too many flips to try.
+
+    Example:
+        >>> sign_flip([0.01, 0.02, 0.01, 0.03, 0.02, 0.01])
+        0.03125
+    """
+    values = _repetitions(differences, fewest=1)
+    if len(values) > _MOST_FLIPPED:
+        raise DataError(
+            f"{len(values)} repetitions have too many flips of signs",
+            f"give at most {_MOST_FLIPPED}",
+        )
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    slack = 1e-12 * np.abs(values).sum()  # sums that are equal but for rounding
+    return float((np.abs(sums) >= abs(values.sum()) - slack).mean())
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjust p values for being several, by Holm's step-down rule (Holm, 1979).
+
+    Returns:
+        The adjusted p values, in the order given.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        (0.03, 0.06, 0.06)
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return tuple(adjusted)
+
+
+def verdict(effect: float, low: float, high: float, p_holm: float, p_flip: float) -> Verdict:
+    """Say in a word what a practice does.
+
+    An effect that is surely within half a point is no difference, even if it is surely
+    not 0. Any other claim needs both tests.
+
+    Args:
+        effect: gain by the practice, as a fraction.
+        low: of its interval.
+        high: of its interval.
+        p_holm: of the corrected t test, adjusted by `holm`.
+        p_flip: of the sign-flip test, unadjusted: with six repetitions it cannot be less
+            than 0.031.
+    """
+    if max(-low, high) <= NO_DIFFERENCE:
+        return "no difference"
+    if effect == 0 or max(p_holm, p_flip) > SIGNIFICANT:
+        return "cannot tell"
+    return "helps" if effect > 0 else "hurts"
+
+
+def pictures_to_resolve(pictures: int, half_width: float, *, difference: float = 0.01) -> int:
+    """Count the pictures that would narrow an interval to ±difference: n (half/difference)².
+
+    Args:
+        pictures: judged so far, all repetitions together.
+        half_width: of the interval that they gave.
+        difference: wanted, one point by default.
+    """
+    return math.ceil(pictures * (half_width / difference) ** 2)
+
+
+def repetitions_to_resolve(
+    differences: Sequence[float],
+    *,
+    difference: float = 0.01,
+    test_to_train: float = TEST_TO_TRAIN,
+    most: int = 1000,
+) -> int | None:
+    """Count the repetitions that would narrow the interval of `corrected_t` to ±difference.
+
+    Args:
+        differences: of the repetitions so far, at least 2.
+        difference: wanted, one point by default.
+        test_to_train: as for `corrected_t`.
+        most: to look for.
+
+    Returns:
+        None where no number of repetitions on these pictures is enough: the part of the
+        variance that the folds share does not shrink with their number.
+    """
+    spread = _spread(_repetitions(differences, fewest=2))
+
+    def half(count: int) -> float:
+        return t_quantile(0.975, count - 1) * spread * math.sqrt(1 / count + test_to_train)
+
+    if half(most) > difference:
+        return None
+    low, high = 1, most  # half falls in the count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if half(middle) <= difference else (middle, high)
+    return high

@@ -98,7 +98,7 @@ def test_plain_types_alone(practice):
 REFUSED = {
     "growth.share=0.5": lambda r: growth.given(np.arange(4), r.growth),
     "imbalance.strength=0.5": lambda r: imbalance.check(r.imbalance),
-    "ensembling.members=3": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
+    "ensembling.vote=hard": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
     "pruning.macs=0.5": lambda r: pruning.prune("network", r.pruning),
     "optimization.name=adagrad": lambda r: optimization.optimizer(r.optimization, []),
 }
@@ -113,7 +113,7 @@ def test_more_than_there_is_is_refused_by_its_name(override):
     assert override.partition("=")[0].split(".")[0] in caught.value.cure + caught.value.problem
 
 
-@pytest.mark.parametrize("override", ["ensembling.members=3", "pruning.macs=0.5"])
+@pytest.mark.parametrize("override", ["ensembling.distil=true", "pruning.macs=0.5"])
 def test_it_is_refused_before_any_work(override):
     recipe = apply(RECIPE, [override])
     nothing: Any = None

@@ -187,7 +187,7 @@ def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: flo
 
 def assemble_ensemble(
     cores: Sequence[onnx.ModelProto],
-    weights: Sequence[float],
+    weights: Float[np.ndarray, "members"],
     vote: str,
     side: int,
     classes: int,

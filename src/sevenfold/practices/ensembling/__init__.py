@@ -6,7 +6,7 @@
 
 from sevenfold.practices.ensembling.diversity import Diversity, diversity
 from sevenfold.practices.ensembling.selection import greedy, mixture
-from sevenfold.practices.ensembling.settings import Ensembling, check, keeps, members, weigh
+from sevenfold.practices.ensembling.settings import Ensembling, check, members, weigh
 from sevenfold.practices.ensembling.votes import VOTES, pool
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "check",
     "diversity",
     "greedy",
-    "keeps",
     "members",
     "mixture",
     "pool",

@@ -1,6 +1,5 @@
 """Measure how members differ, and what their vote gains by it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +51,7 @@ class Diversity:
 def diversity(
     logits: Float[np.ndarray, "members pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
-    weights: Sequence[float],
+    weights: Float[np.ndarray, "members"],
     vote: str = "soft",
 ) -> Diversity:
     """Measure members and their vote on labelled pictures.
@@ -66,7 +65,7 @@ def diversity(
     Example:
         >>> import numpy as np
         >>> members = np.log([[[0.9, 0.1], [0.9, 0.1]], [[0.3, 0.7], [0.2, 0.8]]])
-        >>> found = diversity(members, np.array([0, 1]), (1, 1))
+        >>> found = diversity(members, np.array([0, 1]), np.ones(2))
         >>> found.disagreement, found.oracle_accuracy, found.mean_accuracy
         (1.0, 1.0, 0.5)
     """
@@ -77,7 +76,7 @@ def diversity(
     rows = np.arange(len(labels))
     answers = kept.argmax(axis=2)
     wrong = answers != labels
-    pooled = pool(kept, share.tolist(), vote)
+    pooled = pool(kept, share, vote)
     losses = -log_softmax(kept)[:, rows, labels].mean(axis=1)
     mean_nll = float(share @ losses)
     pooled_nll = float(-pooled[rows, labels].mean())

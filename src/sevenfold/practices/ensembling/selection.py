@@ -18,7 +18,7 @@ def greedy(
     logits: Float[np.ndarray, "members pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
     rounds: int = 0,
-) -> tuple[float, ...]:
+) -> Float64[np.ndarray, "members"]:
     """Select members with replacement, each time the one that helps the soft vote most.
 
     Starts from the best single member and stops when no addition lowers the mean
@@ -40,8 +40,8 @@ def greedy(
     Example:
         >>> import numpy as np
         >>> right, wrong = np.log([[0.9, 0.1]]), np.log([[0.2, 0.8]])
-        >>> greedy(np.array([wrong, right]), np.array([0]))
-        (0.0, 1.0)
+        >>> greedy(np.array([wrong, right]), np.array([0])).tolist()
+        [0.0, 1.0]
     """
     true = _of_the_truth(logits, labels)
     counts = np.zeros(len(true))
@@ -56,13 +56,14 @@ def greedy(
             break
         counts[best] += 1
         pooled = grown[best]
-    return tuple((counts / counts.sum()).tolist())
+    found: Array = counts / counts.sum()
+    return found
 
 
 def mixture(
     logits: Float[np.ndarray, "members pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
-) -> tuple[float, ...]:
+) -> Float64[np.ndarray, "members"]:
     """Find the weights that make the soft vote the most likely, by expectation-maximisation.
 
     w_m becomes w_m g_m with g_m the mean over pictures of p_m / sum_k w_k p_k, p being the
@@ -80,8 +81,8 @@ def mixture(
     Example:
         >>> import numpy as np
         >>> members = np.log([[[0.9, 0.1], [0.9, 0.1]], [[0.1, 0.9], [0.1, 0.9]]])
-        >>> mixture(members, np.array([0, 1]))
-        (0.5, 0.5)
+        >>> mixture(members, np.array([0, 1])).tolist()
+        [0.5, 0.5]
     """
     true = _of_the_truth(logits, labels)
     likely = np.exp(true - true.max(axis=0))
@@ -92,7 +93,7 @@ def mixture(
             break
         weights = weights * gains
         weights = weights / weights.sum()
-    return tuple(weights.tolist())
+    return weights
 
 
 def _of_the_truth(

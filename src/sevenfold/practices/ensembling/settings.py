@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from sevenfold.errors import UsageError
 from sevenfold.practices.ensembling.selection import greedy, mixture
 from sevenfold.practices.ensembling.votes import VOTES
 from sevenfold.ranges import Choice, Range
-
-KEPT: Final = 0.7
-"""Share of the vote's gain that a student must keep to ship in its place."""
 
 Member = TypeVar("Member")
 
@@ -32,7 +29,6 @@ class Ensembling:
             some drop out; the weighted vote finds its own weights.
         distil: whether the vote is taught to one model of a single one's size,
             which ships if it keeps enough of what voting gained.
-        lessons: epochs of that student; 0 is as many as a member's.
     """
 
     members: Annotated[int, Range(1, 100)] = 1
@@ -40,7 +36,6 @@ class Ensembling:
     vote: Annotated[str, Choice(VOTES)] = "soft"
     select: bool = True
     distil: bool = False
-    lessons: Annotated[int, Range(0, 10_000)] = 0
 
     off: ClassVar["Ensembling"]
 
@@ -52,23 +47,20 @@ def check(settings: Ensembling) -> None:
     """Refuse a setting that would do nothing, before anything is trained.
 
     Raises:
-        UsageError: one member is asked to vote or to be distilled, or a student that is
-            not wanted is to have lessons.
+        UsageError: one member is asked to vote or to be distilled.
     """
-    alone, at = settings.members == 1, f"ensembling.members is {settings.members}"
-    several = "set ensembling.members=3 or more, or leave the setting out"
+    if settings.members > 1:
+        return
     idle = {
-        f"ensembling.vote = {settings.vote!r}": (alone and settings.vote != "soft", at, several),
-        "ensembling.distil = true": (alone and settings.distil, at, several),
-        f"ensembling.lessons = {settings.lessons}": (
-            settings.lessons > 0 and not settings.distil,
-            "ensembling.distil is false",
-            "set ensembling.distil=true, or leave the setting out",
-        ),
+        f"ensembling.vote = {settings.vote!r}": settings.vote != "soft",
+        "ensembling.distil = true": settings.distil,
     }
-    for name, (asked, reason, cure) in idle.items():
+    for name, asked in idle.items():
         if asked:
-            raise UsageError(f"{name} would do nothing: {reason}", cure)
+            raise UsageError(
+                f"{name} would do nothing: ensembling.members is {settings.members}",
+                "set ensembling.members=3 or more, or leave the setting out",
+            )
 
 
 def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:
@@ -91,7 +83,7 @@ def weigh(
     settings: Ensembling,
     logits: Float[np.ndarray, "members pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
-) -> tuple[float, ...]:
+) -> Float64[np.ndarray, "members"]:
     """Weigh the members by pictures that none of them was trained on.
 
     Args:
@@ -106,23 +98,4 @@ def weigh(
         return mixture(logits, labels)
     if settings.select:
         return greedy(logits, labels)
-    return (1 / len(logits),) * len(logits)
-
-
-def keeps(single: float, pooled: float, student: float) -> bool:
-    """Tell whether a student keeps enough of the vote's gain: 70 % of it.
-
-    Where voting gained nothing, a student that loses less than the vote will do.
-
-    Args:
-        single: negative log-likelihood of a single member, calibrated as the others are.
-        pooled: of the vote.
-        student: of the student.
-
-    Example:
-        >>> keeps(single=0.30, pooled=0.20, student=0.22)
-        True
-        >>> keeps(single=0.30, pooled=0.20, student=0.25)
-        False
-    """
-    return single - student >= KEPT * (single - pooled)
+    return np.full(len(logits), 1 / len(logits))

@@ -1,6 +1,5 @@
 """Pool the logits of several members into one answer."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +27,7 @@ def log_softmax(
 
 def pool(
     logits: Float[np.ndarray, "members pictures classes"],
-    weights: Sequence[float],
+    weights: Float[np.ndarray, "members"],
     vote: str,
 ) -> Float64[np.ndarray, "pictures classes"]:
     """Pool members' logits into log-probabilities, on which a temperature can be fitted.
@@ -54,9 +53,9 @@ def pool(
     Example:
         >>> import numpy as np
         >>> members = np.log([[[0.9, 0.1]], [[0.4, 0.6]], [[0.4, 0.6]]])
-        >>> np.exp(pool(members, (1, 1, 1), "soft")).round(3).tolist()
+        >>> np.exp(pool(members, np.ones(3), "soft")).round(3).tolist()
         [[0.567, 0.433]]
-        >>> np.exp(pool(members, (1, 1, 1), "hard")).round(3).tolist()
+        >>> np.exp(pool(members, np.ones(3), "hard")).round(3).tolist()
         [[0.334, 0.666]]
     """
     has_say = np.asarray(weights) > 0

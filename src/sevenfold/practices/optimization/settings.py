@@ -76,7 +76,7 @@ def check(settings: Optimization) -> None:
     """
     name = settings.name
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
+        near = difflib.get_close_matches(name.lower(), NAMES, n=1)
         guess = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(
             f"optimization.name = {name!r} is no optimizer", f"{guess}one of {', '.join(NAMES)}"

@@ -1,0 +1,120 @@
+"""Time a step of the Adam-to-SGD switch against torch's AdamW, in turns.
+
+The weights are those of the default network's tail: its last three blocks, what lies
+behind them and the head, grouped as training groups them, with made-up gradients. Three
+cases: epochs long enough that the ratio is measured at every 16th step, epochs of 40 steps
+(every 5th step), and the SGD phase. A round is 16 or 20 steps of each, so that it holds
+whole intervals of measurement; what is told is the ratio of the medians of the rounds with
+its 95 % bootstrap interval. 2 minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import results_file
+from results_file import Results
+
+# case: window in steps, steps of a round, whether SGD has taken over
+CASES = {
+    "Adam, epochs of 1,000 steps": (1000, 16, False),
+    "Adam, epochs of 40 steps": (40, 20, False),
+    "SGD": (1000, 16, True),
+}
+BOUND = 1.03
+
+
+def tails(count: int) -> list[list[dict[str, Any]]]:
+    """Return the grouped weights of copies of the same tail, each with gradients."""
+    import torch
+
+    from sevenfold import nets
+    from sevenfold.practices import optimization, transfer
+
+    chosen = transfer.Transfer(weights="random")
+    settings = optimization.Optimization(name="adamw", rate=1e-3)
+    found = []
+    for _ in range(count):
+        network, _ = transfer.build(chosen, 10, 224, 0)
+        nets.cut(network, chosen.trainable_blocks)
+        blocks = list(network.blocks)[-chosen.trainable_blocks :]
+        groups = optimization.groups([*blocks, network.pool], network.head, settings, 1e-3)
+        random = torch.Generator().manual_seed(0)
+        for group in groups:
+            for weight in group["params"]:
+                weight.grad = 0.01 * torch.randn(weight.shape, generator=random)
+        found.append(groups)
+    return found
+
+
+def race(window: int, steps: int, sgd: bool, rounds: int) -> tuple[dict[str, list[float]], int]:
+    """Time both in turns; milliseconds a step in each round, and how many weights there are."""
+    import torch
+
+    from sevenfold.practices.optimization import Switch
+
+    theirs, ours = tails(2)
+    moved = Switch(ours, window=2 if sgd else window)
+    while sgd and not moved.switched_at:
+        moved.step()
+    ways = {"AdamW": torch.optim.AdamW(theirs, foreach=True), "switch": moved}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 2):
+        for name in sorted(ways, reverse=bool(number % 2)):
+            start = time.perf_counter()
+            for _ in range(steps):
+                ways[name].step()
+            if number > 1:  # the first two rounds warm up
+                times[name].append(1000 * (time.perf_counter() - start) / steps)
+    return times, sum(weight.numel() for group in ours for weight in group["params"])
+
+
+def measure(results: Results, case: str, rounds: int) -> None:
+    """Measure one case."""
+    if results.missing(case):
+        window, steps, sgd = CASES[case]
+        times, weights = race(window, steps, sgd, rounds)
+        results.append(case, seed=0, n=rounds, weights=weights, milliseconds=times)
+
+
+def row(found: results_file.Row) -> results_file.Row:
+    """Return the table's row of one case."""
+    times = found["milliseconds"]
+    ratio, low, high = results_file.ratio_interval(times["switch"], times["AdamW"])
+    return {
+        "phase": found["key"],
+        "weights": found["weights"],
+        "rounds": found["n"],
+        "switch, ms a step": f"{median(times['switch']):.3f}",
+        "AdamW, ms a step": f"{median(times['AdamW']):.3f}",
+        "ratio": f"{ratio:.3f}",
+        "95 % interval": results_file.span(low, high),
+        "within 3 %": "yes" if ratio <= BOUND else "no",
+    }
+
+
+def main() -> None:
+    """Measure what is missing, then sum up."""
+    options = results_file.parser(__doc__)
+    options.add_argument("--rounds", type=int, default=60)
+    options.set_defaults(cores=1)
+    asked = options.parse_args(["--data", ".", *sys.argv[1:]])  # it needs no pictures
+    results = results_file.opened("switch_overhead", asked)
+
+    import torch
+
+    torch.set_num_threads(asked.cores)
+    for case in CASES:
+        measure(results, case, 4 if asked.smoke else asked.rounds)
+    title = (
+        "Milliseconds a step of the optimizer alone, over the weights of the default network's "
+        "last three blocks: the Adam-to-SGD switch against torch's AdamW (foreach), in turns."
+    )
+    results.summarise([title], [row(found) for found in results.rows()])
+
+
+if __name__ == "__main__":
+    main()

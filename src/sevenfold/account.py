@@ -20,7 +20,7 @@ from sevenfold import evaluate, image, nets
 from sevenfold.data import Dataset, Split, shown
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels
-from sevenfold.practices import augmentation
+from sevenfold.practices import augmentation, ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.train import Fitted
 
@@ -136,15 +136,18 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
     frozen = sum(weight.numel() for weight in trunk.parameters())
     blocks = len(network.blocks)
     trained = min(blocks, recipe.transfer.trainable_blocks)
+    taught = (fitted.student,) if fitted.student else ()
     return {
         "members": [
             {
                 "seed": member.seed,
+                "student": member is fitted.student,
                 "history": [asdict(line) for line in member.trained.history],
                 "best_epoch": member.trained.best_epoch,
                 "stopped_early": member.trained.stopped_early,
+                "decision": asdict(member.decision) if member.decision else None,
             }
-            for member in fitted.members
+            for member in (*fitted.members, *taught)
         ],
         "probe": [asdict(one) for one in fitted.probed],
         "rate": fitted.rate,
@@ -154,6 +157,66 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
         "parameters": total,
         "trunk_parameters": frozen,
     }
+
+
+def voting(fitted: Fitted) -> dict[str, Any]:
+    """Return what the vote and its student bought where choices are made, and what they cost.
+
+    Every loss is after calibration on the same pictures, so that sharpness alone
+    is no gain.
+    """
+    members, labels = fitted.members, fitted.labels
+    if len(members) == 1:
+        return {}
+    vote = fitted.recipe.ensembling.vote
+    logits = np.stack([member.logits for member in members]).astype(np.float64)
+    pooled = ensembling.pool(logits, fitted.weights, vote)
+    seconds = [sum(line.seconds for line in one.trained.history) for one in members]
+    found: dict[str, Any] = {
+        "vote": vote,
+        "weights": [float(weight) for weight in fitted.weights],
+        "ships": "student" if fitted.ships[0] is fitted.student else "vote",
+        "pictures": len(labels),
+        "members": [_calibrated(one, labels) for one in logits],
+        "pooled": _calibrated(pooled, labels),
+        "diversity": asdict(ensembling.diversity(logits, labels, fitted.weights, vote)),
+        "seconds_member": float(np.median(seconds)),
+        "seconds_members": float(sum(seconds)),
+    }
+    if fitted.student:
+        history = fitted.student.trained.history
+        found["student"] = _calibrated(fitted.student.logits.astype(np.float64), labels)
+        found["seconds_student"] = float(sum(line.seconds for line in history))
+    return found
+
+
+def _calibrated(
+    logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
+) -> dict[str, float]:
+    """Return accuracy, and loss at the best temperature."""
+    sharpened = logits / evaluate.fit_temperature(logits, labels)
+    log_p = sharpened - np.logaddexp.reduce(sharpened, axis=1)[:, None]
+    return {
+        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
+        "nll": float(-log_p[np.arange(len(labels)), labels].mean()),
+    }
+
+
+def balance(fitted: Fitted, split: Split) -> dict[str, Any]:
+    """Return how rare classes were helped, what was tried, and what it cost the common ones."""
+    settings, tried = fitted.recipe.imbalance, fitted.tried
+    found: dict[str, Any] = {"method": settings.method, "strength": settings.strength}
+    found["tried"] = [asdict(one) for one in tried]
+    by_method = {one.method: np.array(one.recalls) for one in tried}
+    if settings.method in by_method and settings.method != "none":
+        count = len(split.dataset.classes)
+        counts = np.bincount(split.dataset.labels[split.train], minlength=count)
+        known = np.isfinite(by_method["none"])
+        price = imbalance.price(
+            by_method["none"][known], by_method[settings.method][known], counts[known]
+        )
+        found["price"] = asdict(price)
+    return found
 
 
 def mistakes(

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
 from sevenfold.loop import Place
+from sevenfold.practices import ensembling
+from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, to_toml
@@ -102,23 +104,40 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     Raises:
         GateRefused: they disagree.
     """
-    recipe, member, dataset = fitted.recipe, fitted.ships[0], split.dataset
+    recipe, dataset = fitted.recipe, split.dataset
     small = len(split.val) == 0
     pictures = (split.train if small else split.val).tolist()
-    shipped = export.Shipped(member.network, recipe.ensembling.mirror).eval()
-    core = export.core(shipped, recipe.side)
-    trained = export.network_logits(
-        shipped, dataset, pictures, side=recipe.side, threads=place.threads
-    )
-    logits = member.logits if small else trained
+    cores, trained = [], []
+    for member in fitted.ships:
+        shipped = export.Shipped(member.network, recipe.ensembling.mirror).eval()
+        cores.append(export.core(shipped, recipe.side))
+        trained.append(
+            export.network_logits(
+                shipped, dataset, pictures, side=recipe.side, threads=place.threads
+            )
+        )
+    pooled = _pooled(fitted, trained)
+    logits = _pooled(fitted, [member.logits for member in fitted.ships]) if small else pooled
     temperature = scoring.fit_temperature(
         logits.astype(np.float64), dataset.labels[np.asarray(pictures)]
     )
+    core = cores[0]
+    if len(cores) > 1:
+        core = voting(cores, fitted.shares, recipe.ensembling.vote)
     model = export.assemble(core, recipe.side, len(dataset.classes), temperature)
     (answered,) = export.run(session(model, 1), dataset, pictures, ["probabilities"], place.threads)
-    parity = export.parity(answered, _softmax(trained / temperature))
+    parity = export.parity(answered, _softmax(pooled / temperature))
     chosen = _softmax(logits / temperature) if small else answered
     return Exported(model, core, temperature, parity, chosen)
+
+
+def _pooled(
+    fitted: Fitted, logits: Sequence[Float[np.ndarray, "pictures classes"]]
+) -> Float[np.ndarray, "pictures classes"]:
+    """Return what the networks that are deployed say together."""
+    if len(logits) == 1:
+        return logits[0]
+    return ensembling.pool(np.stack(logits), fitted.shares, fitted.recipe.ensembling.vote)
 
 
 def _softmax(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
@@ -213,6 +232,8 @@ def _facts(
         "recipe_toml": to_toml(recipe),
         "objective": recipe.objective,
         "training": account.training(fitted, model.temperature),
+        "ensembling": account.voting(fitted),
+        "imbalance": account.balance(fitted, split),
         "validation": {} if small else choice,
         "test": account.scores(test),
         "out_of_fold": choice if small else {},
@@ -226,23 +247,42 @@ def _facts(
     return facts
 
 
-def _write_network(out: Path, fitted: Fitted, classes: tuple[str, ...], temperature: float) -> None:
-    """Write the weights and what rebuilds the network around them."""
-    state = {
-        name: value.contiguous().clone()
-        for name, value in fitted.ships[0].network.state_dict().items()
-    }
-    safetensors.torch.save_file(state, out / "model.safetensors")
+def _write_networks(
+    out: Path, fitted: Fitted, classes: tuple[str, ...], temperature: float
+) -> None:
+    """Write the weights of all that was trained and what rebuilds the networks around them.
+
+    `model.safetensors` is the network that ships, or the first that votes.
+    """
+    recipe, first = fitted.recipe, fitted.ships[0]
+    files = {"model.safetensors": first}
+    if len(fitted.members) > 1:
+        (out / "members").mkdir(exist_ok=True)
+        files |= {f"members/{at}.safetensors": one for at, one in enumerate(fitted.members)}
+    hashes = {}
+    for name, member in files.items():
+        state = {
+            key: value.contiguous().clone() for key, value in member.network.state_dict().items()
+        }
+        safetensors.torch.save_file(state, out / name)
+        hashes[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
     arch = {
         "schema": "sevenfold.arch/1",
         "builder": "transfer.build",
-        "transfer": dataclasses.asdict(replace(fitted.recipe.transfer, weights="random")),
-        "side": fitted.recipe.side,
+        "transfer": dataclasses.asdict(replace(recipe.transfer, weights="random")),
+        "side": recipe.side,
         "classes": list(classes),
         "temperature": temperature,
-        "mirror": fitted.recipe.ensembling.mirror,
-        "origin": dataclasses.asdict(fitted.ships[0].origin),
-        "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+        "mirror": recipe.ensembling.mirror,
+        "origin": dataclasses.asdict(first.origin),
+        "sha256": hashes["model.safetensors"],
+        "ships": "student" if first is fitted.student else "vote",
+        "vote": recipe.ensembling.vote,
+        "members": [
+            {"file": f"members/{at}.safetensors", "sha256": digest, "weight": float(weight)}
+            for at, weight in enumerate(fitted.weights)
+            if (digest := hashes.get(f"members/{at}.safetensors"))
+        ],
     }
     (out / "arch.json").write_text(json.dumps(arch, indent=1), encoding="utf-8")
 
@@ -287,11 +327,15 @@ def release(
     )
     classes = split.dataset.classes
     export.write(out / "bundle", model.model, classes, card, report.model_card(card))
-    _write_network(out, fitted, classes, model.temperature)
+    _write_networks(out, fitted, classes, model.temperature)
     write_predictions(out / "predictions.csv", predictions)
     (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(fitted.recipe), encoding="utf-8")
-    lines = [json.dumps(line) for line in facts["training"]["members"][0]["history"]]
+    lines = [
+        json.dumps({"member": at, **line})
+        for at, member in enumerate(facts["training"]["members"])
+        for line in member["history"]
+    ]
     (out / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     facts["run"] |= {
         "seconds": clock.seconds,

@@ -223,7 +223,7 @@ def test_a_picture_is_never_judged_by_a_network_that_saw_it(small, monkeypatch, 
     under_way: list[bool] = []
 
     def train(module: Any, rows: Any, *rest: Any, **named: Any) -> Any:
-        trained.append(set(rows.pictures.tolist()))
+        trained.append(set(rows.stages(0).pictures.tolist()))
         under_way.append(True)
         found = training(module, rows, *rest, **named)
         under_way.clear()
@@ -582,7 +582,7 @@ def test_a_graph_that_disagrees_is_not_exported(roles, tmp_path, monkeypatch):
         ({"overrides": ("transfer.backbon=x",)}, "transfer.backbon"),
         ({"overrides": ("augmentation.flip=2",)}, "out of range"),
         ({"overrides": (*SETTINGS, "optimization.name=adagrad")}, "adagrad"),
-        ({"overrides": (*SETTINGS, "ensembling.members=3")}, "ensembling.members"),
+        ({"overrides": (*SETTINGS, "ensembling.vote=hard")}, "ensembling.members"),
         ({"overrides": (*SETTINGS, "growth.share=0.5")}, "growth.share"),
         ({"overrides": (*SETTINGS, "imbalance.method=x")}, "imbalance.method"),
         ({"overrides": (*SETTINGS, "transfer.backbone=resnet21")}, "resnet21"),

@@ -1,7 +1,7 @@
 """Hand augmented views of pictures, or their activations, to the training loop."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -117,6 +117,32 @@ class LiveViews:
         """Return fresh views."""
         rows = list(self._executor.map(self._one, pictures.tolist(), views.tolist()))
         return self._run(np.stack(rows))
+
+
+class JoinedViews:
+    """Hand out rows of pictures that have views of different kinds."""
+
+    def __init__(self, parts: Sequence[Views], part_of: Int64[np.ndarray, "pictures"]) -> None:
+        self._parts = parts
+        self._part_of = part_of
+
+    @property
+    def count(self) -> int:
+        """The most views that a picture has; the others go through theirs again."""
+        return max(part.count for part in self._parts)
+
+    def get(
+        self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
+    ) -> np.ndarray[Any, Any]:
+        """Return each picture's row from its own part."""
+        rows: list[Any] = [None] * len(pictures)
+        for at, part in enumerate(self._parts):
+            places = np.flatnonzero(self._part_of[pictures] == at)
+            if len(places):
+                seen = views[places] % part.count if part.count else views[places]
+                for place, row in zip(places, part.get(pictures[places], seen), strict=True):
+                    rows[place] = row
+        return np.stack(rows)
 
 
 def pixel_views(

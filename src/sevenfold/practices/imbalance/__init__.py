@@ -11,6 +11,7 @@ from sevenfold.practices.imbalance.choice import Gain, Price, choose, gain, pric
 from sevenfold.practices.imbalance.planning import class_weights, plan, targets
 from sevenfold.practices.imbalance.settings import (
     BALANCED_RATIO,
+    DEFERRED,
     METHODS,
     Imbalance,
     check,
@@ -19,6 +20,7 @@ from sevenfold.practices.imbalance.settings import (
 
 __all__ = [
     "BALANCED_RATIO",
+    "DEFERRED",
     "METHODS",
     "STRENGTHS",
     "Gain",

@@ -1,0 +1,124 @@
+"""Fit a recipe to a split: the seven practices, called in order."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from sevenfold.data import Split
+from sevenfold.features.pixels import Pixels
+from sevenfold.loop import Place
+from sevenfold.practices import ensembling, growth, optimization, pruning
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.train.balance import Tried, settled
+from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.member import Member, on_labels, probe
+from sevenfold.train.student import deployed, distilled, stacked
+
+__all__ = ["Bench", "Fitted", "Member", "fit", "settle"]
+
+_STEPS: Final = 190  # about, in a training; fewer where the data is small
+_SMALL_STEPS: Final = 160
+_ROWS: Final = 12_000  # views of all pictures together, where the data is small
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Hold what `fit` made.
+
+    Args:
+        recipe: with every automatic value settled.
+        members: the networks that vote.
+        weights: of each member's vote; they sum to 1.
+        student: the network distilled from the vote; None where there is none.
+        ships: what is deployed: one network, or all that have a say.
+        shares: of each of those in the vote; they sum to 1.
+        rate: the largest learning rate.
+        probed: what the rate probe saw.
+        tried: what each way to help rare classes reached, where several were tried.
+        labels: of the pictures that choices are made by.
+    """
+
+    recipe: Recipe
+    members: tuple[Member, ...]
+    weights: Float[np.ndarray, "members"]
+    student: Member | None
+    ships: tuple[Member, ...]
+    shares: Float[np.ndarray, "deployed"]
+    rate: float
+    probed: tuple[optimization.Probed, ...]
+    tried: tuple[Tried, ...]
+    labels: Int64[np.ndarray, "judged"]
+
+
+def settle(recipe: Recipe, split: Split) -> Recipe:
+    """Fill in what the recipe leaves to the data.
+
+    Args:
+        recipe: `auto` and 0 are replaced.
+        split: the data.
+    """
+    pictures = len(split.train)
+    counts = np.bincount(split.dataset.labels[split.train], minlength=len(split.dataset.classes))
+    objective = recipe.objective
+    if objective == "auto":
+        balanced = counts.max() <= 1.5 * max(1, counts.min())
+        objective = "accuracy" if balanced else "balanced_accuracy"
+    batch = min(recipe.batch, 32) if len(split.val) == 0 else recipe.batch
+    steps = _SMALL_STEPS if len(split.val) == 0 else _STEPS
+    epochs = recipe.epochs or min(60, max(4, math.ceil(steps * batch / pictures)))
+    views = recipe.views or min(16, epochs, max(4, math.ceil(_ROWS / pictures)))
+    return replace(recipe, objective=objective, batch=batch, epochs=epochs, views=views)
+
+
+def fit(
+    recipe: Recipe,
+    split: Split,
+    *,
+    seed: int,
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    progress: Progress,
+) -> Fitted:
+    """Train a recipe: reading this is reading the method.
+
+    Writes to the stores and checkpoints into `folder`; goes on from what is there.
+
+    Args:
+        recipe: the seven settings.
+        split: pictures by role; those of test are not looked at.
+        seed: of everything random.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+
+    Raises:
+        UsageError: a setting asks for what is not there.
+    """
+    # What cannot be done is refused now, not after hours of training.
+    optimization.check(recipe.optimization)
+    ensembling.check(recipe.ensembling)
+    pruning.check(recipe.pruning)
+    recipe = settle(recipe, split)
+    pictures = growth.given(split.train, recipe.growth)
+    bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
+    rate, probed = probe(bench, seed)
+    recipe, tried = settled(bench, rate, seed)
+    bench = replace(bench, recipe=recipe)
+    members = ensembling.members(
+        recipe.ensembling, lambda number: on_labels(bench, rate, seed + number)
+    )
+    weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
+    student = None
+    if recipe.ensembling.distil:
+        student = distilled(bench, members, weights, rate, seed + len(members))
+    ships, shares = deployed(bench, members, weights, student)
+    return Fitted(
+        recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels
+    )

@@ -1,0 +1,77 @@
+"""Choose the way to help rare classes by what each reaches on held-out pictures."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from sevenfold.practices import imbalance
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench
+from sevenfold.train.member import on_labels
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Hold what one way to help rare classes reached where choices are made.
+
+    Args:
+        method: of `imbalance.METHODS`.
+        strength: of the method, where it has one.
+        score: the objective, 0 to 1.
+        accuracy: 0 to 1.
+        recalls: of each class, 0 to 1; NaN where it has no picture there.
+    """
+
+    method: str
+    strength: float
+    score: float
+    accuracy: float
+    recalls: tuple[float, ...]
+
+
+def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, ...]]:
+    """Replace `auto` by a method: train what has a training of its own, and compare.
+
+    Writes checkpoints, from which the chosen training goes on as the first member.
+
+    Returns:
+        The recipe with the method, and what was tried; nothing where there was no choice.
+    """
+    recipe, counts = bench.recipe, bench.counts
+    methods = imbalance.resolve(recipe.imbalance, counts, recipe.objective)
+    if len(methods) == 1:
+        named = recipe.imbalance
+        if named.method != methods[0]:
+            named = imbalance.Imbalance(method=methods[0])
+        return replace(recipe, imbalance=named), ()
+    candidates: dict[str, Float[np.ndarray, "judged classes"]] = {}
+    values = {}
+    for method in methods:
+        value = imbalance.Imbalance(method=method)
+        if method == "adjusted_after":
+            plain = candidates["none"]
+            strength, _ = imbalance.choose_strength(plain, bench.labels, counts, recipe.objective)
+            value = replace(value, strength=strength)
+            logits = imbalance.adjusted(plain, counts, strength)
+        else:
+            with_it = replace(bench, recipe=replace(recipe, imbalance=value))
+            logits = on_labels(with_it, rate, seed).logits
+        candidates[method], values[method] = logits, value
+    chosen, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
+    tried = tuple(_tried(bench, values[name], candidates[name]) for name in methods)
+    return replace(recipe, imbalance=values[chosen]), tried
+
+
+def _tried(
+    bench: Bench, value: imbalance.Imbalance, logits: Float[np.ndarray, "judged classes"]
+) -> Tried:
+    right = logits.argmax(axis=1) == bench.labels
+    recalls = [
+        float(right[bench.labels == label].mean()) if (bench.labels == label).any() else np.nan
+        for label in range(logits.shape[1])
+    ]
+    accuracy = float(right.mean())
+    balanced = bench.recipe.objective == "balanced_accuracy"
+    score = float(np.nanmean(recalls)) if balanced else accuracy
+    return Tried(value.method, value.strength, score, accuracy, tuple(recalls))

@@ -1,0 +1,165 @@
+"""Hold what all trainings of one recipe share: the stored rows, and which are trained on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int64
+from torch import nn
+
+from sevenfold import nets
+from sevenfold.data import Split
+from sevenfold.features import trunk as engines
+from sevenfold.features.pixels import Pixels, fill
+from sevenfold.features.views import (
+    PLAIN,
+    JoinedViews,
+    Viewer,
+    Views,
+    activations,
+    pixel_views,
+)
+from sevenfold.loop import Place
+from sevenfold.practices import augmentation, transfer
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+
+FOLDS: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Hold what all trainings of one recipe share.
+
+    Args:
+        recipe: settled.
+        split: pictures by role.
+        pictures: that are trained on.
+        views: rows of the pictures, augmented.
+        plain: rows of the pictures that choices are made by, as they are.
+        place: where to compute.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+    """
+
+    recipe: Recipe
+    split: Split
+    pictures: Int64[np.ndarray, "pictures"]
+    views: Views
+    plain: Views
+    place: Place
+    folder: Path
+    progress: Progress
+
+    @property
+    def judged(self) -> Int64[np.ndarray, "judged"]:
+        """Return the pictures that choices are made by: those of val, or without it all."""
+        return self.split.val if len(self.split.val) else self.pictures
+
+    @property
+    def labels(self) -> Int64[np.ndarray, "judged"]:
+        """Return the classes of the pictures that choices are made by."""
+        return np.asarray(self.split.dataset.labels[self.judged])
+
+    @property
+    def counts(self) -> Int64[np.ndarray, "classes"]:
+        """Count the pictures of each class that are trained on."""
+        dataset = self.split.dataset
+        return np.bincount(dataset.labels[self.pictures], minlength=len(dataset.classes))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Name one of a member's trainings: what it is trained on and what it is judged on."""
+
+    name: str
+    pictures: Int64[np.ndarray, "pictures"]
+    judged: Int64[np.ndarray, "judged"]
+
+
+def start(recipe: Recipe, classes: int, seed: int) -> tuple[nets.Network, transfer.Origin]:
+    """Build the network that a training starts from; its head is zero."""
+    network, origin = transfer.build(recipe.transfer, classes, recipe.side, seed)
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    return network, origin
+
+
+def tail_of(network: nets.Network, recipe: Recipe) -> nn.Module:
+    """Cut the network; the tail alone asks for gradients."""
+    return nets.cut(network, recipe.transfer.trainable_blocks)[1]
+
+
+def prepared(
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> Bench:
+    """Look at every picture once through the frozen trunk, in its views."""
+    dataset = split.dataset
+    network, _ = start(recipe, len(dataset.classes), seed)
+    trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
+    judged = split.val if len(split.val) else pictures
+    plain = Pixels(recipe.side, full=True)
+    empty = len(trunk.blocks) == 0
+    salt = str(seed) if empty else ""
+    if empty:
+        look = partial(pixel_views, dataset, threads=place.threads)
+        fill(plain, dataset, judged, threads=place.threads, progress=progress)
+        plain_views = look(plain, PLAIN, count=1)
+
+        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer) -> Views:
+            return look(pixels, viewer)
+    else:
+        engine = engines.engine(trunk, recipe.side, place.device)
+        compute = partial(
+            activations, dataset, engine=engine, threads=place.threads, progress=progress
+        )
+        plain_views = compute(judged, plain, PLAIN, count=1)
+
+        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer) -> Views:
+            return compute(some, pixels, viewer, count=recipe.views)
+
+    views = _by_class(recipe, split, pictures, salt, seen)
+    return Bench(recipe, split, pictures, views, plain_views, place, folder, progress)
+
+
+def _by_class(
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    salt: str,
+    seen: Callable[[Int64[np.ndarray, "some"], Viewer], Views],
+) -> Views:
+    """Join the views of classes that are augmented differently."""
+    dataset = split.dataset
+    each = augmentation.for_classes(recipe.augmentation, dataset.classes)
+    kinds = list(dict.fromkeys(map(str, each)))
+    kind_of = np.array([kinds.index(str(value)) for value in each])[dataset.labels]
+    parts = []
+    for kind in kinds:
+        value = next(value for value in each if str(value) == kind)
+        some = pictures[kind_of[pictures] == kinds.index(kind)]
+        parts.append(seen(some, augmentation.viewer(value, recipe.side, salt)))
+    return parts[0] if len(parts) == 1 else JoinedViews(parts, kind_of)
+
+
+def parts_of(bench: Bench) -> list[Part]:
+    """List a member's trainings: with small data its folds, and last the one that ships."""
+    split, pictures = bench.split, bench.pictures
+    if len(split.val):
+        return [Part("", pictures, split.val)]
+    # Some of the training pictures may be left out of this training.
+    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    left = [
+        Part(f"-{fold}", pictures[folds != fold], pictures[folds == fold]) for fold in range(FOLDS)
+    ]
+    return [*left, Part("", pictures, pictures)]

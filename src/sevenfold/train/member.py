@@ -1,0 +1,208 @@
+"""Train one member of the vote: with small data also its folds, for every choice."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sevenfold import draws, loop, nets
+from sevenfold.loop import Measured, Rows, Stop, Trained
+from sevenfold.practices import augmentation, imbalance, optimization, transfer
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench, Part, parts_of, start, tail_of
+
+Targets = Callable[
+    [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """Hold one trained network and how it was trained.
+
+    Args:
+        network: whole, in evaluation mode, with the best weights.
+        folds: the networks that each left a fold out; empty with val.
+        origin: of the weights that it started from.
+        seed: of its training.
+        trained: history and best epoch.
+        decision: what the optimizer decided on its way, or None.
+        logits: of the pictures that choices are made by: those of `split.val`, or
+            without val each training picture's from the fold that left it out.
+    """
+
+    network: nets.Network
+    folds: tuple[nets.Network, ...]
+    origin: transfer.Origin
+    seed: int
+    trained: Trained
+    decision: optimization.Decision | None
+    logits: Float[np.ndarray, "judged classes"]
+
+
+def hard(bench: Bench) -> Targets:
+    """Make the targets of a training on labels alone."""
+    labels = torch.from_numpy(bench.split.dataset.labels)
+    hot = nn.functional.one_hot(labels, len(bench.split.dataset.classes)).float()
+    targets = optimization.smooth(hot, bench.recipe.optimization)
+    return lambda pictures, _views: targets[pictures]
+
+
+def rows_of(bench: Bench, part: Part, targets: Targets, seed: int) -> Rows:
+    """Say what one training sees."""
+    dataset, recipe = bench.split.dataset, bench.recipe
+    numbers = draws.numbers(dataset.hashes)
+    stages = imbalance.plan(
+        recipe.imbalance,
+        dataset.labels,
+        part.pictures,
+        numbers,
+        dataset.classes,
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        seed=seed,
+    )
+    return Rows(
+        bench.views,
+        stages,
+        numbers,
+        labels=dataset.labels,
+        targets=targets,
+        batch=recipe.batch,
+        mix=augmentation.mixer(recipe.augmentation, seed),
+    )
+
+
+def on_labels(bench: Bench, rate: float, seed: int) -> Member:
+    """Train one member on labels."""
+    targets, settings = hard(bench), bench.recipe.imbalance
+    after = settings.method == "adjusted_after"
+    name = f"{seed}-{'none' if after else settings.method}"
+    found = trained(bench, rate, seed, name, lambda _: targets)
+    if not after:
+        return found
+    for network in (*found.folds, found.network):
+        imbalance.shift_head(network.head, bench.counts, settings.strength)
+    return replace(found, logits=imbalance.adjusted(found.logits, bench.counts, settings.strength))
+
+
+def trained(
+    bench: Bench, rate: float, seed: int, name: str, targets: Callable[[int], Targets]
+) -> Member:
+    """Train a network; with small data also one for each fold, for every choice.
+
+    Args:
+        bench: what it is trained on.
+        rate: the largest learning rate.
+        seed: of everything random in it.
+        name: of its checkpoints.
+        targets: of each of its parts.
+    """
+    parts, networks = parts_of(bench), []
+    classes = len(bench.split.dataset.classes)
+    logits = np.zeros((len(bench.judged), classes), np.float32)
+    for at, part in enumerate(parts):
+        network, origin = start(bench.recipe, classes, seed)
+        trained, decision = _train(
+            bench,
+            network,
+            rows_of(bench, part, targets(at), seed),
+            part,
+            rate,
+            seed,
+            bench.folder / f"{name}{part.name}.checkpoint",
+        )
+        if part.name or len(parts) == 1:
+            answers = loop.predict(
+                tail_of(network, bench.recipe), bench.plain, part.judged, bench.place
+            )
+            logits[np.searchsorted(bench.judged, part.judged)] = answers
+        networks.append(network.cpu().eval())
+    return Member(networks[-1], tuple(networks[:-1]), origin, seed, trained, decision, logits)
+
+
+def _optimizer(
+    recipe: Recipe, network: nets.Network, rate: float, steps: int = 0
+) -> torch.optim.Optimizer:
+    count = len(network.blocks)
+    depth = min(count, recipe.transfer.trainable_blocks)
+    blocks = list(network.blocks)[count - depth :]
+    settings = recipe.optimization
+    groups = optimization.groups([*blocks, network.pool], network.head, settings, rate)
+    return optimization.optimizer(settings, groups, steps=steps, epochs=recipe.epochs)
+
+
+def probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
+    """Choose the rate by a few steps of each candidate, all from the same start."""
+    seen = 0
+    settings = bench.recipe.optimization
+    pretrained = bench.recipe.transfer.weights != "random"
+    rows = rows_of(bench, parts_of(bench)[-1], hard(bench), seed)
+
+    def loss_at(rate: float) -> float:
+        nonlocal seen
+        bench.progress("rate", seen, len(optimization.rates(settings, pretrained)))
+        seen += 1
+        network, _ = start(bench.recipe, len(bench.split.dataset.classes), seed)
+        tail = tail_of(network, bench.recipe).to(bench.place.device)
+        moved = _optimizer(bench.recipe, network, rate)
+        return loop.brief(
+            tail, rows, moved, steps=optimization.PROBE_STEPS, seed=seed, place=bench.place
+        )
+
+    return optimization.probe(settings, loss_at, pretrained)
+
+
+def _train(
+    bench: Bench,
+    network: nets.Network,
+    rows: Rows,
+    part: Part,
+    rate: float,
+    seed: int,
+    saved: Path,
+) -> tuple[Trained, optimization.Decision | None]:
+    """Train one network on some pictures and judge it on others. Changes the network."""
+    recipe = bench.recipe
+    tail = tail_of(network, recipe).to(bench.place.device)
+    steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))
+    settings = recipe.optimization
+    moved = _optimizer(recipe, network, rate, steps)
+    labels = bench.split.dataset.labels[part.judged]
+    # What is deferred must have had its time before patience can end a training.
+    hasty = len(bench.split.val) and recipe.imbalance.method not in imbalance.DEFERRED
+    patience = math.ceil(settings.patience * recipe.epochs) if hasty else recipe.epochs
+    trained = loop.train(
+        tail,
+        rows,
+        moved,
+        optimization.schedule(moved, settings, steps),
+        epochs=recipe.epochs,
+        horizon=settings.average * steps,
+        stop=Stop(recipe.objective, patience if len(bench.split.val) else 0, len(part.judged)),
+        validate=lambda module: measure(
+            loop.predict(module, bench.plain, part.judged, bench.place), labels
+        ),
+        seed=seed,
+        place=bench.place,
+        saved=saved,
+        progress=bench.progress,
+    )
+    return trained, optimization.decision(moved)
+
+
+def measure(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
+) -> Measured:
+    """Return loss and accuracies of logits."""
+    right = logits.argmax(axis=1) == labels
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -log_p[np.arange(len(labels)), labels].mean()
+    return Measured(float(loss), float(right.mean()), float(np.mean(recalls)))

@@ -1,0 +1,89 @@
+"""Distil the vote into one network, and choose what is deployed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sevenfold import evaluate, loop
+from sevenfold.practices import ensembling, imbalance
+from sevenfold.train.bench import Bench, tail_of
+from sevenfold.train.member import Member, Targets, measure, trained
+
+KEPT: Final = 0.7
+"""Share of the vote's gain that a student must keep to be deployed in its place."""
+
+
+def stacked(members: Sequence[Member]) -> Float[np.ndarray, "members judged classes"]:
+    """Return what each member says of the pictures that choices are made by."""
+    return np.stack([member.logits for member in members])
+
+
+def calibrated(
+    logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
+) -> tuple[float, float]:
+    """Return the temperature that fits logits best and the loss that is left."""
+    temperature = evaluate.fit_temperature(logits.astype(np.float64), labels)
+    return temperature, measure(logits / temperature, labels).loss
+
+
+def distilled(
+    bench: Bench,
+    members: Sequence[Member],
+    weights: Float[np.ndarray, "members"],
+    rate: float,
+    seed: int,
+) -> Member:
+    """Train one network on what the vote says of every view that it sees."""
+    recipe = bench.recipe
+    vote = recipe.ensembling.vote
+    pooled = ensembling.pool(stacked(members), weights, vote)
+    temperature, _ = calibrated(pooled, bench.labels)
+
+    def taught(part: int) -> Targets:
+        # A fold's student learns from networks that did not see the fold either.
+        teachers = [(*member.folds, member.network)[part] for member in members]
+        tails = [tail_of(teacher, recipe).to(bench.place.device).eval() for teacher in teachers]
+
+        def targets(
+            pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
+        ) -> Float[Tensor, "rows classes"]:
+            inputs = loop.to_input(bench.views.get(pictures, views), bench.place.device)
+            with torch.no_grad(), bench.place.cast():
+                answers = [tail(inputs).float().cpu().numpy() for tail in tails]
+            told = ensembling.pool(np.stack(answers), weights, vote) / temperature
+            return torch.softmax(torch.from_numpy(told).float(), dim=1)
+
+        return targets
+
+    # What helps rare classes is in the teachers' answers already.
+    plain = replace(recipe, imbalance=imbalance.Imbalance.off)
+    return trained(replace(bench, recipe=plain), rate, seed, f"student-{seed}", taught)
+
+
+def deployed(
+    bench: Bench,
+    members: tuple[Member, ...],
+    weights: Float[np.ndarray, "members"],
+    student: Member | None,
+) -> tuple[tuple[Member, ...], Float[np.ndarray, "deployed"]]:
+    """Choose what is deployed, and the weights of its vote.
+
+    The student, where it keeps `KEPT` of the likelihood that the vote gained over its
+    members; else the vote, where it gained any. Losses are after calibration.
+    """
+    has_say = np.flatnonzero(weights)
+    voters = tuple(members[at] for at in has_say), weights[has_say]
+    if student is None:
+        return voters
+    vote = bench.recipe.ensembling.vote
+    pooled = calibrated(ensembling.pool(stacked(members), weights, vote), bench.labels)[1]
+    taught = calibrated(student.logits, bench.labels)[1]
+    single = float(np.mean([calibrated(one.logits, bench.labels)[1] for one in members]))
+    if taught <= single - KEPT * max(0.0, single - pooled):
+        return (student,), np.ones(1)
+    return voters if pooled < single else (members[:1], np.ones(1))

@@ -132,16 +132,16 @@ def _reached(
 
 
 def _out_of_reach(count: int, macs: float, parameters: float, reached: float) -> UsageError:
-    if count:
-        return UsageError(
-            f"{count} channels cannot go: floors and caps leave at most {reached:.0f}",
-            f"ask for at most {reached:.0f}, or loosen floor and largest_share",
-        )
     # Rounded down, so that what is offered can be had.
     nearest = int(reached * 1000) / 1000
-    what, name = ("multiply-accumulates", "macs") if macs else ("parameters", "parameters")
+    if count:
+        problem = f"count={count}: that many channels cannot go; floors and caps"
+        name = "count"
+    else:
+        what, name = ("multiply-accumulates", "macs") if macs else ("parameters", "parameters")
+        share = f"{name}={macs or parameters:g}"
+        problem = f"{share}: that share of the {what} cannot go; floors and caps"
+    offer = f"set {name}={nearest:g} or less, or " if nearest else ""
     return UsageError(
-        f"{name}={macs or parameters:g}: that share of the {what} cannot go; floors and caps "
-        f"leave at most {nearest:g}",
-        f"set {name}={nearest:g} or less, or loosen floor and largest_share",
+        f"{problem} leave at most {nearest:g}", f"{offer}loosen floor and largest_share"
     )

@@ -215,7 +215,9 @@ class _Walk:
         if groups == 1:
             self.reads(source, weight)
             return self.made(node, weight, bias, 1, FILTER)
-        if groups == count and width == 1 and isinstance(self.values[source.name], _Value):
+        if groups == count and width == 1:
+            if not isinstance(self.values[source.name], _Value):
+                return self.values[source.name]
             value = self.value(source)
             if not value.zero:
                 self.atoms.keep(value.atoms, "a channel of zeros is not zero where it is read")

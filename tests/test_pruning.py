@@ -1,0 +1,485 @@
+"""Rankings, choice, cost, blocks, and networks rebuilt from plain numbers."""
+
+import json
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sevenfold import nets
+from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.practices.pruning import (
+    RANKINGS,
+    Coupling,
+    Limits,
+    Pruning,
+    by_cost,
+    check,
+    choose,
+    cost,
+    couple,
+    difference,
+    lesion_blocks,
+    lesioned,
+    prove,
+    prune,
+    removable_blocks,
+    remove,
+    reshape,
+    saved,
+    scores,
+    shapes,
+    without_block,
+)
+
+SIDE = 32
+PICTURES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 255
+
+
+@cache
+def built(name: str) -> tuple[nets.Network, Coupling]:
+    torch.manual_seed(0)
+    network = nets.small(name, 5).eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.data.uniform_(0.5, 1.5)
+            part.bias.data.uniform_(-0.5, 0.5)
+    return network, couple(network, SIDE)
+
+
+class Tiny(nn.Module):
+    """Three filters of 1x1 on one channel that is read, a norm, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1, bias=False)
+        self.norm = nn.BatchNorm2d(3, eps=0.0)
+        self.head = nn.Linear(3, 2, bias=False)
+        rows = [[3.0, 4.0, 0.0], [0.0, -2.0, 0.0], [1.0, 1.0, 1.0]]
+        self.conv.weight.data = torch.tensor(rows)[:, :, None, None]
+        self.norm.weight.data = torch.tensor([1.0, -0.5, 2.0])
+        self.head.weight.data = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(torch.relu(self.norm(self.conv(pixels))).mean((2, 3)))
+
+
+def one_batch():
+    """Give two pictures of 2x2 pixels: dark but for one, and light."""
+    pixels = torch.zeros(2, 3, 2, 2)
+    pixels[0, :, 0, 0] = 1
+    pixels[1] = 2
+    yield pixels, torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+
+
+def ranked(ranking: str, batches=one_batch, *, normalised: bool = False, network=None):
+    network = network or Tiny().eval()
+    (found,) = scores(network, couple(network, 2), ranking, batches, normalised=normalised)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ranking", "wanted"),
+    [
+        ("l1", [7, 2, 3]),
+        ("l2", [5, 2, math.sqrt(3)]),
+        ("bn_scale", [1, 0.5, 2]),
+        # Values behind the norm and ReLU at the light pixels: 7, 1 and 6 a unit of light.
+        ("mean_activation", [(7 / 4 + 14) / 2, (1 / 4 + 2) / 2, (6 / 4 + 12) / 2]),
+        ("nonzero", [5 / 8, 5 / 8, 5 / 8]),
+    ],
+)
+def test_rankings_of_a_network_made_by_hand(ranking, wanted):
+    np.testing.assert_allclose(ranked(ranking), wanted, rtol=1e-6)
+    np.testing.assert_allclose(
+        ranked(ranking, normalised=True), np.array(wanted) / np.mean(wanted), rtol=1e-6
+    )
+
+
+def test_taylor_is_value_times_gradient():
+    # The head averages: the gradient of a class's logit by the value is softmax - target.
+    p = [torch.softmax(torch.tensor([7 / 4, 1 / 4]), 0), torch.softmax(torch.tensor([14.0, 2]), 0)]
+    wanted = [
+        (abs((p[0][0] - 1) * 7 / 4) + abs(p[1][0] * 14)) / 2,
+        (abs(p[0][1] * 1 / 4) + abs((p[1][1] - 1) * 2)) / 2,
+        0.0,
+    ]
+    np.testing.assert_allclose(ranked("taylor"), [float(one) for one in wanted], rtol=1e-4)
+
+
+def test_taylor_works_below_a_frozen_layer_and_leaves_no_gradients():
+    frozen = Tiny().requires_grad_(False)
+    np.testing.assert_allclose(ranked("taylor", network=frozen), ranked("taylor"))
+    assert all(one.grad is None for one in frozen.parameters())
+    trained = Tiny()
+    ranked("taylor", network=trained)
+    assert all(one.grad is None for one in trained.parameters())
+    assert trained.training
+
+
+@pytest.mark.parametrize("ranking", ["nonzero", "mean_activation", "taylor"])
+def test_statistics_run_over_all_batches_not_the_last(ranking):
+    ((pixels, targets),) = one_batch()
+
+    def apart():
+        yield from zip(pixels.split(1), targets.split(1), strict=True)
+
+    def last():
+        yield pixels[1:], targets[1:]
+
+    np.testing.assert_allclose(ranked(ranking, apart), ranked(ranking), rtol=1e-6)
+    assert not np.allclose(ranked(ranking, last), ranked(ranking))
+
+
+def test_batches_of_other_sizes_weigh_by_their_pictures():
+    pixels = torch.cat([torch.ones(3, 3, 2, 2), torch.zeros(1, 3, 2, 2)])
+    targets = torch.ones(4, 2) / 2
+
+    def uneven():
+        yield from zip(pixels.split(3), targets.split(3), strict=True)
+
+    np.testing.assert_allclose(ranked("nonzero", uneven), [0.75, 0.75, 0.75])
+
+
+def test_random_depends_on_seed_and_group_alone():
+    network, coupling = built("plain20")
+    first, again, other = (
+        scores(network, coupling, "random", one_batch, normalised=True, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    for one, two, three in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, three)
+        assert ((one >= 0) & (one < 1)).all()
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_a_stream_sums_its_layers_literally_and_averages_them_normalised():
+    network, coupling = built("resnet20")
+    at = [group.name for group in coupling.groups].index("blocks.0.0.0")
+    made = [one for one in coupling.groups[at].of("filter") if one.tensor == "weight"]
+    assert len(made) == 10
+    norms = []
+    for one in made:
+        weight = network.get_submodule(one.module).weight.detach().double()
+        norms.append(weight.abs().sum((1, 2, 3)).numpy()[one.places[:, 0]])
+    literal = scores(network, coupling, "l1", one_batch, normalised=False)[at]
+    np.testing.assert_allclose(literal, np.sum(norms, axis=0))
+    normalised = scores(network, coupling, "l1", one_batch, normalised=True)[at]
+    wanted = np.mean([norm / norm.mean() for norm in norms], axis=0)
+    np.testing.assert_allclose(normalised, wanted)
+
+
+def test_a_ranking_that_cannot_say_keeps_the_channels():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 30), nn.Flatten())
+    coupling = couple(network, SIDE)
+    (found,) = scores(network, coupling, "bn_scale", one_batch, normalised=False)
+    assert np.isinf(found).all()
+    with pytest.raises(UsageError, match="leave at most 0"):
+        choose([found], coupling, cost(network, SIDE), count=1, limits=Limits(floor=1))
+
+
+def test_bad_rankings_are_refused():
+    with pytest.raises(UsageError, match="'l3' is no ranking"):
+        ranked("l3")
+    with pytest.raises(UsageError, match="there are none"):
+        ranked("taylor", lambda: iter(()))
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+def test_every_ranking_scores_every_channel(ranking):
+    network, coupling = built("resnet20")
+
+    def batches():
+        yield PICTURES, torch.eye(5)[[0, 1, 2, 3]]
+
+    found = scores(network, coupling, ranking, batches, normalised=True)
+    assert [len(one) for one in found] == [group.channels for group in coupling.groups]
+    for one in found:
+        assert np.isfinite(one).all()
+        assert (one >= 0).all()
+        if ranking != "random":
+            assert one.mean() == pytest.approx(1)
+
+
+# Choice.
+
+
+def chosen(name: str = "plain20", ranking: str = "l1", **target):
+    network, coupling = built(name)
+    found = scores(network, coupling, ranking, one_batch, normalised=True)
+    return network, coupling, choose(found, coupling, cost(network, SIDE), **target)
+
+
+@pytest.mark.parametrize("macs", [0.1, 0.4, 0.7])
+def test_a_share_of_macs_is_reached_in_chunks_of_eight(macs):
+    network, coupling, removal = chosen(macs=macs)
+    smaller = remove(network, coupling, removal, PICTURES)
+    left = cost(smaller, SIDE).macs / cost(network, SIDE).macs
+    assert 1 - macs - 0.06 < left <= 1 - macs
+    for sizes in shapes(smaller).values():
+        assert not sizes or sizes[1] % 8 == 0 or sizes[1] == 5
+
+
+def test_parameters_are_a_target_too():
+    network, coupling, removal = chosen("vgg11_bn", parameters=0.5)
+    smaller = remove(network, coupling, removal, PICTURES)
+    left = cost(smaller, SIDE).parameters / cost(network, SIDE).parameters
+    assert 0.45 < left <= 0.5
+
+
+def test_the_lowest_over_all_layers_go():
+    network, coupling = built("plain20")
+    values = [np.arange(group.channels) + 1000.0 for group in coupling.groups]
+    values[3][[2, 5, 6, 7, 9, 10, 14, 15]] = 1
+    values[5][:8] = 2
+    removal = choose(values, coupling, cost(network, SIDE), count=8)
+    assert removal == {coupling.groups[3].name: (2, 5, 6, 7, 9, 10, 14, 15)}
+    removal = choose(values, coupling, cost(network, SIDE), count=9)
+    assert removal[coupling.groups[5].name] == tuple(range(8))
+
+
+def test_counts_that_are_no_multiple_reach_one_first_and_small_groups_lose_single_channels():
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 20, 3), nn.ReLU(), nn.Conv2d(20, 12, 3), nn.ReLU()),
+        *(nn.Conv2d(12, 5, 28), nn.Flatten()),
+    )
+    coupling = couple(network, SIDE)
+    dense = cost(network, SIDE)
+    low = [np.arange(20.0), np.arange(12.0) + 100]
+    assert choose(low, coupling, dense, count=1) == {"0": (0, 1, 2, 3)}
+    assert choose(low, coupling, dense, count=5) == {"0": tuple(range(12))}
+    assert choose(low, coupling, dense, count=14) == {"0": tuple(range(12)), "2": (0, 1)}
+    # What went before counts: 10 of 12 are left, and the floor is 8.
+    with pytest.raises(UsageError, match="at most 16"):
+        choose(low, coupling, dense, count=17)
+
+
+def test_floors_and_caps_hold_over_the_steps_of_a_loop():
+    network, coupling = built("plain20")
+    caps = Limits(
+        largest_share=0.5, dense={group.name: group.channels for group in coupling.groups}
+    )
+    dense = cost(network, SIDE)
+    everything = scores(network, coupling, "l1", one_batch, normalised=True)
+    with pytest.raises(UsageError) as caught:
+        choose(everything, coupling, dense, count=10_000, limits=caps)
+    assert "at most 344" in caught.value.problem
+    removal = choose(everything, coupling, dense, count=344, limits=caps)
+    smaller = remove(network, coupling, removal, PICTURES)
+    again = couple(smaller, SIDE)
+    assert all(group.channels == coupling.group(group.name).channels // 2 for group in again.groups)
+    left = scores(smaller, again, "l1", one_batch, normalised=True)
+    with pytest.raises(UsageError, match="leave at most 0"):
+        choose(left, again, cost(smaller, SIDE), count=1, limits=caps)
+    with pytest.raises(UsageError, match="leave at most 192"):  # 6 groups of 64, 32 of each
+        choose(everything, coupling, dense, count=10_000, limits=Limits(floor=32))
+
+
+def test_a_target_out_of_reach_names_the_nearest_and_that_one_is_reached():
+    network, coupling = built("plain20")
+    found = scores(network, coupling, "l2", one_batch, normalised=True)
+    dense = cost(network, SIDE)
+    with pytest.raises(UsageError, match=r"macs=0\.999: that share") as caught:
+        choose(found, coupling, dense, macs=0.999)
+    nearest = float(caught.value.cure.split("macs=")[1].split()[0])
+    assert 0.7 < nearest < 0.999
+    choose(found, coupling, dense, macs=nearest)
+
+
+@pytest.mark.parametrize("target", [{}, {"macs": 0.1, "count": 3}])
+def test_one_target_at_a_time(target):
+    with pytest.raises(UsageError, match="is not one target"):
+        chosen(**target)
+
+
+def test_a_network_without_groups_says_why():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.GroupNorm(1, 8), nn.Conv2d(8, 5, 30), nn.Flatten()
+    )
+    with pytest.raises(UsageError, match="no channel of this network can go: GroupNorm"):
+        choose([], couple(network, SIDE), cost(network, SIDE), macs=0.1)
+
+
+# Cost.
+
+
+def test_cost_counts_by_hand():
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 2, 1, groups=8)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+    )
+    found = cost(network, 16)
+    assert found.layers["0"].macs == 16 * 16 * 9 * 3 * 8
+    assert found.layers["2"].macs == 8 * 8 * 9 * 8
+    assert found.layers["5"].macs == 40
+    assert found.parameters == (27 * 8 + 8) + 16 + (72 + 8) + 45
+    coupling = couple(network, 16)
+    assert [group.name for group in coupling.groups] == ["0"]
+    assert saved(found, coupling, coupling.groups[0]) == 16 * 16 * 27 + 8 * 8 * 9 + 5
+
+
+def test_score_by_cost_divides_by_the_share_saved():
+    network, coupling = built("plain20")
+    dense = cost(network, SIDE)
+    ones = [np.ones(group.channels) for group in coupling.groups]
+    found = by_cost(ones, coupling, dense)
+    for group, values in zip(coupling.groups, found, strict=True):
+        np.testing.assert_allclose(values, dense.macs / saved(dense, coupling, group))
+
+
+# Surgery.
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11_bn"])
+def test_a_pruned_network_is_rebuilt_to_the_bit(name, tmp_path):
+    network, coupling = built(name)
+    removal = {group.name: [0, 3] for group in coupling.groups}
+    smaller = remove(network, coupling, removal, PICTURES)
+    if name == "resnet20":
+        smaller = without_block(smaller, "blocks.8", PICTURES)
+    safetensors.torch.save_file(smaller.state_dict(), tmp_path / "weights.safetensors")
+    (tmp_path / "arch.json").write_text(json.dumps(shapes(smaller)), encoding="utf-8")
+
+    again = reshape(
+        nets.small(name, 5), json.loads((tmp_path / "arch.json").read_text(encoding="utf-8"))
+    ).eval()
+    again.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
+    assert shapes(again) == shapes(smaller)
+    with torch.inference_mode():
+        assert torch.equal(again(PICTURES), smaller(PICTURES))
+
+
+def test_depthwise_layers_are_rebuilt():
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 5, 30))
+    network.append(nn.Flatten())
+    smaller = remove(network, couple(network, SIDE), {"0": [1, 2]}, PICTURES)
+    assert shapes(smaller)["1"] == [6, 6, 6]
+    again = reshape(network, shapes(smaller))
+    again.load_state_dict(smaller.state_dict())
+    assert torch.equal(again(PICTURES), smaller(PICTURES))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"blocks.99": [1, 2, 1]},
+        {"pool": [8, 8, 1]},
+        {"head": [8, 8]},
+        {"head": [64, 5, 1]},
+    ],
+)
+def test_shapes_of_another_network_are_refused(wrong):
+    with pytest.raises(ModelError, match="of another network"):
+        reshape(nets.small("plain20", 5), wrong)
+
+
+@pytest.mark.parametrize("removal", [{"blocks.0.0.0": [16]}, {"blocks.0.0.0": list(range(16))}])
+def test_impossible_removals_are_refused(removal):
+    network, coupling = built("plain20")
+    with pytest.raises(UsageError, match="cannot go: it has 16"):
+        remove(network, coupling, removal, PICTURES)
+    with pytest.raises(UsageError, match="no group has this name"):
+        remove(network, coupling, {"blocks": [0]}, PICTURES)
+
+
+def test_the_proof_is_relative_to_the_logits():
+    network, _ = built("plain20")
+    faint = reshape(network, shapes(network))
+    faint.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        faint.head.weight *= 1e-6
+        faint.head.bias *= 1e-6
+    broken = reshape(faint, shapes(faint))
+    broken.load_state_dict(faint.state_dict())
+    with torch.no_grad():
+        broken.head.weight[0] *= 1.01
+    assert prove(faint, faint, PICTURES) == 0
+    assert 1e-5 < difference(faint, broken, PICTURES) < 0.1
+    with pytest.raises(GateRefused, match="logits differ"):
+        prove(faint, broken, PICTURES)
+    with pytest.raises(GateRefused, match="does not run"):
+        prove(faint, nn.Linear(7, 5), PICTURES)
+
+
+def test_not_a_number_is_no_proof():
+    network, _ = built("plain20")
+    broken = reshape(network, shapes(network))
+    broken.load_state_dict(network.state_dict())
+    broken.head.bias.data[0] = float("nan")
+    with pytest.raises(GateRefused):
+        prove(network, broken, PICTURES)
+    with pytest.raises(GateRefused):
+        prove(broken, broken, PICTURES)
+
+
+# Blocks.
+
+
+def test_blocks_with_a_plain_shortcut_can_go():
+    network, _ = built("resnet20")
+    names = removable_blocks(network, PICTURES)
+    assert names == tuple(f"blocks.{k}" for k in (1, 2, 3, 5, 6, 8, 9))
+    assert removable_blocks(built("plain20")[0], PICTURES) == ()
+    smaller = without_block(network, "blocks.2", PICTURES)
+    assert isinstance(smaller.get_submodule("blocks.2"), nn.Identity)
+    assert cost(smaller, SIDE).macs < cost(network, SIDE).macs
+    coupling = couple(smaller, SIDE)
+    assert len(coupling.groups) == len(couple(network, SIDE).groups) - 1
+    remove(smaller, coupling, {coupling.groups[0].name: [0]}, PICTURES)
+
+
+def test_a_block_of_a_network_without_shortcuts_is_no_identity():
+    network, _ = built("plain20")
+    with pytest.raises(GateRefused, match="logits differ"):
+        without_block(network, "blocks.2", PICTURES)
+
+
+def test_bottlenecks_and_inverted_residuals_can_go():
+    import torchvision
+
+    network = torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.35).eval()
+    pixels = PICTURES / 255
+    names = removable_blocks(network, pixels)
+    assert names[:3] == ("features.3", "features.5", "features.6")
+    without_block(network, names[-1], pixels)
+    bottlenecks = torchvision.models.ResNet(
+        torchvision.models.resnet.Bottleneck, [2, 1, 2, 1], num_classes=5
+    ).eval()
+    assert removable_blocks(bottlenecks, pixels) == ("layer1.1", "layer3.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("resnet20", [f"blocks.{k}" for k in (1, 2, 3, 5, 6, 8, 9)]),
+        ("plain20", [f"blocks.{k}" for k in (1, 2, 3, 5, 6, 8, 9)]),
+        # 256 to 256 and three of 512 to 512; two of them keep the pool behind them.
+        ("vgg11_bn", ["blocks.3.0", "blocks.5.0", "blocks.6", "blocks.7.0"]),
+    ],
+)
+def test_lesions_leave_out_what_agrees_in_shape(name, wanted):
+    network, _ = built(name)
+    assert list(lesion_blocks(network, PICTURES)) == wanted
+    before = {key: one.clone() for key, one in network.state_dict().items()}
+    for one in wanted:
+        hurt = lesioned(network, one)
+        with torch.inference_mode():
+            assert hurt(PICTURES).shape == (4, 5)
+            assert not torch.equal(hurt(PICTURES), network(PICTURES))
+    assert all(torch.equal(one, before[key]) for key, one in network.state_dict().items())
+
+
+# Settings.
+
+
+def test_only_what_would_remove_something_is_refused():
+    network = object()
+    assert prune(network, Pruning(ranking="l1", normalised=False, blocks=False)) is network
+    check(Pruning.off)
+    with pytest.raises(UsageError, match=r"pruning\.macs = 0\.3"):
+        check(Pruning(macs=0.3))

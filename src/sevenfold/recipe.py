@@ -140,6 +140,10 @@ def _converter() -> cattrs.Converter:
             raise ValueError(f"{value!r} is neither true nor false")
         return value
 
+    def is_table(kind: Any) -> bool:
+        origin: Any = typing.get_origin(kind)
+        return origin is Mapping
+
     def table(value: Any, kind: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise ValueError(f"{value!r} is not a table such as {{name = value}}")
@@ -148,7 +152,7 @@ def _converter() -> cattrs.Converter:
 
     for kind, hook in ((float, number), (int, whole), (str, text), (bool, truth)):
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Mapping, table)
+    converter.register_structure_hook_func(is_table, table)
     return converter
 
 

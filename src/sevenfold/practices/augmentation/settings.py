@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -32,7 +32,7 @@ OPERATIONS: Final = (
 )
 """Settings that are an operation on pixels each."""
 
-_WIDE: Final[Mapping[str, float]] = {
+_WIDE: Final[Mapping[str, Any]] = {
     "rotation_degrees": 30.0,
     "stretch": 1.5,
     "translation": 0.2,
@@ -190,7 +190,8 @@ def without(settings: Augmentation, operation: str) -> Augmentation:
     left_out = settings.left_out
     if settings.policy == "trivial" and operation in _WIDE:
         left_out = ",".join(sorted({*named(left_out), operation}))
-    return replace(settings, left_out=left_out, **{operation: getattr(Augmentation.off, operation)})
+    off: dict[str, Any] = {operation: getattr(Augmentation.off, operation)}
+    return replace(settings, left_out=left_out, **off)
 
 
 def strengths(settings: Augmentation, classes: Sequence[str]) -> Float[np.ndarray, "classes"]:

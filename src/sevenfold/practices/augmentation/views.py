@@ -57,6 +57,9 @@ _GRAINS: Final = 64  # grains of noise along a side, whatever its pixels
 _SMALLEST_ERASED: Final = 0.02  # Zhong et al. (2020, arXiv 1708.04896), as the ratio
 _ERASED_RATIO: Final = 3.3
 
+_BITS: Final = 2**64 - 1
+_STEPS: Final = tuple(0x9E3779B97F4A7C15 * (1 + place) & _BITS for place in range(DRAWS))
+
 # A colour is its grey plus two chroma axes (YIQ): a turn by t keeps the grey and
 # turns the axes, so it is GREY + cos(t) CHROMA + sin(t) TURNED, and saturation
 # scales the last two.
@@ -139,7 +142,7 @@ def colour(
 def augment(
     pixels: UInt8[np.ndarray, "source source 3"],
     settings: Augmentation,
-    draws: Float64[np.ndarray, "draws"],
+    draws: Sequence[float] | Float64[np.ndarray, "draws"],
     side: int,
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Make one view of a picture.
@@ -159,7 +162,7 @@ def augment(
         (32, 32, 3)
     """
     pool = choices(settings)
-    drawn = draws.tolist()
+    drawn = [float(one) for one in draws]
     chosen = pool[math.floor(len(pool) * drawn[Draw.POLICY])]
     view = _moved(pixels, chosen, drawn, side)
     if chosen.saturation or chosen.hue or chosen.brightness or chosen.contrast:
@@ -179,13 +182,15 @@ def _moved(pixels: Any, settings: Augmentation, draws: Sequence[float], side: in
     matrix = affine(settings, draws, source, side)
     if source == side and matrix.tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]:
         return pixels
-    return cv2.warpAffine(
-        pixels,
+    # OpenCV 5 warps four channels two to three times as fast as three, to the same bytes.
+    warped = cv2.warpAffine(
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA),
         matrix,
         (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
 def _coloured(view: Any, settings: Augmentation, draws: Sequence[float]) -> Any:
@@ -197,8 +202,14 @@ def _coloured(view: Any, settings: Augmentation, draws: Sequence[float]) -> Any:
 
 def _blurred(view: Any, strength: float, side: int) -> Any:
     sigma = (0.1 + 1.4 * strength) * side / _BLUR_SIDE
-    reach = 2 * math.ceil(2 * sigma) + 1  # what lies beyond weighs under 5 %
-    return cv2.GaussianBlur(view, (reach, reach), sigma)
+    reach = math.ceil(2 * sigma)  # what lies beyond weighs under 5 %
+    half = [math.exp(-((step / sigma) ** 2) / 2) for step in range(1, reach + 1)]
+    whole = 1.0 + 2.0 * sum(half)
+    # OpenCV filters bytes by weights in steps of 1/256, at nearly twice the speed of
+    # its GaussianBlur; they must sum to one for grey to stay grey.
+    near = [round(256 * weight / whole) for weight in half]
+    kernel = np.array([*reversed(near), 256 - 2 * sum(near), *near]) / 256
+    return cv2.sepFilter2D(view, -1, kernel, kernel)
 
 
 def _grains(draws: Sequence[float]) -> np.random.Generator:
@@ -238,6 +249,24 @@ def _erased(view: Any, settings: Augmentation, draws: Sequence[float], side: int
     return erased
 
 
+def drawn(key: str, picture: int, view: int) -> list[float]:
+    """Draw what `draws.uniform` does for one picture, four times as fast without arrays.
+
+    Example:
+        >>> rows = random.uniform("0/augment", np.array([5], np.uint64), 3, DRAWS)
+        >>> drawn("0/augment", 5, 3) == rows[0].tolist()
+        True
+    """
+    start = _mixed(picture ^ random.number(f"{key}/{view}"))
+    return [(_mixed((start + step) & _BITS) >> 11) * 2.0**-53 for step in _STEPS]
+
+
+def _mixed(state: int) -> int:
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _BITS
+    return state ^ (state >> 31)
+
+
 def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
     """Make the views of a setting, each a function of picture and view alone.
 
@@ -251,7 +280,6 @@ def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
     def make(
         pixels: UInt8[np.ndarray, "source source 3"], picture: int, view: int
     ) -> UInt8[np.ndarray, "side side 3"]:
-        numbers = random.uniform(f"{salt}/augment", np.array([picture], np.uint64), view, DRAWS)
-        return augment(pixels, settings, numbers[0], side)
+        return augment(pixels, settings, drawn(f"{salt}/augment", picture, view), side)
 
     return Viewer(name, make)

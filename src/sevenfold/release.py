@@ -309,7 +309,11 @@ def release(
         progress("export", 0, 1)
         model = exported(fitted, split, place)
         progress("export", 1, 1)
-    command = " ".join(sys.argv[1:]) if sys.argv[0].endswith(("sevenfold", "cli.py")) else "train"
+    command = (
+        " ".join(sys.argv[1:])
+        if Path(sys.argv[0]).name in ("sevenfold", "__main__.py")
+        else "train"
+    )
     with clock.stage("score"):
         predictions = judged(model, split, place)
         test = recompute(predictions, role="test")

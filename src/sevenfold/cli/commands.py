@@ -1,120 +1,35 @@
-"""Parse a command, call the function of the same name, print what it returns.
+"""Train a model, use it, and look after what it needs."""
 
-Results go to stdout, all else to stderr. Modules that compute are imported inside
-the commands, so that `--help` answers at once.
-"""
-
-import io
-import os
 import sys
 import tomllib
-import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
-from cyclopts.validators import Number
+from cyclopts import Parameter
 
 from sevenfold import terminal
+from sevenfold.cli.options import (
+    READING,
+    TRAINING,
+    Count,
+    Reading,
+    Training,
+    app,
+    columns,
+    release,
+    request_of,
+)
 from sevenfold.errors import DataError, UsageError
-from sevenfold.terminal import explain, plain, show, warn
-
-if TYPE_CHECKING:
-    from sevenfold.job import Request
+from sevenfold.terminal import plain, show, warn
 
 DEMO_RUN = Path("runs") / "demo"
 
 
-def _release() -> str:
-    from importlib.metadata import version
-
-    return version("sevenfold")
-
-
-app = App(
-    name="sevenfold",
-    help="A folder of labelled photos in; a small, fast, verified image classifier out.",
-    version=_release,
-    default_parameter=Parameter(
-        negative=(), show_default=lambda value: str(value) if value else None
-    ),
-    help_format="plaintext",
-    result_action="return_value",
-    print_error=False,
-    exit_on_error=False,
-    suppress_keyboard_interrupt=False,
-)
-
-Count = Annotated[int, Parameter(validator=Number(gte=0))]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Training:
-    """Say how to train.
-
-    Args:
-        budget: quick, normal, thorough, or a time such as 20m.
-        recipe: a TOML file of settings, as `sevenfold recipe` prints them.
-        set: one setting, such as transfer.backbone=NAME; may be repeated.
-        seed: another number is another draw of everything that is random.
-        threads: processor threads; 0 is one for each core.
-        device: where to train.
-        licence: an SPDX expression for the model card; without it the card names none.
-        replace: put the new run in the place of an older one.
-        json: print one JSON object instead of a summary.
-    """
-
-    budget: str = "quick"
-    recipe: str = ""
-    set: tuple[str, ...] = ()
-    seed: Count = 0
-    threads: Count = 0
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    licence: str = ""
-    replace: bool = False
-    json: bool = False
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Reading:
-    """Say how to read the data.
-
-    Args:
-        columns: the names of a table's columns, such as path=file,label=species,group=site.
-        group_by: a regular expression that takes the group from a file's name.
-        small_classes: what to do with classes of too few pictures.
-    """
-
-    columns: str = ""
-    group_by: str = ""
-    small_classes: Literal["refuse", "drop", "other"] = "refuse"
-
-
-def _request(training: Training, reading: Reading) -> "Request":
-    from sevenfold.job import Request
-
-    return Request(
-        budget=training.budget,
-        overrides=training.set,
-        recipe=training.recipe,
-        seed=training.seed,
-        columns=columns(reading.columns),
-        group_by=reading.group_by,
-        small_classes=reading.small_classes,
-        licence=training.licence,
-        replace=training.replace,
-        threads=training.threads,
-        device=training.device,
-    )
-
-
 @app.command
-def demo(*, out: Path = DEMO_RUN, training: Training = Training()) -> None:
+def demo(*, out: Path = DEMO_RUN, training: Training = TRAINING) -> None:
     """Run the main job on packaged photos of solar cells, for non-commercial use.
 
     Args:
@@ -123,7 +38,7 @@ def demo(*, out: Path = DEMO_RUN, training: Training = Training()) -> None:
     from sevenfold import job, progress
 
     again = replace(training, replace=training.replace or out == DEMO_RUN)
-    request = _request(again, Reading())
+    request = request_of(again, READING)
     facts = job.demo(out, request=request, progress=progress.Lines(sys.stderr))
     show(facts, terminal.run(facts), as_json=training.json)
 
@@ -134,8 +49,8 @@ def train(
     /,
     *,
     out: Path,
-    training: Training = Training(),
-    reading: Reading = Reading(),
+    training: Training = TRAINING,
+    reading: Reading = READING,
 ) -> None:
     """Train, verify and export a classifier, and write a report.
 
@@ -145,7 +60,7 @@ def train(
     """
     from sevenfold import job, progress
 
-    request = _request(training, reading)
+    request = request_of(training, reading)
     facts = job.train(data, out, request=request, progress=progress.Lines(sys.stderr))
     show(facts, terminal.run(facts), as_json=training.json)
 
@@ -223,7 +138,7 @@ def evaluate(
     *,
     split: Literal["test", "val", "train", "all"] = "test",
     threads: Count = 0,
-    reading: Reading = Reading(),
+    reading: Reading = READING,
     json: bool = False,
 ) -> None:
     """Score a model on labelled pictures. Needs no torch.
@@ -329,61 +244,4 @@ def version(*, json: bool = False) -> None:
     Args:
         json: print one JSON object instead of the number alone.
     """
-    show({"schema": "sevenfold.version/1", "version": _release()}, [_release()], as_json=json)
-
-
-def columns(text: str) -> dict[str, str]:
-    """Read `path=file,label=species` into a mapping.
-
-    Example:
-        >>> columns("path=file,label=species")
-        {'path': 'file', 'label': 'species'}
-
-    Raises:
-        UsageError: a part is not of the form name=column.
-    """
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    wrong = [role for role, equals, name in pairs if not (role.strip() and equals and name.strip())]
-    if wrong:
-        raise UsageError(
-            f"--columns {text}: {wrong[0] or '='} names no column",
-            "write it as path=file,label=species",
-        )
-    return {role.strip(): name.strip() for role, _, name in pairs}
-
-
-def main(arguments: Sequence[str] = ()) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        arguments: the command line without the program's name; empty: the process's own.
-    """
-    # Before torch is loaded: idle threads that spin take a core from those that read pictures.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):  # names of files may be no text in this encoding
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app(list(arguments) or sys.argv[1:])
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        warn("interrupted: the same command goes on from what is saved")
-        return 130
-    except BrokenPipeError:  # the reader has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        return _report(error)
-    return 0
-
-
-def _report(error: Exception) -> int:
-    told = explain(error)
-    if told.exit_code == 1 or os.environ.get("SEVENFOLD_DEBUG") == "1":
-        traceback.print_exception(error)
-    warn(f"error: {told.problem}")
-    warn(f"  try: {told.cure}")
-    return told.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    show({"schema": "sevenfold.version/1", "version": release()}, [release()], as_json=json)

@@ -1,0 +1,123 @@
+"""Hold the program itself and the options that commands share."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from sevenfold.errors import UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.job import Request
+
+
+def release() -> str:
+    """Return the version of the installed package."""
+    from importlib.metadata import version
+
+    return version("sevenfold")
+
+
+app = App(
+    name="sevenfold",
+    help="A folder of labelled photos in; a small, fast, verified image classifier out.",
+    version=release,
+    default_parameter=Parameter(
+        negative=(), show_default=lambda value: str(value) if value else None
+    ),
+    help_format="plaintext",
+    result_action="return_value",
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+
+Count = Annotated[int, Parameter(validator=Number(gte=0))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Training:
+    """Say how to train.
+
+    Args:
+        budget: quick, normal, thorough, or a time such as 20m.
+        recipe: a TOML file of settings, as `sevenfold recipe` prints them.
+        set: one setting, such as transfer.backbone=NAME; may be repeated.
+        seed: another number is another draw of everything that is random.
+        threads: processor threads; 0 is one for each core.
+        device: where to train.
+        licence: an SPDX expression for the model card; without it the card names none.
+        replace: put the new run in the place of an older one.
+        json: print one JSON object instead of a summary.
+    """
+
+    budget: str = "quick"
+    recipe: str = ""
+    set: tuple[str, ...] = ()
+    seed: Count = 0
+    threads: Count = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    licence: str = ""
+    replace: bool = False
+    json: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Reading:
+    """Say how to read the data.
+
+    Args:
+        columns: the names of a table's columns, such as path=file,label=species,group=site.
+        group_by: a regular expression that takes the group from a file's name.
+        small_classes: what to do with classes of too few pictures.
+    """
+
+    columns: str = ""
+    group_by: str = ""
+    small_classes: Literal["refuse", "drop", "other"] = "refuse"
+
+
+TRAINING: Final = Training()
+READING: Final = Reading()
+
+
+def request_of(training: Training, reading: Reading) -> "Request":
+    """Gather what both say into one request."""
+    from sevenfold.job import Request
+
+    return Request(
+        budget=training.budget,
+        overrides=training.set,
+        recipe=training.recipe,
+        seed=training.seed,
+        columns=columns(reading.columns),
+        group_by=reading.group_by,
+        small_classes=reading.small_classes,
+        licence=training.licence,
+        replace=training.replace,
+        threads=training.threads,
+        device=training.device,
+    )
+
+
+def columns(text: str) -> dict[str, str]:
+    """Read `path=file,label=species` into a mapping.
+
+    Example:
+        >>> columns("path=file,label=species")
+        {'path': 'file', 'label': 'species'}
+
+    Raises:
+        UsageError: a part is not of the form name=column.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    wrong = [role for role, equals, name in pairs if not (role.strip() and equals and name.strip())]
+    if wrong:
+        raise UsageError(
+            f"--columns {text}: {wrong[0] or '='} names no column",
+            "write it as path=file,label=species",
+        )
+    return {role.strip(): name.strip() for role, _, name in pairs}

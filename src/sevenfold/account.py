@@ -179,7 +179,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         "pictures": len(labels),
         "members": [_calibrated(one, labels) for one in logits],
         "pooled": _calibrated(pooled, labels),
-        "diversity": asdict(ensembling.diversity(logits, labels, fitted.weights, vote)),
+        "diversity": asdict(ensembling.diversity(logits, labels, np.ones(len(members)), vote)),
         "seconds_member": float(np.median(seconds)),
         "seconds_members": float(sum(seconds)),
     }

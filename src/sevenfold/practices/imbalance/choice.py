@@ -58,7 +58,7 @@ def resolve(
         return (settings.method,)
     if counts.max() <= BALANCED_RATIO * counts.min():
         return ("none",)
-    if objective == "accuracy":
+    if objective == "accuracy" or settings.trainings == 1:
         return ("none", "adjusted_after")
     return ("none", "adjusted_after", "balanced_softmax")
 

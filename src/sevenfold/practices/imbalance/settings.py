@@ -44,11 +44,14 @@ class Imbalance:
         strength: exponent of class weights, or factor of the log prior, 0 (nothing) to 2;
             for class_weights, deferred_weights, logit_adjustment and adjusted_after.
         defer: share of the epochs before a deferred method begins, above 0 to below 1.
+        trainings: that `auto` may compare, 1 or 2; with 1 it compares only what needs
+            no training of its own.
     """
 
     method: Annotated[str, Choice(METHODS)] = "auto"
     strength: Annotated[float, Range(0, 2)] = 1.0
     defer: Annotated[float, Range(0, 1, above=True, below=True)] = 0.8
+    trainings: Annotated[int, Range(1, 2)] = 1
 
     off: ClassVar["Imbalance"]
 

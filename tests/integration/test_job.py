@@ -583,7 +583,7 @@ def test_a_graph_that_disagrees_is_not_exported(roles, tmp_path, monkeypatch):
         ({"overrides": ("augmentation.flip=2",)}, "out of range"),
         ({"overrides": (*SETTINGS, "optimization.name=adagrad")}, "adagrad"),
         ({"overrides": (*SETTINGS, "ensembling.vote=hard")}, "ensembling.members"),
-        ({"overrides": (*SETTINGS, "growth.share=0.5")}, "growth.share"),
+        ({"overrides": (*SETTINGS, "growth.share=1.5")}, "growth.share"),
         ({"overrides": (*SETTINGS, "imbalance.method=x")}, "imbalance.method"),
         ({"overrides": (*SETTINGS, "transfer.backbone=resnet21")}, "resnet21"),
         ({"overrides": (*SETTINGS, "transfer.weights=packaged")}, "no pretrained weights"),

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold.errors import UsageError
+from sevenfold import draws
+from sevenfold.data import Split
 from sevenfold.ranges import Range
 
 
@@ -15,7 +16,7 @@ class Growth:
     """Say which of the given training pictures are used.
 
     Args:
-        share: of the training pictures, 1 is all of them.
+        share: of the training pictures of each class, above 0 to 1; 1 is all of them.
     """
 
     share: Annotated[float, Range(0, 1, above=True)] = 1.0
@@ -26,17 +27,35 @@ class Growth:
 Growth.off = Growth()
 
 
-def given(
-    pictures: Int64[np.ndarray, "pictures"], settings: Growth
-) -> Int64[np.ndarray, "pictures"]:
-    """Return the pictures to train on: all that are given.
+def given(split: Split, settings: Growth, seed: int) -> Int64[np.ndarray, "pictures"]:
+    """Return the pictures to train on: a share of each class, whole groups.
 
-    Raises:
-        UsageError: another share is asked for.
+    Groups are ranked by a draw of their own, so that a smaller share is part of a
+    larger one, and the same data gives the same share whatever its order.
+
+    Args:
+        split: `train` and the groups of its pictures.
+        settings: the share.
+        seed: another seed is another ranking.
+
+    Returns:
+        Indices into the data set, ascending; at least one group of each class.
     """
-    if settings != Growth.off:
-        raise UsageError(
-            f"growth.share = {settings.share} cannot be used: this version trains on all pictures",
-            "set growth.share=1.0, or leave pictures out of the data",
-        )
-    return pictures
+    if settings.share == 1:
+        return split.train
+    dataset = split.dataset
+    members: dict[str, list[int]] = {}
+    for picture in split.train.tolist():
+        members.setdefault(dataset.groups[picture], []).append(picture)
+    first = {group: min(dataset.hashes[one] for one in some) for group, some in members.items()}
+    rank = draws.uniform(f"{seed}/growth", draws.numbers(list(first.values())), 0, 1)[:, 0]
+    kept: list[int] = []
+    taken = np.zeros(len(dataset.classes), np.int64)
+    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.classes))
+    for _, _, group in sorted(zip(rank.tolist(), first.values(), first, strict=True)):
+        pictures = members[group]
+        label = dataset.labels[pictures[0]]
+        if taken[label] < max(1, round(settings.share * counts[label])):
+            kept += pictures
+            taken += np.bincount(dataset.labels[pictures], minlength=len(taken))
+    return np.sort(np.array(kept, np.int64))

@@ -106,7 +106,7 @@ def fit(
     ensembling.check(recipe.ensembling)
     pruning.check(recipe.pruning)
     recipe = settle(recipe, split)
-    pictures = growth.given(split.train, recipe.growth)
+    pictures = growth.given(split, recipe.growth, seed)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
     rate, probed = probe(bench, seed)
     recipe, tried = settled(bench, rate, seed)

@@ -61,7 +61,8 @@ def distilled(
         return targets
 
     # What helps rare classes is in the teachers' answers already.
-    plain = replace(recipe, imbalance=imbalance.Imbalance.off)
+    lessons = recipe.ensembling.lessons or recipe.epochs
+    plain = replace(recipe, epochs=lessons, imbalance=imbalance.Imbalance.off)
     return trained(replace(bench, recipe=plain), rate, seed, f"student-{seed}", taught)
 
 

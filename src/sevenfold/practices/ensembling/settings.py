@@ -29,6 +29,7 @@ class Ensembling:
             some drop out; the weighted vote finds its own weights.
         distil: whether the vote is taught to one model of a single one's size,
             which ships if it keeps enough of what voting gained.
+        lessons: epochs of that student; 0 is as many as a member's.
     """
 
     members: Annotated[int, Range(1, 100)] = 1
@@ -36,6 +37,7 @@ class Ensembling:
     vote: Annotated[str, Choice(VOTES)] = "soft"
     select: bool = True
     distil: bool = False
+    lessons: Annotated[int, Range(0, 10_000)] = 0
 
     off: ClassVar["Ensembling"]
 
@@ -49,6 +51,12 @@ def check(settings: Ensembling) -> None:
     Raises:
         UsageError: one member is asked to vote or to be distilled.
     """
+    if settings.lessons and not settings.distil:
+        raise UsageError(
+            f"ensembling.lessons = {settings.lessons} would do nothing: "
+            "ensembling.distil is false",
+            "set ensembling.distil=true, or leave the setting out",
+        )
     if settings.members > 1:
         return
     idle = {

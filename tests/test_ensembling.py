@@ -66,6 +66,13 @@ def test_what_one_member_cannot_do_is_refused(asked, name):
     ensembling.check(replace(Ensembling(members=2), **asked))
 
 
+def test_lessons_without_a_student_are_refused():
+    with pytest.raises(UsageError, match=r"ensembling\.lessons = 9") as caught:
+        ensembling.check(Ensembling(members=3, lessons=9))
+    assert "ensembling.distil=true" in caught.value.cure
+    ensembling.check(Ensembling(members=3, lessons=9, distil=True))
+
+
 def test_a_member_that_fails_stops_the_rest():
     trained = []
 

@@ -212,6 +212,11 @@ class Shuffle(nn.Module):
         return maps.reshape(len(maps), 2, 4, SIDE, SIDE).transpose(1, 2).flatten(1, 2)
 
 
+class Folded(nn.Module):
+    def forward(self, maps):
+        return maps.reshape(-1, 8, SIDE // 2, SIDE)
+
+
 class Half(nn.Module):
     def forward(self, maps):
         return maps[:, :4]
@@ -240,6 +245,7 @@ class Double(nn.Module):
         (Gate(nn.Identity(), groups=2), "grouped convolution"),
         (Gate(nn.BatchNorm2d(8, affine=False)), "without scale"),
         (Gate(Shuffle()), "reshape mixes"),
+        (Gate(Folded()), "reshape mixes"),
         (Gate(Half(), read=4), "takes channels apart"),
         (Gate(Shifted()), "a parameter of the network"),
         (Gate(nn.PixelShuffle(2), width=32), "pixel_shuffle is not known"),

@@ -17,6 +17,8 @@ from sevenfold.practices.pruning import (
     Coupling,
     Limits,
     Pruning,
+    block_losses,
+    block_macs,
     by_cost,
     check,
     choose,
@@ -431,6 +433,26 @@ def test_blocks_with_a_plain_shortcut_can_go():
     coupling = couple(smaller, SIDE)
     assert len(coupling.groups) == len(couple(network, SIDE).groups) - 1
     remove(smaller, coupling, {coupling.groups[0].name: [0]}, PICTURES)
+
+
+def test_blocks_are_ranked_by_what_their_loss_costs():
+    network, _ = built("resnet20")
+    names = removable_blocks(network, PICTURES)
+
+    def layers(one: nn.Module) -> float:
+        return float(len(shapes(one)))
+
+    def away(one: nn.Module) -> float:
+        return difference(network, one, PICTURES)
+
+    # Four layers go, an identity comes.
+    assert block_losses(network, names, layers) == dict.fromkeys(names, -3.0)
+    losses = block_losses(network, names, away)
+    assert all(value > 0 for value in losses.values())
+    dense = cost(network, SIDE)
+    for name in ("blocks.1", "blocks.8"):
+        smaller = without_block(network, name, PICTURES)
+        assert block_macs(dense, name) == dense.macs - cost(smaller, SIDE).macs > 0
 
 
 def test_a_block_of_a_network_without_shortcuts_is_no_identity():

@@ -7,6 +7,8 @@ blocks, and `shapes` rebuilds what is left.
 """
 
 from sevenfold.practices.pruning.blocks import (
+    block_losses,
+    block_macs,
     lesion_blocks,
     lesioned,
     removable_blocks,
@@ -41,6 +43,8 @@ __all__ = [
     "Refused",
     "Removal",
     "Shapes",
+    "block_losses",
+    "block_macs",
     "by_cost",
     "check",
     "choose",

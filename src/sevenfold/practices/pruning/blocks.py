@@ -6,13 +6,14 @@ what the input has been through a ReLU does not change in another one.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sevenfold.practices.pruning.cost import Cost
 from sevenfold.practices.pruning.shapes import put
 from sevenfold.practices.pruning.surgery import prove
 
@@ -133,6 +134,25 @@ def lesioned(network: nn.Module, name: str) -> nn.Module:
     smaller = copy.deepcopy(network)
     put(smaller, name, nn.Identity())
     return smaller
+
+
+def block_losses(
+    network: nn.Module, names: Iterable[str], loss: Callable[[nn.Module], float]
+) -> dict[str, float]:
+    """Return for each block how much a loss rises without it, before any retraining.
+
+    Args:
+        network: stays as it is.
+        names: of `removable_blocks` to rank them, or of `lesion_blocks`.
+        loss: judges a network, lower is better; called once more than there are names.
+    """
+    whole = loss(network)
+    return {name: loss(lesioned(network, name)) - whole for name in names}
+
+
+def block_macs(dense: Cost, name: str) -> int:
+    """Return the multiply-accumulates that go with a block."""
+    return sum(one.macs for layer, one in dense.layers.items() if layer.startswith(f"{name}."))
 
 
 def without_block(

@@ -36,6 +36,9 @@ class Limits:
     dense: Mapping[str, int] = field(default_factory=dict)
 
 
+USUAL: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     group: str
@@ -71,7 +74,7 @@ def choose(
     count: int = 0,
     macs: float = 0.0,
     parameters: float = 0.0,
-    limits: Limits | None = None,
+    limits: Limits = USUAL,
 ) -> dict[str, tuple[int, ...]]:
     """Choose the channels that go, the lowest scores over all groups first.
 
@@ -107,7 +110,7 @@ def choose(
     chunks = [
         chunk
         for group, values in zip(coupling.groups, scores, strict=True)
-        for chunk in _chunks(group, values, limits or Limits())
+        for chunk in _chunks(group, values, limits)
     ]
     gone: dict[str, tuple[int, ...]] = {}
     reached = 0.0

@@ -104,6 +104,7 @@ def couple(network: nn.Module, side: int) -> Coupling:
         UsageError: the network cannot be traced.
 
     Example:
+        >>> from sevenfold import nets
         >>> found = couple(nets.small("plain20", 10), 32)
         >>> found.groups[0].name, found.groups[0].channels
         ('blocks.0.0.0', 16)

@@ -52,9 +52,9 @@ def scores(
     summed over positions rather than averaged, so that maps of all sizes compare.
 
     Values are looked at where the next layers read them, behind norm and
-    activation and before an average over positions. A group may have several such layers or values.
-    Literally (`normalised=False`) its score is their sum, since all of that goes;
-    of `mean_activation` and `nonzero`, which are no amounts, it is the mean.
+    activation and before an average over positions. A group may have several such
+    layers or values. Literally (`normalised=False`) its score is their sum, since all
+    of that goes; of `mean_activation` and `nonzero`, which are no amounts, the mean.
     Normalised, each layer or value is first divided by its mean over the
     channels, so that an average filter of any layer scores 1 whatever its fan-in,
     and the group's score is the mean of those. Molchanov et al. divide by the

@@ -7,7 +7,7 @@ atom of the two at the same position. What is not known to keep channels apart
 makes its atoms stay, with the reason.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -138,15 +138,18 @@ class _Walk:
 
     def step(self, node: fx.Node) -> _Value | _Unknown:
         name = operation(node)
-        if name in ("conv2d", "linear", "batch_norm", "cat", "flatten", "view", "reshape"):
-            found: _Value | _Unknown = getattr(self, f"do_{name}")(node)
-            return found
-        if name in ("add", "sub", "mul", "div"):
-            return self.do_elementwise(node)
-        if name in ("pad", "constant_pad_nd"):
-            return self.do_pad(node)
-        if name in ("slice", "mean", "squeeze", "transpose", "permute"):
-            return self.do_axes(node)
+        rules: dict[str, Callable[[fx.Node], _Value | _Unknown]] = {
+            "conv2d": self.conv2d,
+            "linear": self.linear,
+            "batch_norm": self.batch_norm,
+            "cat": self.cat,
+            **dict.fromkeys(("add", "sub", "mul", "div"), self.elementwise),
+            **dict.fromkeys(("flatten", "view", "reshape"), self.reshape),
+            **dict.fromkeys(("pad", "constant_pad_nd"), self.pad),
+            **dict.fromkeys(("slice", "mean", "squeeze", "transpose", "permute"), self.axes),
+        }
+        if name in rules:
+            return rules[name](node)
         known = len(self.read(node)) == 1 and isinstance(self.read(node)[0], _Value)
         if known and name in _KEEPS_ZERO | _LOSES_ZERO:
             value = self.value(node.all_input_nodes[0])
@@ -206,7 +209,7 @@ class _Walk:
 
     # One rule for each kind of operation.
 
-    def do_conv2d(self, node: fx.Node) -> _Value | _Unknown:
+    def conv2d(self, node: fx.Node) -> _Value | _Unknown:
         source, weight, bias = (*self.given(node), None)[:3]
         groups = self.given(node)[6] if len(node.args) > 6 else 1
         count, width = _shape(weight)[:2]
@@ -229,7 +232,7 @@ class _Walk:
         self.atoms.keep(made.atoms, reason)
         return made
 
-    def do_linear(self, node: fx.Node) -> _Value | _Unknown:
+    def linear(self, node: fx.Node) -> _Value | _Unknown:
         source, weight, bias = (*self.given(node), None)[:3]
         last = len(_shape(node)) - 1
         found = self.values[source.name]
@@ -241,7 +244,7 @@ class _Walk:
             self.reads(source, weight)
         return self.made(node, weight, bias, last, FILTER)
 
-    def do_batch_norm(self, node: fx.Node) -> _Value | _Unknown:
+    def batch_norm(self, node: fx.Node) -> _Value | _Unknown:
         source, *tensors = self.given(node)[:5]
         if not isinstance(self.values[source.name], _Value):
             return self.values[source.name]
@@ -251,7 +254,7 @@ class _Walk:
         self.rows(value.atoms, tensors, NORM)
         return _Value(value.atoms, value.axis)
 
-    def do_elementwise(self, node: fx.Node) -> _Value | _Unknown:
+    def elementwise(self, node: fx.Node) -> _Value | _Unknown:
         name = operation(node)
         sources = [one for one in self.given(node)[:2] if isinstance(one, fx.Node)]
         if any(isinstance(self.values.get(one.name), _Unknown) for one in sources):
@@ -282,34 +285,32 @@ class _Walk:
         zero = (first.zero or second.zero) if name == "mul" else (first.zero and second.zero)
         return _Value(first.atoms, first.axis, zero)
 
-    def do_cat(self, node: fx.Node) -> _Value | _Unknown:
+    def cat(self, node: fx.Node) -> _Value | _Unknown:
         found = [self.values.get(one.name, _Unknown("a parameter")) for one in self.given(node)[0]]
-        axis = self.given(node)[1] if len(node.args) > 1 else 0
+        axis = (self.given(node)[1] if len(node.args) > 1 else 0) % len(_shape(node))
         values = [one for one in found if isinstance(one, _Value)]
         if len(values) < len(found) or any(one.axis != axis for one in values):
             return self.unknown(node, "concatenated along another axis, or with the unknown")
         atoms = np.concatenate([one.atoms for one in values])
         return _Value(atoms, axis, all(one.zero for one in values))
 
-    def do_flatten(self, node: fx.Node) -> _Value | _Unknown:
+    def reshape(self, node: fx.Node) -> _Value | _Unknown:
         source = node.all_input_nodes[0]
         if not isinstance(self.values[source.name], _Value):
             return self.values[source.name]
         value, before, after = self.value(source), _shape(source), _shape(node)
         # Behind the pictures' axis, channels come first: each becomes a run of positions.
-        if value.axis == 1 and len(after) == 2:
+        pictures_apart = str(before[0]) == str(after[0])
+        if pictures_apart and value.axis == 1 and len(after) == 2:
             each = int(np.prod(before[2:]))
             if after[1] == before[1] * each:
                 return _Value(np.repeat(value.atoms, each), 1, value.zero)
-        if value.axis == 1 and after[1:2] == before[1:2]:
-            return value
-        if before[1:] == after[1:]:
+        same_channels = value.axis == 1 and after[1:2] == before[1:2]
+        if pictures_apart and (same_channels or before[1:] == after[1:]):
             return value
         return self.unknown(node, "a reshape mixes channels with another axis")
 
-    do_view = do_reshape = do_flatten
-
-    def do_pad(self, node: fx.Node) -> _Value | _Unknown:
+    def pad(self, node: fx.Node) -> _Value | _Unknown:
         source, amounts, *others = self.given(node)
         if not isinstance(self.values[source.name], _Value):
             return self.values[source.name]
@@ -329,13 +330,15 @@ class _Walk:
         self.atoms.belong(padding, place, "padding", 0, PADDING)
         return _Value(np.concatenate([padding[:before], value.atoms, padding[before:]]), value.axis)
 
-    def do_axes(self, node: fx.Node) -> _Value | _Unknown:
+    def axes(self, node: fx.Node) -> _Value | _Unknown:
         """Slice, average, squeeze or exchange other axes than that of channels."""
         source, name = node.all_input_nodes[0], operation(node)
         if not isinstance(self.values[source.name], _Value):
             return self.values[source.name]
         value, size = self.value(source), len(_shape(source))
-        given: Any = node.args[1] if len(node.args) > 1 else 0
+        if len(node.args) == 1:
+            return self.unknown(node, f"{name} of all axes")
+        given: Any = node.args[1]
         axes = [int(one) % size for one in (given if isinstance(given, list | tuple) else [given])]
         if name == "permute":
             return _Value(value.atoms, axes.index(value.axis), value.zero)

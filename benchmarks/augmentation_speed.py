@@ -5,7 +5,8 @@ Gaussian blur with the same ranges, from the same stored squares of `clothing` (
 times the side, decoded beforehand) to views of 96, 160 and 224 px: once with the blur on
 every picture, once on one in ten. torchvision runs in four ways (uint8 tensors with
 channels first or last in memory, float32 tensors, Pillow pictures), without antialiasing,
-which ours has not either, and with the blur's kernel of its mean width; the fastest counts. Albumentations 2.0.8 runs beside it where it is installed.
+which ours has not either, and with the blur's kernel of its mean width; the fastest
+counts. Albumentations 2.0.8 runs beside it where it is installed.
 
 All ways take turns in each of `--rounds`; what is told is the ratio of the medians with
 its 95 % bootstrap interval. 6 to 8 minutes.

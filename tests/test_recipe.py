@@ -212,8 +212,10 @@ def test_without_knows_its_practices():
 def test_budgets_grow():
     quick, normal, thorough = map(default, recipes.BUDGETS)
     assert quick == Recipe()
-    blocks = [one.transfer.trainable_blocks for one in (quick, normal, thorough)]
-    assert blocks == sorted(set(blocks))
+    assert quick.effort < normal.effort < thorough.effort
+    assert [one.ensembling.members for one in (quick, normal, thorough)] == [1, 3, 5]
+    assert normal.ensembling.distil
+    assert normal.imbalance.trainings > quick.imbalance.trainings
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def test_small_data_gets_small_batches_and_many_epochs(split):
     assert settled.views == 16
 
 
+def test_effort_buys_epochs_and_views(split):
+    many = replace(split, train=np.resize(split.train, 3000), val=split.test)
+    quick, twice = (train.settle(Recipe(effort=effort), many) for effort in (1.0, 2.0))
+    assert (quick.epochs, quick.views) == (5, 4)
+    assert (twice.epochs, twice.views) == (9, 8)
+    assert train.settle(Recipe(epochs=3, effort=2.0), many).epochs == 3
+
+
 def test_what_is_given_is_kept(split):
     asked = Recipe(objective="accuracy", epochs=3, batch=8, views=2)
     assert train.settle(asked, split) == asked

@@ -85,7 +85,11 @@ def scores(found: evaluate.Scores) -> dict[str, Any]:
 def _settings(value: Any) -> str:
     if value == type(value).off and not vars(value).get("backbone"):
         return "off"
-    return ", ".join(f"{name.replace('_', ' ')} {held}" for name, held in vars(value).items())
+    off = vars(type(value).off)
+    told = {name: held for name, held in vars(value).items() if held != off[name]}
+    if "backbone" in off:
+        told = {"backbone": value.backbone} | told
+    return ", ".join(f"{name.replace('_', ' ')} {held}" for name, held in told.items())
 
 
 def practices(recipe: Recipe) -> list[dict[str, Any]]:

@@ -44,6 +44,8 @@ class Recipe:
             where the largest class has more than 1.5 times the pictures of the
             smallest.
         side: side of the pictures that the network sees, 16 to 1024 pixels.
+        effort: factor on the steps and views that are taken where `epochs` and
+            `views` are 0, 0.1 to 100.
         epochs: passes over the pictures; 0 takes as many as the data needs.
         batch: pictures in a step, 2 to 4096.
         views: stored views of each picture; 0 takes as many as the data needs.
@@ -62,6 +64,7 @@ class Recipe:
 
     objective: Annotated[str, Choice(("auto", "accuracy", "balanced_accuracy"))] = "auto"
     side: Annotated[int, Range(16, 1024)] = 256
+    effort: Annotated[float, Range(0.1, 100)] = 1.0
     epochs: Annotated[int, Range(0, 10_000)] = 0
     batch: Annotated[int, Range(2, 4096)] = 64
     views: Annotated[int, Range(0, 1000)] = 0
@@ -102,10 +105,16 @@ def default(budget: str) -> Recipe:
     recipe = Recipe()
     if budget == "quick":
         return recipe
+    wide = replace(recipe, imbalance=Imbalance(trainings=2))
     if budget == "normal":
-        return replace(recipe, views=8, epochs=12, transfer=Transfer(trainable_blocks=5))
+        return replace(wide, effort=1.5, ensembling=Ensembling(members=3, distil=True))
     if budget == "thorough":
-        return replace(recipe, views=16, epochs=24, transfer=Transfer(trainable_blocks=8))
+        return replace(
+            wide,
+            effort=3.0,
+            transfer=Transfer(trainable_blocks=5),
+            ensembling=Ensembling(members=5, distil=True),
+        )
     raise UsageError(
         f"--budget {budget!r} is no budget",
         _suggest(budget, BUDGETS) + "; or give a time such as 20m",

@@ -69,9 +69,9 @@ def settle(recipe: Recipe, split: Split) -> Recipe:
         balanced = counts.max() <= 1.5 * max(1, counts.min())
         objective = "accuracy" if balanced else "balanced_accuracy"
     batch = min(recipe.batch, 32) if len(split.val) == 0 else recipe.batch
-    steps = _SMALL_STEPS if len(split.val) == 0 else _STEPS
+    steps = recipe.effort * (_SMALL_STEPS if len(split.val) == 0 else _STEPS)
     epochs = recipe.epochs or min(60, max(4, math.ceil(steps * batch / pictures)))
-    views = recipe.views or min(16, epochs, max(4, math.ceil(_ROWS / pictures)))
+    views = recipe.views or min(16, epochs, max(4, math.ceil(recipe.effort * _ROWS / pictures)))
     return replace(recipe, objective=objective, batch=batch, epochs=epochs, views=views)
 
 

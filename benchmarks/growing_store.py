@@ -123,13 +123,12 @@ def summary(results: Results) -> None:
             "decoded": rows[key]["decoded"],
             "views": rows[key]["views"],
             "rows computed": rows[key]["computed"],
-            "seconds": f"{rows[key]['seconds']:.1f}",
         }
         for key in names
     ]
     title = (
         "Rows of activations that a fresh process computes: new pictures times views, nothing else "
-        f"(EfficientNet-Lite0, {SIDE} px; seconds are all in)."
+        f"(EfficientNet-Lite0, {SIDE} px)."
     )
     results.summarise([title], tables)
 

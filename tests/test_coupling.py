@@ -1,6 +1,7 @@
 """Which channels go together, followed through every family of networks."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from sevenfold.practices.pruning import (
     shapes,
     zeroed,
 )
+from sevenfold.practices.pruning.surgery import cut
 
 SIDE = 32
 
@@ -217,6 +219,11 @@ class Folded(nn.Module):
         return maps.reshape(-1, 8, SIDE // 2, SIDE)
 
 
+class Turned(nn.Module):
+    def forward(self, maps):
+        return maps.transpose(1, 3)
+
+
 class Half(nn.Module):
     def forward(self, maps):
         return maps[:, :4]
@@ -246,6 +253,8 @@ class Double(nn.Module):
         (Gate(nn.BatchNorm2d(8, affine=False)), "without scale"),
         (Gate(Shuffle()), "reshape mixes"),
         (Gate(Folded()), "reshape mixes"),
+        (Gate(Turned(), read=SIDE), "channels on another axis"),
+        (Gate(nn.Sequential(Turned(), nn.MaxPool2d(2), Turned()), read=4), "max_pool2d is not"),
         (Gate(Half(), read=4), "takes channels apart"),
         (Gate(Shifted()), "a parameter of the network"),
         (Gate(nn.PixelShuffle(2), width=32), "pixel_shuffle is not known"),
@@ -259,6 +268,30 @@ def test_what_is_not_proved_is_refused_with_the_reason(network, reason):
     assert refused["first"].channels == network.first.out_channels
     with pytest.raises(UsageError, match=reason):
         remove(network, coupling, {"first": [0]}, torch.zeros(1, 3, SIDE, SIDE))
+
+
+class Excited(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(8, 6)
+        self.excite = nn.Linear(6, 8)
+
+    def forward(self, maps):
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(maps.mean((2, 3))))))
+        return maps * gate[:, :, None, None]
+
+
+def test_gates_of_linear_layers_are_followed():
+    network = Gate(Excited())
+    coupling = couple(network, SIDE)
+    assert {one.name: one.channels for one in coupling.groups} == {
+        "first": 8,
+        "between.squeeze": 6,
+        "second": 8,
+    }
+    removal = {"first": [1, 7], "between.squeeze": [0]}
+    smaller = remove(network, coupling, removal, torch.rand(2, 3, SIDE, SIDE))
+    assert smaller.between.excite.out_features == 6
 
 
 def test_a_channel_read_in_two_places_loses_both():
@@ -321,3 +354,17 @@ def test_zeroed_is_the_same_size_and_leaves_the_network_alone():
         assert torch.equal(one, before[name])
     with pytest.raises(GateRefused, match="logits differ"):
         prove(network, same, pictures(network))
+
+
+def test_one_wrong_channel_in_any_tensor_fails_the_proof():
+    network, coupling = built("resnet20")
+    group = coupling.groups[0]
+    right = zeroed(network, coupling, {group.name: [0]})
+    tensors = [k for k, one in enumerate(group.members) if one.role not in ("seen", "padding")]
+    for wrong in tensors[::6]:
+        members = list(group.members)
+        # The next channel's place, in this tensor alone.
+        members[wrong] = replace(members[wrong], places=np.roll(members[wrong].places, -1, axis=0))
+        mistaken = replace(coupling, groups=(replace(group, members=tuple(members)),))
+        with pytest.raises(GateRefused, match="logits differ"):
+            prove(right, cut(network, mistaken, {group.name: [0]}), pictures(network))

@@ -125,18 +125,18 @@ def _sorted(atoms: Atoms, side: int) -> Coupling:
     for number, places in enumerate(merged.values()):
         for root, count in zip(*np.unique(roots[places], return_counts=True), strict=True):
             signature.setdefault(int(root), []).append((number, int(count)))
-    alike: dict[tuple[tuple[tuple[int, int], ...], str], list[int]] = {}
+    alike: dict[tuple[tuple[tuple[int, int], ...], str | None], list[int]] = {}
     for root in sorted(signature):
-        alike.setdefault((tuple(signature[root]), atoms.stay.get(root, "+")), []).append(root)
+        alike.setdefault((tuple(signature[root]), atoms.stay.get(root)), []).append(root)
     groups: list[Group] = []
     refused: list[Refused] = []
     keys = list(merged)
     for (parts, reason), members in alike.items():
         tensors = [(keys[number], roots[merged[keys[number]]], count) for number, count in parts]
         made = [key[0] for key, _, _ in tensors if key[3] == FILTER]
-        if not made or reason == "":
+        if not made or reason == "":  # zeros, pixels and logits
             continue
-        if reason != "+":
+        if reason is not None:
             refused.append(Refused(made[0], len(members), reason))
             continue
         found = tuple(

@@ -95,6 +95,7 @@ _POOLS: Final = frozenset({
     "adaptive_avg_pool2d", "mean", "flatten", "view", "reshape", "dropout", "squeeze",
 })
 # fmt: on
+_AXES: Final = ("slice", "mean", "squeeze", "unsqueeze", "transpose", "permute")
 _REASONS: Final = {
     "layer_norm": "LayerNorm mixes all channels: without one the others change",
     "group_norm": "GroupNorm mixes channels: without one the others change",
@@ -146,14 +147,17 @@ class _Walk:
             **dict.fromkeys(("add", "sub", "mul", "div"), self.elementwise),
             **dict.fromkeys(("flatten", "view", "reshape"), self.reshape),
             **dict.fromkeys(("pad", "constant_pad_nd"), self.pad),
-            **dict.fromkeys(("slice", "mean", "squeeze", "transpose", "permute"), self.axes),
+            **dict.fromkeys(_AXES, self.axes),
         }
         if name in rules:
             return rules[name](node)
-        known = len(self.read(node)) == 1 and isinstance(self.read(node)[0], _Value)
-        if known and name in _KEEPS_ZERO | _LOSES_ZERO:
-            value = self.value(node.all_input_nodes[0])
-            return _Value(value.atoms, value.axis, value.zero and name in _KEEPS_ZERO)
+        value = self.values.get(node.all_input_nodes[0].name)
+        alone = len(node.all_input_nodes) == 1 and name in _KEEPS_ZERO | _LOSES_ZERO
+        if alone and isinstance(value, _Value):
+            # Pools work on the last two axes.
+            flat = name.endswith("2d") and value.axis >= len(_shape(node)) - 2
+            if not flat:
+                return _Value(value.atoms, value.axis, value.zero and name in _KEEPS_ZERO)
         return self.unknown(node, _REASONS.get(name, f"{name} is not known to keep channels apart"))
 
     # What the rules below are made of.
@@ -168,6 +172,10 @@ class _Walk:
         found = self.values[node.name]
         assert isinstance(found, _Value)
         return found
+
+    def elsewhere(self, node: fx.Node, axis: int) -> bool:
+        found = self.values[node.name]
+        return isinstance(found, _Value) and found.axis != axis
 
     def refuse(self, node: fx.Node, reason: str) -> None:
         found = self.values.get(node.name)
@@ -213,8 +221,8 @@ class _Walk:
         source, weight, bias = (*self.given(node), None)[:3]
         groups = self.given(node)[6] if len(node.args) > 6 else 1
         count, width = _shape(weight)[:2]
-        if self.tensor(weight) == ("", ""):
-            return self.unknown(node, "a weight that is computed")
+        if self.tensor(weight) == ("", "") or self.elsewhere(source, 1):
+            return self.unknown(node, "a computed weight, or channels on another axis")
         if groups == 1:
             self.reads(source, weight)
             return self.made(node, weight, bias, 1, FILTER)
@@ -235,13 +243,9 @@ class _Walk:
     def linear(self, node: fx.Node) -> _Value | _Unknown:
         source, weight, bias = (*self.given(node), None)[:3]
         last = len(_shape(node)) - 1
-        found = self.values[source.name]
-        if self.tensor(weight) == ("", ""):
-            return self.unknown(node, "a weight that is computed")
-        if isinstance(found, _Value) and found.axis != last:
-            self.refuse(source, "a linear layer reads another axis than channels")
-        else:
-            self.reads(source, weight)
+        if self.tensor(weight) == ("", "") or self.elsewhere(source, last):
+            return self.unknown(node, "a computed weight, or channels on another axis")
+        self.reads(source, weight)
         return self.made(node, weight, bias, last, FILTER)
 
     def batch_norm(self, node: fx.Node) -> _Value | _Unknown:
@@ -249,7 +253,7 @@ class _Walk:
         if not isinstance(self.values[source.name], _Value):
             return self.values[source.name]
         value = self.value(source)
-        if any(one is None for one in tensors):
+        if any(one is None for one in tensors) or value.axis != 1:
             return self.unknown(node, "a batch norm without scale, shift or statistics")
         self.rows(value.atoms, tensors, NORM)
         return _Value(value.atoms, value.axis)
@@ -269,7 +273,8 @@ class _Walk:
             place = first.axis - len(_shape(node)) + len(shape)
             if place >= 0 and shape[place] > 1:
                 self.atoms.keep(first.atoms, "a parameter of the network is applied to channels")
-        keeps = name in ("mul", "div") and isinstance(node.args[0], fx.Node)
+        divided = name == "div" and getattr(node.args[0], "name", "") in self.values
+        keeps = name == "mul" or divided
         return _Value(first.atoms, first.axis, first.zero and keeps)
 
     def both(
@@ -340,6 +345,9 @@ class _Walk:
             return self.unknown(node, f"{name} of all axes")
         given: Any = node.args[1]
         axes = [int(one) % size for one in (given if isinstance(given, list | tuple) else [given])]
+        if name == "unsqueeze":
+            at = int(given) % (size + 1)
+            return _Value(value.atoms, value.axis + (at <= value.axis), value.zero)
         if name == "permute":
             return _Value(value.atoms, axes.index(value.axis), value.zero)
         if name == "transpose":

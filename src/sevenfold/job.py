@@ -4,8 +4,6 @@ Data → fit → export → score once on test → report. `evaluate` needs no t
 """
 
 import datetime
-import hashlib
-import json
 import os
 import sys
 import time
@@ -92,7 +90,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     """
     recipe = _recipe(request)
     _prepare(out, request)
-    from sevenfold import account, release, train
+    from sevenfold import account, release, train, trial
     from sevenfold.features.pixels import MARGIN, Pixels, ingest
 
     clock = release.Clock()
@@ -114,7 +112,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         split = datasets.split(dataset)
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
-    folder = out / "trials" / _key(recipe, split, request.seed, place)
+    folder = out / "trials" / trial.key(recipe, split, request.seed, place)
     with clock.stage("fit"):
         fitted = train.fit(
             recipe,
@@ -125,7 +123,12 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
             folder=folder,
             progress=progress,
         )
-    asked = release.Asked(data, request.budget, request.seed, request.licence)
+    reading = {
+        "columns": dict(request.columns),
+        "group_by": request.group_by,
+        "small_classes": request.small_classes,
+    }
+    asked = release.Asked(data, request.budget, request.seed, request.licence, reading)
     return release.release(out, asked, fitted, split, place=place, clock=clock, progress=progress)
 
 
@@ -159,32 +162,9 @@ def _prepare(out: Path, request: Request) -> None:
 
 
 def _place(request: Request) -> "Place":
-    """Choose the device and fix the number of threads, for torch as a whole."""
-    import torch
+    from sevenfold import trial
 
-    from sevenfold.loop import Place
-
-    threads = request.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    device = request.device
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        device = next((name for name, usable in there.items() if usable), "cpu")
-    if not there.get(device, True):
-        raise ResourceError(
-            f"--device {device}: torch sees no such device here",
-            "run `sevenfold doctor`, or use --device cpu",
-        )
-    return Place(device, threads, _half(device))
-
-
-def _half(device: str) -> bool:
-    """Tell whether bfloat16 is faster here: where the processor multiplies it itself."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    return trial.place(request.device, request.threads)
 
 
 def _stronger(recipe: "Recipe", request: Request, place: "Place") -> "Recipe":
@@ -195,31 +175,6 @@ def _stronger(recipe: "Recipe", request: Request, place: "Place") -> "Recipe":
     if place.device == "cpu" or request.budget == "quick" or chosen:
         return recipe
     return replace(recipe, transfer=transfer.stronger(recipe.transfer))
-
-
-def _key(recipe: "Recipe", split: datasets.Split, seed: int, place: "Place") -> str:
-    """Name a training by all that its result depends on."""
-    from sevenfold import account
-    from sevenfold.recipe import to_toml
-
-    dataset = split.dataset
-    state = hashlib.blake2b(digest_size=8)
-    roles = {role: getattr(split, role).tolist() for role in ("train", "val", "test")}
-    for part in (
-        to_toml(recipe),
-        json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
-        f"{seed} {place} {account.processor()} {account.versions()} {source_hash()}",
-    ):
-        state.update(part.encode("utf-8", "surrogateescape"))
-    return state.hexdigest()
-
-
-def source_hash() -> str:
-    """Hash the source that a result depends on. Reads it."""
-    state = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        state.update(path.read_bytes())
-    return state.hexdigest()
 
 
 def evaluate(

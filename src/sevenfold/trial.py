@@ -1,0 +1,76 @@
+"""Name a training by all that its result depends on, and fix where it runs."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from sevenfold import account
+from sevenfold.data import Split
+from sevenfold.errors import ResourceError
+from sevenfold.loop import Place
+from sevenfold.recipe import Recipe, to_toml
+
+
+def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
+    """Name a training by all that its result depends on. Reads our source.
+
+    Args:
+        recipe: how it trains.
+        split: on which pictures.
+        seed: of everything random.
+        place: where.
+
+    Returns:
+        16 hex digits.
+    """
+    dataset = split.dataset
+    state = hashlib.blake2b(digest_size=8)
+    roles = {role: getattr(split, role).tolist() for role in ("train", "val", "test")}
+    for part in (
+        to_toml(recipe),
+        json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
+        f"{seed} {place} {account.processor()} {account.versions()} {source_hash()}",
+    ):
+        state.update(part.encode("utf-8", "surrogateescape"))
+    return state.hexdigest()
+
+
+def source_hash() -> str:
+    """Hash the source that a result depends on. Reads it."""
+    state = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def place(device: str = "auto", threads: int = 0) -> Place:
+    """Choose the device and fix the number of threads, for torch as a whole.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        threads: 0 is one for each core.
+
+    Raises:
+        ResourceError: there is no such device here.
+    """
+    threads = threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next((name for name, usable in there.items() if usable), "cpu")
+    if not there.get(device, True):
+        raise ResourceError(
+            f"--device {device}: torch sees no such device here",
+            "run `sevenfold doctor`, or use --device cpu",
+        )
+    return Place(device, threads, _half(device))
+
+
+def _half(device: str) -> bool:
+    """Tell whether bfloat16 is faster here: where the processor multiplies it itself."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -4,7 +4,8 @@
 from scratch on 5,000 pictures of CIFAR-10 (judged on 2,000), 3 repetitions of five members
 each; no two repetitions share a seed. Each repetition is two processes with empty stores:
 one trains one member, the other five and then, with what is there, a student of their vote.
-Seconds run from the start of the process to the trained networks, reading included.
+Seconds run from the start of the process to the trained networks, reading included; those
+of the student also hold what going on costs: the probe and the members' checkpoints.
 
 Whatever is compared on test is calibrated on validation first: members one by one, votes
 after pooling. Differences are paired by picture: intervals within a repetition resample the
@@ -32,7 +33,7 @@ import numpy as np
 
 import main_job
 import results_file
-from results_file import Results, Row, measured, span, t_interval
+from results_file import Results, Row, measured, t_interval
 
 BEGAN = time.perf_counter()
 REPETITIONS = 3
@@ -374,33 +375,34 @@ def measure(results: Results, options: argparse.Namespace, name: str, repetition
     results.append(key, seed=seed, n=facts.pop("n"), **facts)
 
 
-def over(rows: Sequence[Row], pick: Callable[[Row], float], digits: int = 3) -> dict[str, str]:
+def over(rows: Sequence[Row], pick: Callable[[Row], float], form: str) -> tuple[str, str]:
     """Write the mean over repetitions and Student's interval."""
     mean, low, high = t_interval([pick(row) for row in rows])
-    return {"mean": f"{mean:.{digits}f}", "interval": span(low, high, digits)}
+    interval = "" if len(rows) < 2 else f"{low:{form}} to {high:{form}}"
+    return f"{mean:{form}}", interval
 
 
-def told(found: Row, digits: int = 3) -> str:
-    """Write an estimate with its interval over pictures."""
-    return f"{found['value']:+.{digits}f} ({span(found['low'], found['high'], digits)})"
+def told(found: Row) -> str:
+    """Write a difference with its interval over pictures."""
+    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
 
 def line(name: str, way: str, rows: Sequence[Row], pick: Callable[[Row], Row]) -> Row:
     """Write one row of the table: a way of answering against the mean of the members."""
-    accuracy = over(rows, lambda row: pick(row)["accuracy_gain"]["value"])
-    loss = over(rows, lambda row: pick(row)["nll_change"]["value"])
+    gain, gain_span = over(rows, lambda row: pick(row)["accuracy_gain"]["value"], "+.3f")
+    change, change_span = over(rows, lambda row: pick(row)["nll_change"]["value"], "+.1%")
     worst = min(rows, key=lambda row: pick(row)["accuracy_gain"]["value"])
     return {
         "data": name,
         "answer": way,
         "repetitions": len(rows),
         "test accuracy": f"{np.mean([pick(row)['accuracy'] for row in rows]):.3f}",
-        "gain over the members' mean": accuracy["mean"],
-        "95 % interval": accuracy["interval"],
+        "gain over the members' mean": gain,
+        "95 % interval": gain_span,
         "worst repetition (over pictures)": told(pick(worst)["accuracy_gain"]),
         "NLL": f"{np.mean([pick(row)['nll'] for row in rows]):.3f}",
-        "change of NLL": loss["mean"],
-        "its 95 % interval": loss["interval"],
+        "change of NLL": change,
+        "its 95 % interval": change_span,
     }
 
 
@@ -414,10 +416,11 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
         row["selection"]["validation_selected_nll"] > row["selection"]["validation_best_nll"] + 1e-9
         for row in rows
     )
-    kept = over(rows, lambda row: row["student"]["kept"]["value"], 2)
-    cost = over(rows, lambda row: row["cost"], 2)
+    kept = " and ".join(told(row["student"]["kept"]) for row in rows)
+    cost, cost_span = over(rows, lambda row: row["cost"], ".2f")
+    members = rows[0]["diversity"]["members"]
     return (
-        f"`{name}`, {len(rows)} repetitions of {MEMBERS} members, means: "
+        f"`{name}`, {len(rows)} repetitions of {members} members, means: "
         f"single {mean(lambda r: np.mean(r['member_accuracy'])):.3f}, "
         f"NLL {mean(lambda r: np.mean(r['member_nll'])):.3f}; disagreement "
         f"{mean(lambda r: r['diversity']['disagreement']):.3f}, error correlation "
@@ -425,14 +428,14 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
         f"{mean(lambda r: r['diversity']['oracle_accuracy']):.3f}; selection worse than the best "
         f"member on validation in {lost} of {len(rows)}, on test NLL "
         f"{mean(lambda r: r['votes']['selected']['nll']):.3f} against the best member's "
-        f"{mean(lambda r: r['selection']['test_best_nll']):.3f}; the student keeps {kept['mean']} "
-        f"({kept['interval']}) of the NLL gain, "
+        f"{mean(lambda r: r['selection']['test_best_nll']):.3f}; of the NLL gain the student "
+        f"keeps {kept}, "
         f"{mean(lambda r: r['files']['student']['megabytes']):.1f} MB, "
         f"{mean(lambda r: r['files']['student']['times_single'][0]):.2f} times the single's "
         f"latency; the file of all {mean(lambda r: r['files']['members']['megabytes']):.1f} MB "
         f"against {mean(lambda r: r['files']['single']['megabytes']):.1f}, "
         f"{mean(lambda r: r['files']['members']['times_single'][0]):.2f} times the latency; "
-        f"{MEMBERS} members cost {cost['mean']} ({cost['interval']}) times one from empty stores."
+        f"{members} members cost {cost} ({cost_span}) times one from empty stores."
     )
 
 

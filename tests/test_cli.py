@@ -13,7 +13,17 @@ import sevenfold
 from sevenfold import cli, errors, terminal
 from sevenfold.answers import Answer, Failure
 
-COMMANDS = ("cache", "demo", "doctor", "evaluate", "predict", "recipe", "train", "version")
+COMMANDS = (
+    "cache",
+    "demo",
+    "doctor",
+    "evaluate",
+    "predict",
+    "preview",
+    "recipe",
+    "train",
+    "version",
+)
 SCORES = {
     "accuracy": 0.91,
     "balanced_accuracy": 0.9,
@@ -234,6 +244,39 @@ def test_columns_that_name_nothing_are_refused(text: str) -> None:
 def test_columns_may_have_spaces_and_equals_signs() -> None:
     assert cli.columns("path = a=b , label=the class,") == {"path": "a=b", "label": "the class"}
     assert cli.columns("") == {}
+
+
+def test_the_options_of_preview_arrive_in_the_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def preview(data: str, out: Path, **rest: Any) -> dict[str, Any]:
+        seen.update(rest, data=data, out=out)
+        found = {"png": "p", "html": "h", "seconds": 1.0, "remarks": ["nothing\x1b[2J"]}
+        return {**found, "classes": [{}], "classes_left_out": 4, "check": {}}
+
+    replace_module(monkeypatch, "studies.preview", preview=preview)
+    line = "preview photos --out runs/p --set side=64 --set augmentation.hue=0.1 --classes 3"
+    line += " --views 5 --check runs/a --pictures 9 --columns path=f --seed 7 --threads 2"
+    assert cli.main(line.split()) == 0
+    recipe = seen.pop("recipe")
+    assert (recipe.side, recipe.augmentation.hue) == (64, 0.1)
+    del seen["progress"]
+    assert seen == {
+        "data": "photos",
+        "out": Path("runs/p"),
+        "columns": {"path": "f"},
+        "classes": 3,
+        "views": 5,
+        "model": Path("runs/a"),
+        "pictures": 9,
+        "seed": 7,
+        "threads": 2,
+    }
+    out = capsys.readouterr().out
+    assert "1 of 5 classes" in out
+    assert "nothing?[2J" in out
 
 
 class FakePredictor:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from sevenfold.cli import commands as _commands  # noqa: F401  its commands are registered so
+from sevenfold.cli import preview as _preview  # noqa: F401
 from sevenfold.cli.options import app, columns
 from sevenfold.terminal import explain, warn
 

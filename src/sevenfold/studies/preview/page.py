@@ -1,0 +1,128 @@
+"""Write a contact sheet and its label check as one self-contained page."""
+
+import base64
+import functools
+import hashlib
+import io
+import shlex
+from collections.abc import Iterable
+from typing import Any, Final
+
+import jinja2
+import numpy as np
+from jaxtyping import UInt8
+
+from sevenfold.image import shown
+from sevenfold.practices import augmentation
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.studies.preview.drawing import scaled
+from sevenfold.studies.preview.labels import CHANGES, Checked
+from sevenfold.studies.preview.sheet import Row, Sheet, caption
+
+LIMIT_BYTES: Final = 2_900_000  # of pictures: the page stays under 3 MB with its text
+TABLE_ROWS: Final = 24
+FLAGGED_ROWS: Final = 200
+_THUMBNAIL: Final = 176
+_QUALITY: Final = 85
+_NAME: Final = 80
+# A drop that could not be told from chance has not been shown to do no harm.
+_VERDICTS: Final = {"harmless": "within chance"}
+
+
+def render(sheet: Sheet, settings: Augmentation, check: Checked | None, data: str) -> str:
+    """Return the page; what does not fit into 3 MB is left out from the end and counted.
+
+    Args:
+        sheet: the pictures.
+        settings: whose operations were checked.
+        check: what the label check found, or None.
+        data: what `sevenfold train` is to be given in the commands.
+    """
+    operations = _bounded(sheet.operations, LIMIT_BYTES)
+    used = sum(map(_size, operations))
+    classes = _bounded(sheet.classes, LIMIT_BYTES - used)
+    return (
+        _environment()
+        .get_template("preview.html.j2")
+        .render(
+            sheet=sheet,
+            classes=classes,
+            operations=operations,
+            left_out=sheet.left_out + len(sheet.classes) - len(classes),
+            check=_told(check, settings, data) if check else {},
+        )
+    )
+
+
+def _bounded(rows: Iterable[Row], room: int) -> list[dict[str, Any]]:
+    kept = []
+    for row in rows:
+        tiles = [{"caption": one.caption, "image": _data_uri(one.pixels)} for one in row.tiles]
+        told = {"title": row.title, "note": row.note, "picture": row.picture, "tiles": tiles}
+        room -= _size(told)
+        if room < 0:
+            break
+        kept.append(told)
+    return kept
+
+
+def _size(row: dict[str, Any]) -> int:
+    return sum(len(tile["image"]) for tile in row["tiles"])
+
+
+def _data_uri(pixels: UInt8[np.ndarray, "side side 3"]) -> str:
+    file = io.BytesIO()
+    scaled(pixels, _THUMBNAIL).save(file, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _told(check: Checked, settings: Augmentation, data: str) -> dict[str, Any]:
+    ways = {
+        (one.name, one.direction): caption(one)
+        for one in augmentation.operations(settings)
+        if one.direction
+    }
+    rows = check.findings[: max(TABLE_ROWS, min(len(check.flagged), FLAGGED_ROWS))]
+    train = ("sevenfold", "train", data, "--out", "CLEAN")
+    return {
+        "model": shown(check.model),
+        "pictures": check.pictures,
+        "held_out": check.held_out,
+        "known": check.known,
+        "blind": check.blind,
+        "insist": check.insist,
+        "flagged": len(check.flagged),
+        "rows": [
+            {
+                **vars(one),
+                "way": ways.get((one.operation, one.direction), ""),
+                "verdict": _VERDICTS.get(one.verdict, one.verdict),
+                "flagged": one.verdict == CHANGES,
+            }
+            for one in rows
+        ],
+        "left_out": len(check.findings) - len(rows),
+        "settings": shown(shlex.join(check.settings)),
+        "clean": shown(shlex.join([*train, *check.clean])),
+    }
+
+
+def _short(text: str) -> str:
+    name = shown(text)
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sevenfold"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "short": _short,
+        "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+    }
+    return environment

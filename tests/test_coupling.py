@@ -72,7 +72,6 @@ FAMILIES: dict[str, Any] = {
     "vgg11_bn": lambda: nets.small("vgg11_bn", 5),
     "timm resnet18": lambda: in_network("resnet18"),
     "tf_efficientnet_lite0": lambda: in_network("tf_efficientnet_lite0"),
-    "timm mobilenetv2": lambda: in_network("mobilenetv2_050"),
     "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=5),
     "torchvision bottlenecks": lambda: torchvision.models.ResNet(
         torchvision.models.resnet.Bottleneck, [2, 2, 1, 1], num_classes=5

@@ -85,7 +85,8 @@ def answers(run: Path, source: str, limit: int) -> dict[str, np.ndarray]:
 def one(results: Results, name: str, run: Path, source: str, limit: int) -> None:
     """Compare the three ways on one run and write its row."""
     found = answers(run, source, limit)
-    facts = {}
+    arch = json.loads((run / "arch.json").read_text(encoding="utf-8"))
+    facts = {"backbone": arch["transfer"]["backbone"], "side": arch["side"]}
     for first, second in (("network", "graph"), ("graph", "predict"), ("network", "predict")):
         a, b = found[first], found[second]
         facts[f"{first}_{second}"] = {
@@ -100,7 +101,8 @@ def summary(results: Results) -> None:
     tables = []
     for row in results.rows():
         pairs = {"network, graph": "network_graph", "graph, predict": "graph_predict"}
-        line: dict[str, object] = {"data": row["key"], "validation pictures": row["n"]}
+        line: dict[str, object] = {"data": row["key"], "px": row["side"]}
+        line["validation pictures"] = row["n"]
         for title, pair in pairs.items():
             line[f"same answer: {title}"] = f"{row[pair]['same_top1']:.2%}"
             line[f"largest difference: {title}"] = f"{row[pair]['largest_difference']:.1e}"

@@ -82,7 +82,8 @@ def _told(check: Checked, settings: Augmentation, data: str) -> dict[str, Any]:
         for one in augmentation.operations(settings)
         if one.direction
     }
-    rows = check.findings[: max(TABLE_ROWS, min(len(check.flagged), FLAGGED_ROWS))]
+    most = max(TABLE_ROWS, min(len(check.flagged), FLAGGED_ROWS))
+    rows = [one for one in check.findings if one.augmented < one.clean][:most]
     train = ("sevenfold", "train", data, "--out", "CLEAN")
     return {
         "model": shown(check.model),

@@ -45,6 +45,7 @@ _WAYS: Final[Mapping[tuple[str, str], str]] = {
     ("translation", "least down"): "down",
     ("translation", "most down"): "up",
 }
+_BESIDE_POLICY: Final = ("flip", "flip_vertical", "quarter_turns", "crop")
 _SHARES: Final = ("flip", "flip_vertical", "blur", "noise", "erasing")
 _BLUR: Final = 1.5 / 160  # the largest sigma as a share of the side; see `Augmentation`
 
@@ -271,9 +272,8 @@ def caption(operation: Operation) -> str:
 def _meaning(settings: Augmentation, operation: Operation, side: int) -> tuple[str, str]:
     """Return the setting with its value, and what that means."""
     name = operation.name
-    given: Any = getattr(settings, name)
-    by_policy = given == getattr(Augmentation.off, name)
-    value = getattr(operation.settings, name) if by_policy else given
+    by_policy = settings.policy == "trivial" and name not in _BESIDE_POLICY
+    value: Any = getattr(operation.settings if by_policy else settings, name)
     said = _MEANING[name].format(
         value=value,
         degrees=360 * value,

@@ -291,10 +291,10 @@ def test_the_page_keeps_to_its_size_and_counts_what_it_leaves_out(
 ) -> None:
     listing = datasets.scan(str(folder))
     found = contact_sheet(listing, recipe_of(*STILL), classes=3, views=4, seed=0)
-    whole = page.render(found, Augmentation.off, None, "discs")
+    whole = page.render(found, Augmentation.off, None, ["discs"])
     one_row = sum(len(src) for src in re.findall(r'src="(data:[^"]+)"', whole)) // 3
     monkeypatch.setattr(page, "LIMIT_BYTES", 2 * one_row + 5000)
-    short = page.render(found, Augmentation.off, None, "discs")
+    short = page.render(found, Augmentation.off, None, ["discs"])
     assert "Not shown" not in whole
     assert "Not shown: 1 class." in short
     assert len(short) < len(whole)

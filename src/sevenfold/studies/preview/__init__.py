@@ -81,7 +81,9 @@ def preview(
             threads=threads,
             progress=progress,
         )
-    text = render(sheet, recipe.augmentation, check, data)
+    named = ",".join(f"{role}={column}" for role, column in columns.items())
+    source = (data, "--columns", named) if named else (data,)
+    text = render(sheet, recipe.augmentation, check, source)
     out.mkdir(parents=True, exist_ok=True)
     drawn(sheet).save(out / "preview.png", compress_level=1)
     (out / "preview.html").write_text(text, encoding="utf-8", newline="\n")

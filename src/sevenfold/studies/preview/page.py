@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import jinja2
@@ -29,14 +29,16 @@ _NAME: Final = 80
 _VERDICTS: Final = {"harmless": "within chance"}
 
 
-def render(sheet: Sheet, settings: Augmentation, check: Checked | None, data: str) -> str:
+def render(
+    sheet: Sheet, settings: Augmentation, check: Checked | None, source: Sequence[str]
+) -> str:
     """Return the page; what does not fit into 3 MB is left out from the end and counted.
 
     Args:
         sheet: the pictures.
         settings: whose operations were checked.
         check: what the label check found, or None.
-        data: what `sevenfold train` is to be given in the commands.
+        source: what `sevenfold train` is to be given to read the data.
     """
     operations = _bounded(sheet.operations, LIMIT_BYTES)
     used = sum(map(_size, operations))
@@ -49,7 +51,7 @@ def render(sheet: Sheet, settings: Augmentation, check: Checked | None, data: st
             classes=classes,
             operations=operations,
             left_out=sheet.left_out + len(sheet.classes) - len(classes),
-            check=_told(check, settings, data) if check else {},
+            check=_told(check, settings, source) if check else {},
         )
     )
 
@@ -76,7 +78,7 @@ def _data_uri(pixels: UInt8[np.ndarray, "side side 3"]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _told(check: Checked, settings: Augmentation, data: str) -> dict[str, Any]:
+def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict[str, Any]:
     ways = {
         (one.name, one.direction): caption(one)
         for one in augmentation.operations(settings)
@@ -84,7 +86,7 @@ def _told(check: Checked, settings: Augmentation, data: str) -> dict[str, Any]:
     }
     most = max(TABLE_ROWS, min(len(check.flagged), FLAGGED_ROWS))
     rows = [one for one in check.findings if one.augmented < one.clean][:most]
-    train = ("sevenfold", "train", data, "--out", "CLEAN")
+    train = ("sevenfold", "train", *source, "--out", "CLEAN")
     return {
         "model": shown(check.model),
         "pictures": check.pictures,

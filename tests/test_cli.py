@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "preview",
+    "race",
     "recipe",
     "train",
     "version",

@@ -47,13 +47,39 @@ def plain(text: object, limit: int = 120) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """Hold the area around one line of a chart.
+
+    Args:
+        points: triples of x, low and high, in order of x, all finite.
+        style: CSS class, that of the line.
+    """
+
+    points: tuple[tuple[float, float, float], ...]
+    style: str = "a"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Hold one row of a chart of dots.
+
+    Args:
+        label: name of the row.
+        marks: value, lower and upper end of its interval, and CSS class.
+    """
+
+    label: str
+    marks: tuple[tuple[float, float, float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """Hold one line of a chart.
 
     Args:
         label: what the legend says; lines with one label share one entry.
         points: pairs of x and y, in order of x.
-        style: CSS class of the line: "a", "b" or "c" (colour and dashes).
+        style: CSS class of the line: "a", "b" or "c" (colour and dashes), or one of the page's.
         dots: points to mark, such as the best epoch.
     """
 
@@ -159,6 +185,8 @@ def chart(
     log_x: bool = False,
     mark: float = math.nan,
     mark_label: str = "",
+    bands: Sequence[Band] = (),
+    legend: bool = True,
 ) -> str:
     """Draw lines over common axes with a legend; an empty text if there is nothing to draw.
 
@@ -172,6 +200,8 @@ def chart(
         log_x: whether the horizontal axis is logarithmic.
         mark: place on the horizontal axis to mark with a line; NaN marks none.
         mark_label: words at that line.
+        bands: areas behind the lines.
+        legend: whether it stands on the chart; else the page has one.
     """
     kept = [line for line in (_finite(line, log_x) for line in lines) if line.points]
     if not kept:
@@ -179,6 +209,7 @@ def chart(
     across = math.log10 if log_x else float
     xs = [across(x) for line in kept for x, _ in line.points]
     ys = [y for line in kept for _, y in line.points]
+    ys += [end for band in bands for _, *ends in band.points for end in ends]
     x_ticks = _powers(min(xs), max(xs)) if log_x else _whole(ticks(min(xs), max(xs), 6))
     y_ticks = ticks(min(ys), max(ys), 5)
     x_range = _padded(min(xs), max(xs))
@@ -200,15 +231,75 @@ def chart(
     ]
     if math.isfinite(mark) and (mark > 0 or not log_x) and x_range[0] <= across(mark) <= x_range[1]:
         body.append(_mark(at(mark, ys[0])[0], mark_label))
+    for band in bands:
+        around = [at(x, low) for x, low, _ in band.points]
+        around += [at(x, high) for x, _, high in reversed(band.points)]
+        body.append(f'<polygon class="area {band.style}" points="{_path(around)}"/>')
     for line in kept:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line.points))
+        path = _path([at(*point) for point in line.points])
         body.append(f'<polyline class="line {line.style}" points="{path}"/>')
         for x, y in (at(*dot) for dot in line.dots):
             body.append(f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     body.append(_text(x_label, f"{middle:.1f}", HEIGHT - 4, "quiet", "middle"))
-    body.append(_legend(kept))
+    body.append(_legend(kept) if legend else "")
     return _svg("chart", "".join(body), key, title, text, size=f'viewBox="0 0 {WIDTH} {HEIGHT}"')
+
+
+ROW = 26
+NAMES = 132
+
+
+def dots(rows: Sequence[Marks], *, key: str, title: str, text: str) -> str:
+    """Draw fractions with their intervals, one row for each name, over a common axis.
+
+    Several marks of a row stand side by side, a little lower each. Ends of intervals beyond
+    the marks of all rows are cut where the axis ends. An empty text if there is nothing to draw.
+
+    Args:
+        rows: what to draw.
+        key: prefix of the ids, unique on the page.
+        title: name of the figure.
+        text: what it shows, for those who do not see it.
+    """
+    values = [mark[0] for row in rows for mark in row.marks if math.isfinite(mark[0])]
+    if not values:
+        return ""
+    ends = [end for row in rows for mark in row.marks for end in mark[1:3] if math.isfinite(end)]
+    reach = 2 * (max(values) - min(values)) + 0.05
+    low = max(min([*values, *ends]), min(values) - reach)
+    high = min(max([*values, *ends]), max(values) + reach)
+    steps = ticks(low, high, 5)
+    most = max(len(row.marks) for row in rows)
+    height = max(ROW, 9 * most + 8)
+    bottom = TOP / 2 + height * len(rows)
+
+    def across(value: float) -> float:
+        share = (value - steps[0]) / (steps[-1] - steps[0])
+        return NAMES + (WIDTH - NAMES - RIGHT) * _inside(share)
+
+    body = []
+    for step in steps:
+        x = across(step)
+        body.append(
+            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP / 2:.0f}" y2="{bottom:.0f}"/>'
+        )
+        digits = f"{100 * step:g}\N{NO-BREAK SPACE}%"
+        body.append(_text(digits, f"{x:.1f}", bottom + 17, "quiet", "middle"))
+    for number, row in enumerate(rows):
+        middle = TOP / 2 + height * (number + 0.5)
+        name = plain(row.label, LABEL_LETTERS)
+        body.append(_text(name, f"{NAMES - 10}", middle + 4, anchor="end"))
+        for at, (value, start, stop, style) in enumerate(row.marks):
+            y = middle + 9 * (at - (len(row.marks) - 1) / 2)
+            if math.isfinite(start) and math.isfinite(stop):
+                span = _path([(across(start), y), (across(stop), y)])
+                body.append(f'<polyline class="line {style}" points="{span}"/>')
+            if math.isfinite(value):
+                place = f'cx="{across(value):.1f}" cy="{y:.1f}"'
+                body.append(f'<circle class="dot {style}" {place} r="4.5"/>')
+    size = f'viewBox="0 0 {WIDTH} {bottom + 24:.0f}"'
+    return _svg("chart dots", "".join(body), key, title, text, size=size)
 
 
 CELL = 32
@@ -305,6 +396,10 @@ def _text(words: str, x: str, y: float, kind: str = "plain", anchor: str = "star
     return (
         f'<text class="{kind}" x="{x}" y="{y:.1f}" text-anchor="{anchor}">{_escaped(words)}</text>'
     )
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _bar(parts: Sequence[str]) -> str:

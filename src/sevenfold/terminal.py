@@ -13,6 +13,7 @@ from cyclopts import CycloptsError
 from sevenfold.errors import ResourceError, SevenfoldError, UsageError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PAIRS = 6  # that are named in a summary
 _EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
 
 
@@ -65,6 +66,50 @@ def run(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"deploy         {run / 'bundle'}"
     yield f"report         {run / 'report.html'}"
     yield f"time           {facts['seconds']:.0f} s"
+
+
+def race(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up a race as a table, the best first, and say what cannot be told apart."""
+    field = facts["optimizers"] if "optimizers" in facts else facts["methods"]
+    objective, reference, pictures = facts["objective"], facts["reference"], facts["pictures"]
+    halves = [
+        name
+        for name in ("common_recall", "rare_recall")
+        if all(name in one for one in field.values())
+    ] * ("methods" in facts)
+    shown = ("accuracy", "balanced_accuracy", *halves)
+    widths = [24 if name == objective else max(9, len(name)) for name in shown]
+    titles = [
+        f"{name.replace('_', ' '):<{width}}" for name, width in zip(shown, widths, strict=True)
+    ]
+    yield f"{'':<18} {' '.join(titles)} {'log loss':<9} {'to ' + reference:<24} training"
+    for name in facts["order"]:
+        one = field[name]
+        cells = [
+            f"{_mean(one[key], whole=key == objective):<{width}}"
+            for key, width in zip(shown, widths, strict=True)
+        ]
+        change = one["difference"].get(objective)
+        moved = _mean(change, whole=True, sign="+") if change else ""
+        loss = _mean(one["nll"], whole=False)
+        yield f"{name:<18} {' '.join(cells)} {loss:<9} {moved:<24} {one['seconds']:.0f} s"
+    for name, reason in facts["left_out"].items():
+        yield f"left out           {name}: {reason}"
+    told = [pair for pair in facts["pairs"] if pair["told_apart"]]
+    yield f"told apart         {len(told)} of {len(facts['pairs'])} pairs" + "".join(
+        f"; {pair['ahead']} is ahead of {pair['behind']}" for pair in told[:_PAIRS]
+    )
+    source = "validation" if pictures["judged_are"] == "val" else "a fold of the training"
+    yield (
+        f"judged on          {pictures['judged_on']:,} pictures of {source}, which nothing was "
+        f"chosen by; {facts['seeds']} seeds, 95 % intervals over them; test stayed closed"
+    )
+    yield f"report             {Path(facts['race']) / 'race.html'}"
+
+
+def _mean(interval: Mapping[str, float], *, whole: bool, sign: str = "") -> str:
+    mean = f"{interval['mean']:{sign}.3f}"
+    return f"{mean} ({interval['low']:{sign}.3f} to {interval['high']:{sign}.3f})" * whole or mean
 
 
 def scores(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,10 @@
+"""Race what differs in one practice alone: the same search, fresh seeds, held-out figures.
+
+`field` lines up who races, `search` what each tries, `carving` gives the pictures their
+roles, `course` trains and can be resumed, `standings` sums up, and `page` shows it.
+"""
+
+from sevenfold.studies.race.course import race
+from sevenfold.studies.race.field import CONTESTANTS, TRIALS, Asked, check
+
+__all__ = ["CONTESTANTS", "TRIALS", "Asked", "check", "race"]

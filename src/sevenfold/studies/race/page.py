@@ -1,0 +1,217 @@
+"""Show a race on one self-contained page: who leads, how surely, and what it took."""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from sevenfold import plots
+from sevenfold.plots import Band, Line, Marks
+from sevenfold.report import words
+from sevenfold.report.page import cleaned
+from sevenfold.report.words import Range, number, percent
+from sevenfold.studies.race.field import CONTESTANTS
+from sevenfold.studies.race.standings import TOO_FEW
+
+STYLES: Final = "abcdef"
+MEASURES: Final = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "common_recall": "Recall of the common half",
+    "rare_recall": "Recall of the rare half",
+}
+PAIRS: Final = 40
+
+Facts = Mapping[str, Any]
+
+
+def render(facts: Facts) -> str:
+    """Return the page of a race.
+
+    Args:
+        facts: the object of `race --json`. Its texts are cleaned and escaped.
+    """
+    clean = cleaned(facts)
+    searched = clean["practice"] == "optimization"
+    field = clean["optimizers" if searched else "methods"]
+    order = clean["order"]
+    styles = dict(zip(CONTESTANTS["optimization"], STYLES, strict=True)) if searched else {}
+    told = [pair for pair in clean["pairs"] if pair["told_apart"]]
+    return (
+        _environment()
+        .get_template("race.html.j2")
+        .render(
+            **{name: clean[name] for name in ("name", "pictures", "seeds", "trials", "objective")},
+            facts=clean,
+            searched=searched,
+            noun="optimizer" if searched else "method",
+            measure=MEASURES[clean["objective"]].lower(),
+            headline=headline(clean),
+            rows=[_row(name, field[name], clean) for name in order],
+            measures=_measures(field, searched),
+            figure=_figure(field, clean, styles),
+            key=[(one, styles[one]) for one in order] if searched else _key(field),
+            curves=_curves(field, clean, styles) if searched else [],
+            search=[(name, trial) for name in order for trial in field[name]["search"]],
+            decisions=_decisions(field, order),
+            told=told[:PAIRS],
+            told_left_out=len(told[PAIRS:]),
+            pairs=len(clean["pairs"]),
+            few=clean["pictures"]["judged_rare"] < TOO_FEW,
+            recipe=clean["recipe_toml"],
+        )
+    )
+
+
+def _range(facts: Facts, key: str) -> Range:
+    found = words.part(facts, key)
+    return Range(*(number(found.get(name)) for name in ("mean", "low", "high")))
+
+
+def headline(facts: Facts) -> str:
+    """Say who leads, no more surely than the seeds allow.
+
+    Example:
+        >>> headline({"order": ["sgd", "adam"], "pairs": [], "practice": "optimization"})
+        'No optimizer is ahead that these seeds could tell'
+    """
+    best, *others = facts["order"]
+    beaten = [
+        pair["behind"] for pair in facts["pairs"] if pair["told_apart"] and pair["ahead"] == best
+    ]
+    if not beaten:
+        noun = "optimizer" if facts["practice"] == "optimization" else "method"
+        return f"No {noun} is ahead that these seeds could tell"
+    if len(beaten) == len(others):
+        return f"{best} is ahead of all others"
+    return f"{best} is ahead of {_listed(beaten)}, not surely of the others"
+
+
+def _listed(names: Sequence[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _row(name: str, one: Facts, facts: Facts) -> dict[str, Any]:
+    """Return what the table says of one contestant."""
+    objective = facts["objective"]
+    change = _range(words.part(one, "difference"), objective)
+    return {
+        "name": name,
+        "scores": {key: _range(one, key) for key in MEASURES},
+        "nll": _range(one, "nll"),
+        "seconds": one["seconds"],
+        "settings": one["settings"],
+        "difference": f"{100 * change.value:+.1f}" if name != facts["reference"] else "",
+        "span": f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
+        if name != facts["reference"]
+        else "",
+        "diverged": sum(bool(final["diverged"]) for final in one["finals"]),
+    }
+
+
+def _measures(field: Facts, searched: bool) -> dict[str, str]:
+    """Name the measures that are shown: of methods also the recalls that all of them have."""
+    return {
+        key: name
+        for key, name in MEASURES.items()
+        if all(key in one for one in field.values())
+        and not (searched and key in ("common_recall", "rare_recall"))
+    }
+
+
+def _key(field: Facts) -> list[tuple[str, str]]:
+    """Give a style to each measure of methods."""
+    return list(zip(_measures(field, False).values(), STYLES, strict=False))
+
+
+def _figure(field: Facts, facts: Facts, styles: Mapping[str, str]) -> Markup:
+    """Draw the final figures: the objective of each optimizer, or all measures of a method."""
+    objective = facts["objective"]
+    keys = [objective] if styles else list(_measures(field, False))
+    rows = [
+        Marks(
+            name,
+            tuple(
+                (*_range(field[name], key), styles.get(name, STYLES[at]))
+                for at, key in enumerate(keys)
+            ),
+        )
+        for name in facts["order"]
+    ]
+    title = f"{MEASURES[objective]} by optimizer" if styles else "Figures by method"
+    text = "; ".join(
+        f"{name} {percent(_range(field[name], objective).value)}" for name in facts["order"]
+    )
+    return Markup(plots.dots(rows, key="standing", title=title, text=text))
+
+
+def _curves(field: Facts, facts: Facts, styles: Mapping[str, str]) -> list[tuple[str, Markup]]:
+    """Draw the objective on the tuning pictures against steps and against seconds."""
+    measure = MEASURES[facts["objective"]]
+    drawn = []
+    for axis, label in (("steps", "steps"), ("seconds", "seconds of training")):
+        lines, bands, ends = [], [], []
+        for name in facts["order"]:
+            curve = field[name]["curve"]
+            xs = [number(x) for x in curve[axis]]
+            ys = [number(y) for y in curve["score"]]
+            lines.append(Line(name, tuple(zip(xs, ys, strict=True)), styles[name]))
+            around = tuple(zip(xs, curve["low"], curve["high"], strict=True))
+            bands.append(Band(around, styles[name]))
+            ends.append(f"{name} ends at {percent(ys[-1])} after {xs[-1]:.4g} {label}")
+        figure = plots.chart(
+            lines,
+            key=axis,
+            title=f"{measure} on the tuning pictures by {label}",
+            text="; ".join(ends),
+            x_label=label,
+            percent=True,
+            bands=bands,
+            legend=False,
+        )
+        drawn.append((f"Against {axis}", Markup(figure)))
+    return drawn
+
+
+def _decisions(field: Facts, order: Sequence[str]) -> list[dict[str, Any]]:
+    """List what the switch decided in each final training."""
+    return [
+        {
+            "seed": final["seed"],
+            "steps": final["steps"],
+            "switched": final["decision"]["step"],
+            "ratios": Range(
+                0.0, min(final["decision"]["ratios"]), max(final["decision"]["ratios"])
+            ),
+        }
+        for name in order
+        for final in field[name]["finals"]
+        if final["decision"]
+    ]
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sevenfold"),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "count": words.count,
+        "duration": words.duration,
+        "number": number,
+        "span": words.span,
+        "amount": words.amount,
+        "decimals": words.decimals,
+        "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+    }
+    return environment

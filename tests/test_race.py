@@ -1,0 +1,472 @@
+"""Race on made-up pictures with a tiny network: honest roles, resumable, and the same again."""
+
+import base64
+import hashlib
+import importlib
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from photos import write
+from sevenfold import cli, data, train, trial
+from sevenfold.errors import DataError, UsageError
+from sevenfold.loop import Place
+from sevenfold.practices import optimization
+from sevenfold.practices.optimization import Optimization
+from sevenfold.progress import silent
+from sevenfold.recipe import Recipe, apply
+from sevenfold.studies import race as races
+from sevenfold.studies.race import Asked, course, field, page, search, standings
+from sevenfold.studies.race.carving import carved
+
+SETTINGS = (
+    "transfer.backbone=resnet20",
+    "transfer.weights=random",
+    "transfer.trainable_blocks=1000",
+    "side=32",
+    "epochs=1",
+    "batch=8",
+)
+ASKED = Asked(only=("sgd", "switch"), trials=2, seeds=2)
+TIMES = {"seconds", "race", "data"}
+
+
+class Kill(BaseException):
+    """Stand for a kill: nothing may catch it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _source():
+    """Hold the source still: it may be edited while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "source_hash", lambda: "source")
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("photos"), {"blue": 24, "green": 12, "red": 12})
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+def race(
+    photos: Path,
+    out: Path,
+    asked: Asked = ASKED,
+    settings: tuple[str, ...] = SETTINGS,
+    progress: Callable[[str, int, int], None] = silent,
+) -> dict[str, Any]:
+    return races.race(
+        str(photos),
+        out,
+        recipe=apply(Recipe(), settings),
+        asked=asked,
+        place=Place("cpu", 1),
+        columns={},
+        group_by="",
+        small_classes="refuse",
+        progress=progress,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(
+    photos: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(shared))
+        out = tmp_path_factory.mktemp("race") / "new"
+        return out, race(photos, out)
+
+
+@pytest.fixture
+def _stores(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(shared))
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(part) for key, part in value.items() if key not in TIMES}
+    return [timeless(part) for part in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_no_picture_has_two_roles_and_test_has_none(tmp_path, small, monkeypatch):
+    if not small:
+        monkeypatch.setattr(importlib.import_module("sevenfold.data.split"), "SMALL_DATA", 20)
+    folder = write(tmp_path, {"blue": 50, "green": 30, "red": 20})
+    whole = data.split(data.read(str(folder)))
+    assert (len(whole.val) == 0) == small
+    split = carved(whole)
+    roles = (split.train, split.val, split.test)
+    assert sum(map(len, roles)) == len(set(np.concatenate(roles).tolist()))
+    assert set(np.concatenate(roles).tolist()) == {*whole.train.tolist(), *whole.val.tolist()}
+    assert not set(whole.test.tolist()) & set(np.concatenate(roles).tolist())
+    base = len(split.train) + len(split.val)
+    assert len(split.val) / base == pytest.approx(1 / 7, abs=0.03)
+    if small:
+        assert len(split.test) / len(whole.train) == pytest.approx(1 / 5, abs=0.03)
+    else:
+        assert split.test.tolist() == whole.val.tolist()
+    for part in roles:
+        assert set(whole.dataset.labels[part].tolist()) == {0, 1, 2}
+
+
+def test_the_carving_follows_the_pictures_not_their_order(photos):
+    split = carved(data.split(data.read(str(photos))))
+    dataset = split.dataset
+    turned = np.arange(len(dataset))[::-1]
+    mirrored = replace(
+        dataset,
+        photos=tuple(dataset.photos[at] for at in turned),
+        hashes=tuple(dataset.hashes[at] for at in turned),
+        labels=dataset.labels[turned],
+        groups=tuple(dataset.groups[at] for at in turned),
+    )
+    again = carved(data.split(mirrored))
+    for role in ("train", "val", "test"):
+        first = {dataset.hashes[at] for at in getattr(split, role)}
+        assert first == {mirrored.hashes[at] for at in getattr(again, role)}
+
+
+def test_groups_stay_whole_and_no_class_loses_its_last_picture(photos):
+    dataset = data.read(str(photos))
+    groups = tuple(f"g{at // 3}" if at < 45 else "rare" for at in range(len(dataset)))
+    labels = dataset.labels.copy()
+    labels[45:] = 2
+    labels[:45] %= 2
+    whole = data.split(replace(dataset, groups=groups, labels=labels))
+    split = carved(replace(whole, train=np.arange(len(dataset)), test=whole.test[:0]))
+    owners = [{groups[at] for at in part} for part in (split.train, split.val, split.test)]
+    assert not owners[0] & owners[1]
+    assert not owners[0] & owners[2]
+    assert not owners[1] & owners[2]
+    assert "rare" in owners[0]
+
+
+def test_a_training_is_named_by_all_that_it_depends_on(photos, monkeypatch):
+    split, place = data.split(data.read(str(photos))), Place("cpu", 1)
+    keys = [
+        trial.key(Recipe(), split, 0, place),
+        trial.key(Recipe(side=96), split, 0, place),
+        trial.key(Recipe(), carved(split), 0, place),
+        trial.key(Recipe(), split, 1, place),
+        trial.key(Recipe(), split, 0, Place("cpu", 2)),
+    ]
+    assert keys[0] == trial.key(Recipe(), split, 0, place)
+    monkeypatch.setattr(trial, "source_hash", lambda: "changed")
+    keys.append(trial.key(Recipe(), split, 0, place))
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", optimization.NAMES)
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_every_optimizer_searches_one_decade_around_what_is_usual(name, pretrained):
+    bounds = search.space(name, pretrained)
+    probed = optimization.rates(Optimization(name=name), pretrained)
+    usual = optimization.decay(Optimization(name=name)) or search.LIGHT_DECAY
+    assert bounds.rate[1] / bounds.rate[0] == pytest.approx(10)
+    assert bounds.weight_decay[1] / bounds.weight_decay[0] == pytest.approx(10)
+    found = search.points(bounds, 4, seed=5)
+    assert found[0].rate == pytest.approx(probed[1])
+    assert found[0].weight_decay == pytest.approx(usual)
+    assert len({point.rate for point in found}) == 4
+    for point in found:
+        assert bounds.rate[0] <= point.rate <= bounds.rate[1]
+        assert bounds.weight_decay[0] <= point.weight_decay <= bounds.weight_decay[1]
+
+
+def test_all_spaces_have_the_same_points_and_more_trials_keep_the_first():
+    def unit(name: str, count: int) -> list[float]:
+        bounds = search.space(name, True)
+        return [
+            math.log10(point.rate / bounds.rate[0]) for point in search.points(bounds, count, 1)
+        ]
+
+    assert unit("sgd", 4) == pytest.approx(unit("adadelta", 4))
+    assert unit("sgd", 3) == unit("sgd", 4)[:3]
+    bounds = search.space("sgd", True)
+    assert search.points(bounds, 3, 1)[1:] != search.points(bounds, 3, 2)[1:]
+
+
+def test_the_result_holds_what_it_promises(finished):
+    out, facts = finished
+    assert facts["schema"] == "sevenfold.race/1"
+    assert set(facts["optimizers"]) == {"sgd", "switch"}
+    assert facts["reference"] == "sgd"
+    assert facts["pictures"]["judged_are"] == "fold"
+    for name, one in facts["optimizers"].items():
+        for metric in ("accuracy", "balanced_accuracy", "nll"):
+            assert one[metric]["low"] <= one[metric]["mean"] <= one[metric]["high"]
+            finals = [final[metric] for final in one["finals"]]
+            assert one[metric]["mean"] == pytest.approx(np.mean(finals))
+        assert one["trials"] == len(one["search"]) == 2
+        assert [final["seed"] for final in one["finals"]] == [1, 2]
+        assert one["seconds"] > 0
+        best = max(one["search"], key=lambda tried: (tried[facts["objective"]], -tried["nll"]))
+        assert one["settings"] == {key: best[key] for key in ("rate", "weight_decay")}
+        assert (one["difference"] == {}) == (name == "sgd")
+        assert len({len(values) for values in one["curve"].values()}) == 1
+        assert all((final["decision"] is not None) == (name == "switch") for final in one["finals"])
+    gap = facts["optimizers"]["switch"]["difference"]["nll"]["mean"]
+    means = {name: one["nll"]["mean"] for name, one in facts["optimizers"].items()}
+    assert gap == pytest.approx(means["switch"] - means["sgd"])
+    assert json.loads((out / "race.json").read_text("utf-8")) == json.loads(json.dumps(facts))
+    assert sorted(path.name for path in out.iterdir()) == ["race.html", "race.json", "trials"]
+    assert len(list((out / "trials").glob("*.json"))) == 8
+    assert not [path for path in (out / "trials").iterdir() if path.is_dir()]
+
+
+@pytest.mark.usefixtures("_stores")
+def test_a_finished_race_answers_again_without_training(finished, photos, monkeypatch):
+    out, facts = finished
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = race(photos, out)
+    assert {**again, "data": ""} == {**facts, "data": ""}
+
+
+@pytest.mark.usefixtures("_stores")
+def test_a_killed_race_goes_on_and_ends_as_one_never_killed(finished, photos, tmp_path):
+    ended: list[str] = []
+
+    def killing(stage: str, done: int, _total: int) -> None:
+        if stage.endswith(": train") and stage not in ended:
+            ended.append(stage)
+        if len(ended) == 4 and done == 1:
+            raise Kill
+
+    with pytest.raises(Kill):
+        race(photos, tmp_path / "killed", progress=killing)
+    known = {path.name for path in (tmp_path / "killed" / "trials").glob("*.json")}
+    assert len(known) == 3
+    told: list[str] = []
+    facts = race(
+        photos, tmp_path / "killed", progress=lambda stage, _done, _total: told.append(stage)
+    )
+    assert timeless(facts) == timeless(finished[1])
+    trained = {stage for stage in told if stage.endswith(": train")}
+    assert len(trained) == 5
+    assert all(re.search(r"\(\d of 8, .+ left\)", stage) for stage in trained)
+
+
+@pytest.mark.usefixtures("_stores")
+def test_fit_gets_neither_test_nor_what_is_judged(photos, tmp_path, monkeypatch):
+    whole = data.split(data.read(str(photos)))
+    split = carved(whole)
+    seen = []
+
+    def spying(recipe, given, **_):
+        seen.append(given)
+        raise Kill
+
+    monkeypatch.setattr(train, "fit", spying)
+    with pytest.raises(Kill):
+        race(photos, tmp_path / "spied")
+    closed = {*whole.test.tolist(), *split.test.tolist()}
+    assert len(seen[0].test) == 0
+    assert not closed & {*seen[0].train.tolist(), *seen[0].val.tolist()}
+
+
+@pytest.mark.usefixtures("_stores")
+def test_a_damaged_result_is_trained_again(finished, photos, tmp_path, monkeypatch):
+    trials = tmp_path / "damaged" / "trials"
+    trials.mkdir(parents=True)
+    for path in (finished[0] / "trials").glob("*.json"):
+        (trials / path.name).write_bytes(path.read_bytes())
+    min(trials.glob("*.json")).write_text('{"torn', encoding="utf-8")
+    facts = race(photos, tmp_path / "damaged")
+    assert timeless(facts) == timeless(finished[1])
+
+
+@pytest.mark.usefixtures("_stores")
+def test_methods_race_without_a_search(photos, tmp_path):
+    asked = Asked("imbalance", ("none", "oversampling"), trials=0, seeds=2)
+    facts = race(photos, tmp_path / "out", asked, (*SETTINGS, "optimization.rate=0.01"))
+    assert "optimizers" not in facts
+    assert set(facts["methods"]) == {"none", "oversampling"}
+    assert facts["reference"] == "none"
+    for one in facts["methods"].values():
+        assert one["trials"] == 0
+        assert 0 <= one["rare_recall"]["mean"] <= 1
+    finals = {name: one["finals"][0] for name, one in facts["methods"].items()}
+    assert finals["oversampling"]["steps"] > finals["none"]["steps"]
+    text = (tmp_path / "out" / "race.html").read_text("utf-8")
+    assert "Recall of the rare half" in text
+    assert "Learning curves" not in text
+
+
+def test_what_diverged_is_told_and_scores_as_a_network_that_knows_nothing():
+    logits, diverged = course._sound(np.array([[1.0, np.nan], [0.0, 2.0]]))
+    assert diverged
+    assert logits.tolist() == [[0, 0], [0, 0]]
+    sound, diverged = course._sound(np.array([[1.0, 3.0]]))
+    assert not diverged
+    assert sound.tolist() == [[1, 3]]
+
+
+def test_an_interval_is_students():
+    from scipy import stats
+
+    values = [0.81, 0.84, 0.8]
+    found = standings.interval(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert standings.interval([0.9, 1.0], 0.0, 1.0)["high"] == 1.0
+
+
+def test_curves_go_as_far_as_all_seeds():
+    finals = [
+        {"scores": [0.5, 0.7, 0.9], "epoch_seconds": [1.0, 1.0, 1.0], "steps": [4, 8, 12]},
+        {"scores": [0.7, 0.9], "epoch_seconds": [2.0, 2.0], "steps": [4, 8]},
+    ]
+    assert standings.curve(finals) == {
+        "steps": [4, 8],
+        "seconds": [1.5, 3.0],
+        "score": [pytest.approx(0.6), pytest.approx(0.8)],
+        "low": [0.5, 0.7],
+        "high": [0.7, 0.9],
+    }
+
+
+def test_the_headline_says_no_more_than_the_pairs():
+    def facts(*beaten: str) -> dict[str, Any]:
+        pairs = [
+            {"ahead": "sgd", "behind": name, "told_apart": name in beaten}
+            for name in ("adam", "adamw")
+        ]
+        return {"order": ["sgd", "adam", "adamw"], "pairs": pairs, "practice": "optimization"}
+
+    assert page.headline(facts()) == "No optimizer is ahead that these seeds could tell"
+    assert page.headline(facts("adamw")) == "sgd is ahead of adamw, not surely of the others"
+    assert page.headline(facts("adam", "adamw")) == "sgd is ahead of all others"
+
+
+def test_the_page_is_self_contained_and_escapes(finished):
+    facts = {**finished[1], "name": "<script>alert(1)</script>"}
+    text = page.render(facts)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "default-src 'none'" in text
+    assert not re.search(r'(?:src|href)="https?:', text)
+    for style in re.findall(r"<style>(.*?)</style>", text, re.S):
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in text
+    assert text.count("<svg") >= 3
+    assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "told"),
+    [
+        (Asked("growth"), (), "'growth' has no race"),
+        (Asked(only=("sgdd", "adam")), (), "'sgdd' is unknown"),
+        (Asked(only=("sgd",)), (), "races alone"),
+        (Asked(trials=0), (), "tries no settings"),
+        (Asked("imbalance", trials=3), (), "would do nothing"),
+        (Asked(seeds=1), (), "cannot give an interval"),
+        (Asked(), ("optimization.rate=0.1",), "is what races"),
+        (Asked("imbalance", trials=0), ("imbalance.method=none",), "is what races"),
+        (Asked(), ("ensembling.members=3",), "single, whole networks"),
+    ],
+)
+def test_what_cannot_be_raced_is_named(asked, settings, told):
+    with pytest.raises(UsageError, match=re.escape(told)) as refused:
+        field.check(asked, settings)
+    assert refused.value.cure
+
+
+def test_a_near_name_is_suggested():
+    with pytest.raises(UsageError) as refused:
+        field.check(Asked(only=("rmsprob", "sgd")))
+    assert refused.value.cure == "did you mean 'rmsprop'?"
+
+
+def test_a_folder_of_other_things_is_left_alone(photos, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds other files"):
+        race(photos, tmp_path)
+    with pytest.raises(UsageError, match="is a file"):
+        race(photos, tmp_path / "thesis.txt")
+
+
+@pytest.mark.usefixtures("_stores")
+def test_even_classes_have_nothing_to_help(tmp_path):
+    folder = write(tmp_path / "even", {"blue": 14, "green": 14, "red": 14})
+    with pytest.raises(DataError, match="nothing to help"):
+        race(folder, tmp_path / "out", Asked("imbalance", trials=0, seeds=2))
+
+
+def test_a_method_without_room_is_refused_if_named_and_else_left_out(photos):
+    whole = data.split(data.read(str(photos)))
+    split = carved(whole)
+    recipe = train.settle(apply(Recipe(), (*SETTINGS, "batch=32")), whole)
+    asked = Asked("imbalance", trials=0)
+    found = field.lined_up(asked, field.check(asked), recipe, split)
+    assert {"undersampling", "deferred_weights", "deferred_sampling"} <= set(found.left_out)
+    assert "logit_adjustment" in found.left_out
+    assert {"auto", "none", "balanced_softmax"} <= set(found.recipes)
+    named = replace(asked, only=("none", "undersampling"))
+    with pytest.raises(UsageError, match="undersampling"):
+        field.lined_up(named, field.check(named), recipe, split)
+
+
+def test_a_setting_that_one_optimizer_would_ignore_is_refused(photos):
+    whole = data.split(data.read(str(photos)))
+    recipe = apply(Recipe(), (*SETTINGS, "optimization.nesterov=true", "optimization.name=sgd"))
+    with pytest.raises(UsageError, match="nesterov"):
+        field.lined_up(Asked(), field.check(Asked()), recipe, carved(whole))
+
+
+@pytest.mark.usefixtures("_stores")
+def test_the_command_prints_a_table_or_one_object(finished, photos, capsys, monkeypatch, tmp_path):
+    facts = finished[1]
+    seen = {}
+
+    def raced(source, out, **rest):
+        seen.update(rest, source=source, out=out)
+        return facts
+
+    monkeypatch.setattr(races, "race", raced)
+    line = ["race", "photos", "--out", str(tmp_path / "r"), "--only", "sgd, switch", "--trials"]
+    line += ["2", "--seeds", "2", "--set", "side=32", "--seed", "7", "--threads", "1"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^sgd +\d\.\d{3}", out, re.M)
+    assert "test stayed closed" in out
+    assert seen["asked"] == Asked("optimization", ("sgd", "switch"), 2, 2, 7)
+    assert seen["recipe"].side == 32
+    assert cli.main([*line, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "sevenfold.race/1"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("race photos --out r --practice growth", 'invalid value "growth" for --practice'),
+        ("race photos --out r --only sgdd,adam", "did you mean 'sgd'?"),
+        ("race photos --out r --trials 0", "--trials 0 tries no settings"),
+        ("race photos --out r --seeds 1", "--seeds 1 cannot give an interval"),
+        ("race photos --out r --set optimization.name=adam", "that is what races"),
+        ("race photos --out r --practice imbalance --trials 2", "no settings to search"),
+        ("race photos", "--out"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_made(line, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "r").exists()

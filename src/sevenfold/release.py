@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,12 +70,16 @@ class Asked:
         budget: as the user named it.
         seed: of the training.
         licence: SPDX expression for the model, or "".
+        reading: how the data is read: `columns`, `group_by`, `small_classes`.
+        known: what an earlier version of the run knew of its pictures.
     """
 
     data: str
     budget: str
     seed: int
     licence: str
+    reading: Mapping[str, Any]
+    known: datasets.Manifest = datasets.EMPTY
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +224,8 @@ def _facts(
             "seed": asked.seed,
             "command": command,
             "budget": asked.budget,
+            "licence": asked.licence,
+            "reading": dict(asked.reading),
             "device": place.device,
             "processor": account.processor(),
             "cores": os.cpu_count(),
@@ -227,7 +233,7 @@ def _facts(
             "versions": account.versions(),
             "advice": doctor.gpu_advice(doctor.accelerator()),
         },
-        "data": account.data(split, asked.data, 1),
+        "data": account.data(split, asked.data, len(asked.known.openings) + 1),
         "practices": account.practices(recipe),
         "recipe_toml": to_toml(recipe),
         "objective": recipe.objective,
@@ -319,7 +325,8 @@ def release(
         test = recompute(predictions, role="test")
         chosen = recompute(predictions, role="val" if len(split.val) else "train")
         facts = _facts(asked, fitted, split, model, predictions, test, chosen, place, command)
-    manifest = datasets.opened(datasets.manifest_of(split), facts["run"]["created"], command)
+    manifest = datasets.manifest_of(split, known=asked.known)
+    manifest = datasets.opened(manifest, facts["run"]["created"], command)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
         facts,

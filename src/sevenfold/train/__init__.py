@@ -1,6 +1,7 @@
 """Fit a recipe to a split: the seven practices, called in order."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Int64
 
+from sevenfold import loop
 from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Place
@@ -15,11 +17,11 @@ from sevenfold.practices import ensembling, growth, optimization, pruning
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.balance import Tried, settled
-from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.bench import Bench, prepared, tail_of
 from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.student import deployed, distilled, stacked
 
-__all__ = ["Bench", "Fitted", "Member", "fit", "settle"]
+__all__ = ["Bench", "Fitted", "Member", "distil", "fit", "settle"]
 
 _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
@@ -121,4 +123,50 @@ def fit(
     ships, shares = deployed(bench, members, weights, student)
     return Fitted(
         recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels
+    )
+
+
+def distil(
+    recipe: Recipe,
+    split: Split,
+    members: Sequence[Member],
+    weights: Float[np.ndarray, "members"],
+    rate: float,
+    *,
+    seed: int,
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    progress: Progress,
+) -> Fitted:
+    """Teach the vote of trained members to one network, and ship that.
+
+    Args:
+        recipe: settled, of the members.
+        split: with val.
+        members: whose `logits` are filled in here.
+        weights: of the members.
+        rate: the largest learning rate.
+        seed: of the student's training.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+    """
+    pictures = growth.given(split, recipe.growth, members[0].seed)
+    bench = prepared(recipe, split, pictures, place, pixels, folder, members[0].seed, progress)
+    voters = tuple(
+        replace(
+            one,
+            logits=loop.predict(
+                tail_of(one.network, recipe).to(place.device), bench.plain, bench.judged, place
+            ),
+        )
+        for one in members
+    )
+    taught = distilled(bench, voters, weights, rate, seed)
+    for one in voters:
+        one.network.cpu().eval()
+    return Fitted(
+        recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels
     )

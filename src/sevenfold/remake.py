@@ -1,0 +1,123 @@
+"""Make the model of a finished run anew from what the run holds."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sevenfold import account, release, runs, train, trial
+from sevenfold.errors import ModelError, UsageError
+from sevenfold.loop import Epoch, Trained
+from sevenfold.practices import ensembling
+from sevenfold.progress import Progress
+
+
+def distil(
+    folder: Path,
+    *,
+    data: str,
+    lessons: int,
+    seed: int,
+    threads: int,
+    device: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Teach the vote of a run's members to one model, which then ships in their place.
+
+    Writes to the run; the members stay in it. Test is opened once more.
+
+    Args:
+        folder: of the run.
+        data: where its pictures are now, or "" for where they were.
+        lessons: epochs of the student; 0 is as many as a member's.
+        seed: of the student's training.
+        threads: 0 is one for each core.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: is told what is under way.
+
+    Returns:
+        The object of `train --json`, with `vote` and `student`: accuracy and loss of both
+        where choices are made.
+
+    Raises:
+        UsageError: the run has one model, or too few pictures for this.
+    """
+    clock, place = release.Clock(), trial.place(device, threads)
+    with clock.stage("read"):
+        run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
+    if len(run.members) < 2:
+        raise UsageError(
+            f"{folder} holds one model: there is no vote to distil",
+            "train with --set ensembling.members=3, or --budget normal",
+        )
+    if not len(run.split.val):
+        raise UsageError(
+            f"{folder} has no validation pictures: a student needs the members of each fold",
+            "train with --set ensembling.distil=true",
+        )
+    settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
+    ensembling.check(settings)
+    recipe = replace(run.recipe, ensembling=settings)
+    with clock.stage("fit"):
+        fitted = train.distil(
+            recipe,
+            run.split,
+            _members(run),
+            np.array(run.weights),
+            run.facts["training"]["rate"],
+            seed=seed,
+            place=place,
+            pixels=run.pixels,
+            folder=folder / "trials" / trial.key(recipe, run.split, seed, place),
+            progress=progress,
+        )
+    facts = release.release(
+        folder, _asked(run), fitted, run.split, place=place, clock=clock, progress=progress
+    )
+    told = account.voting(fitted)
+    return facts | {
+        "schema": "sevenfold.distill/1",
+        "vote": told["pooled"],
+        "student": told["student"],
+    }
+
+
+def _members(run: runs.Run) -> list[train.Member]:
+    """Join the members' networks to the history of their trainings."""
+    try:
+        told = [one for one in run.facts["training"]["members"] if not one["student"]]
+        pairs = list(zip(run.members, told, strict=True))
+        return [
+            train.Member(
+                network,
+                (),
+                run.origin,
+                int(one["seed"]),
+                Trained(
+                    tuple(Epoch(**line) for line in one["history"]),
+                    int(one["best_epoch"]),
+                    bool(one["stopped_early"]),
+                ),
+                None,
+                np.zeros((0, len(run.manifest.classes))),
+            )
+            for network, one in pairs
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{run.folder / 'report.json'} is damaged", "restore it from a copy, or train again"
+        ) from error
+
+
+def _asked(run: runs.Run) -> release.Asked:
+    """Ask for a release under the names of the run."""
+    told = run.facts["run"]
+    return release.Asked(
+        run.facts["data"]["source"],
+        told["budget"],
+        int(told["seed"]),
+        told.get("licence", ""),
+        told["reading"],
+        run.manifest,
+    )

@@ -1,0 +1,167 @@
+"""Open a finished run again: its recipe, its pictures by role, and its networks."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+
+from sevenfold import data as datasets
+from sevenfold import nets
+from sevenfold.data import Split, shown
+from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold.features.pixels import MARGIN, Pixels, ingest
+from sevenfold.practices import transfer
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe, read
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Hold a finished run.
+
+    Args:
+        folder: where it lies.
+        recipe: with every automatic value settled.
+        split: its pictures, by the roles that it gave them.
+        manifest: its `data.json`.
+        network: that ships, or the first that votes.
+        members: the networks of its vote; empty where it has one model.
+        weights: of the members.
+        origin: of the weights that training started from.
+        facts: its `report.json`.
+        pixels: the store of its decoded pictures.
+    """
+
+    folder: Path
+    recipe: Recipe
+    split: Split
+    manifest: datasets.Manifest
+    network: nets.Network
+    members: tuple[nets.Network, ...]
+    weights: tuple[float, ...]
+    origin: transfer.Origin
+    facts: Mapping[str, Any]
+    pixels: Pixels
+
+
+def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Run:
+    """Read a run and find its pictures by their content.
+
+    Reads the pictures where they lay, or at `data`; writes to the pixel store.
+
+    Args:
+        folder: of the run.
+        data: where its pictures are now, or "" for where they were.
+        threads: that decode.
+        progress: is told what is under way.
+
+    Raises:
+        UsageError: the folder holds no finished run.
+        ModelError: a file of it is damaged.
+        DataError: pictures of it are missing.
+    """
+    facts = _json(folder / "report.json")
+    arch = _json(folder / "arch.json")
+    try:
+        recipe = read(folder / "recipe.toml", Recipe())
+    except UsageError as error:
+        raise ModelError(
+            f"{shown(str(folder / 'recipe.toml'))} is damaged: {error.problem}",
+            "restore it from a copy, or train again",
+        ) from error
+    manifest = datasets.from_json(
+        (folder / "data.json").read_text("utf-8"), name=str(folder / "data.json")
+    )
+    pixels = Pixels(round(MARGIN * recipe.side))
+    split = _split(facts, manifest, data, pixels, threads, progress)
+    try:
+        origin = transfer.Origin(**arch["origin"])
+        voters = [(one["file"], one["sha256"], float(one["weight"])) for one in arch["members"]]
+        main = arch["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder / "arch.json") from error
+    network, *members = (
+        _network(folder, name, digest, recipe, len(manifest.classes))
+        for name, digest in (("model.safetensors", main), *((n, d) for n, d, _ in voters))
+    )
+    weights = tuple(weight for _, _, weight in voters)
+    return Run(
+        folder, recipe, split, manifest, network, tuple(members), weights, origin, facts, pixels
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(
+            f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
+            "name the folder that `sevenfold train --out` wrote",
+        )
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(found, dict):
+        raise _damaged(path)
+    return found
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(f"{shown(str(path))} is damaged", "restore it from a copy, or train again")
+
+
+def _split(
+    facts: Mapping[str, Any],
+    manifest: datasets.Manifest,
+    data: str,
+    pixels: Pixels,
+    threads: int,
+    progress: Progress,
+) -> Split:
+    """Read the pictures and give each the role that it had; new ones are left out."""
+    try:
+        source, reading = facts["data"]["source"], facts["run"]["reading"]
+        columns, group_by = dict(reading["columns"]), str(reading["group_by"])
+        small_classes = reading["small_classes"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(Path("report.json")) from error
+    dataset = datasets.read(
+        data or source,
+        columns=columns,
+        group_by=group_by,
+        small_classes=small_classes,
+        classes=manifest.classes,
+        fingerprints=lambda listing: ingest(
+            listing, pixels=pixels, threads=threads, progress=progress
+        ),
+    )
+    role_of = {row.hash: row.role for row in manifest.rows}
+    if lost := set(role_of) - set(dataset.hashes):
+        raise DataError(
+            f"{len(lost):,} of the run's {len(role_of):,} pictures are not in "
+            f"{shown(data or source)}",
+            "say with --data where its pictures are now; they are found by their content",
+        )
+    roles = np.array([role_of.get(content, "") for content in dataset.hashes])
+    train, val, test = (np.flatnonzero(roles == role) for role in ("train", "val", "test"))
+    return Split(dataset, train, val, test, dataset.quarantined)
+
+
+def _network(folder: Path, name: str, digest: str, recipe: Recipe, classes: int) -> nets.Network:
+    """Rebuild a network around its weights, which must be those that the run names."""
+    path = folder / name
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise ModelError(
+            f"{shown(str(path))} is missing or damaged", "restore it from a copy, or train again"
+        )
+    plain = replace(recipe.transfer, weights="random", sha256="")
+    network, _ = transfer.build(plain, classes, recipe.side, 0)
+    try:
+        network.load_state_dict(safetensors.torch.load_file(path))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise _damaged(path) from error
+    return network.eval()

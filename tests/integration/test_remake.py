@@ -1,0 +1,115 @@
+"""Make a finished run's model anew: distil its vote."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_job import REQUEST, SETTINGS, Kill, at_step, parting, report, sha256
+
+import photos
+from sevenfold import job, predict, remake
+from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold.progress import silent
+
+VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.select=false")
+HOW = {"lessons": 1, "seed": 5, "threads": 1, "device": "cpu", "progress": silent}
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures_will_do(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "remake-stores"))
+    monkeypatch.setattr(parting, "SMALL_DATA", 60)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def voters(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vote")
+    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
+        photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "remake-stores"))
+        patch.setattr(parting, "SMALL_DATA", 60)
+        request = replace(REQUEST, overrides=VOTE)
+        facts = job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)
+    return folder, facts
+
+
+@pytest.fixture
+def run(voters, tmp_path) -> Path:
+    return shutil.copytree(voters[0] / "run", tmp_path / "run")
+
+
+def test_a_vote_ships_as_one_file(voters):
+    run, facts = voters[0] / "run", voters[1]
+    told = report(run)
+    assert told["ensembling"]["ships"] == "vote"
+    assert told["ensembling"]["weights"] == [0.5, 0.5]
+    assert facts["bundle"]["parity_top1"] == 1.0
+    arch = json.loads((run / "arch.json").read_text("utf-8"))
+    for member in arch["members"]:
+        content = (run / member["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == member["sha256"]
+    assert len({one["sha256"] for one in arch["members"]}) == 2
+    predict.load(run)
+
+
+def test_a_vote_is_distilled_into_one_model(run):
+    members = {path.name: sha256(path) for path in (run / "members").iterdir()}
+    before = (run / "bundle" / "model.onnx").stat().st_size
+    facts = remake.distil(run, data="", **HOW)
+    assert facts["schema"] == "sevenfold.distill/1"
+    assert (run / "bundle" / "model.onnx").stat().st_size < 0.7 * before
+    assert {path.name: sha256(path) for path in (run / "members").iterdir()} == members
+    told = report(run)
+    assert told["ensembling"]["ships"] == "student"
+    assert told["ensembling"]["student"] == facts["student"]
+    assert [one["student"] for one in told["training"]["members"]] == [False, False, True]
+    assert told["data"]["openings"] == 2
+    openings = json.loads((run / "data.json").read_text("utf-8"))["openings"]
+    assert len(openings) == 2
+    predict.load(run)
+
+
+def test_an_interrupted_student_goes_on(run, tmp_path):
+    again = shutil.copytree(run, tmp_path / "again")
+    remake.distil(run, data="", **{**HOW, "lessons": 2})
+    with pytest.raises(Kill):
+        remake.distil(again, data="", **{**HOW, "lessons": 2, "progress": at_step(6)})
+    remake.distil(again, data="", **{**HOW, "lessons": 2})
+    assert sha256(again / "model.safetensors") == sha256(run / "model.safetensors")
+
+
+def test_pictures_that_moved_are_found_by_content(voters, run, tmp_path):
+    moved = shutil.copytree(voters[0] / "photos", tmp_path / "elsewhere")
+    first = next((moved / "train" / "red").iterdir())
+    first.rename(first.with_name("renamed.png"))
+    remake.distil(run, data=str(moved), **HOW)
+    (moved / "train" / "red" / "renamed.png").unlink()
+    with pytest.raises(DataError, match="1 of the run's 120 pictures") as caught:
+        remake.distil(run, data=str(moved), **HOW)
+    assert "--data" in caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["members/1.safetensors", "model.safetensors", "arch.json"])
+def test_a_damaged_file_is_refused_by_name(run, name):
+    path = run / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match=path.name) as caught:
+        remake.distil(run, data="", **HOW)
+    assert caught.value.exit_code == 4
+
+
+def test_what_cannot_be_distilled_is_refused(run, tmp_path):
+    with pytest.raises(UsageError, match="no finished run"):
+        remake.distil(tmp_path, data="", **HOW)
+    arch = json.loads((run / "arch.json").read_text("utf-8"))
+    (run / "arch.json").write_text(json.dumps(arch | {"members": []}), encoding="utf-8")
+    with pytest.raises(UsageError, match="no vote to distil"):
+        remake.distil(run, data="", **HOW)

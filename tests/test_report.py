@@ -7,8 +7,10 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,15 @@ import pytest
 from markdown_it import MarkdownIt
 
 import report_facts
-from sevenfold import report
+from sevenfold import account, report
 from sevenfold.errors import DataError
+from sevenfold.practices.imbalance import Imbalance
+from sevenfold.recipe import Recipe
 from sevenfold.report import words
 from sevenfold.report.card import CODE, escaped
 from sevenfold.report.page import LIMIT_BYTES, cleaned, fitted
 from sevenfold.report.verdict import verdict
+from sevenfold.train.balance import Tried
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -182,6 +187,8 @@ def test_every_section_is_there_in_order(page: Page) -> None:
         "scores",
         "data",
         "training",
+        "vote",
+        "rare",
         "confusion",
         "classes",
         "mistakes",
@@ -198,6 +205,8 @@ def test_every_section_is_there_in_order(page: Page) -> None:
     [
         ("data", "data"),
         ("training", "training"),
+        ("ensembling", "vote"),
+        ("imbalance", "rare"),
         ("mistakes", "mistakes"),
         ("augmentation", "augmentation"),
         ("practices", "practices"),
@@ -264,6 +273,307 @@ def test_without_folds_the_recall_on_validation_stands_beside_it(page: Page) -> 
 
 def test_the_counts_of_the_data_add_up(page: Page) -> None:
     assert "All 3,636 458 372" in page.text
+
+
+# What the practices did.
+
+
+def told(facts: dict[str, Any]) -> str:
+    return Page(report.render(facts)).text.replace("\u202f", " ")
+
+
+def section(facts: dict[str, Any], name: str) -> str:
+    """Return the text of one section of the page."""
+    html = report.render(facts)
+    start = html.index(f'<section id="{name}"')
+    return Page(html[start : html.index("</section>", start) + 10]).text.replace("\u202f", " ")
+
+
+def test_the_vote_says_what_it_bought_kept_cost_and_ships() -> None:
+    said = section(report_facts.facts(), "vote")
+    assert "Measured on the 458 pictures of validation" in said
+    assert "The vote of 3 members has a log loss of 0.224, 15.2 % less than the 0.264" in said
+    assert "right on 94.1 %, 6.4 pictures more than its members on average (92.7 %)" in said
+    assert "keeps 75 % of what the vote gained in log loss: its own is 0.234" in said
+    assert "At least 70 % is asked, so the student ships, at the cost of one network." in said
+    assert "57 s in the median, all for 2 min 53 s, and the student 1 min 1 s: 4.1 times" in said
+    assert re.search(r"Member 2, seed 1 has no say 0 % 92.2 % 0.274", said)
+    assert re.search(r"Vote the mean of their probabilities 94.1 % 0.224", said)
+    assert re.search(r"Student ships 93.7 % 0.234", said)
+
+
+def test_the_differences_of_members_are_read_in_words() -> None:
+    said = section(report_facts.facts(), "vote")
+    assert "7.1 % of the pictures get different answers" in said
+    assert "nearly one model" not in said
+    # One of two errors at 7.3 % with a correlation of 0.52: 0.073 + 0.52 * 0.927.
+    assert "another is wrong too about 56 % of the time; if they failed independently, 7 %" in said
+    assert "96.7 % of the pictures have a member that is right" in said
+    assert "0.031 nats less" in said
+    alike = voted()
+    alike["ensembling"]["diversity"] |= {"disagreement": 0.012, "ambiguity_gap": -0.004}
+    said = section(alike, "vote")
+    assert "nearly one model" in said
+    assert "0.004 nats more" in said
+
+
+def test_errors_that_do_not_vary_have_no_correlation() -> None:
+    members = [{"accuracy": share, "nll": 0.2} for share in (1.0, 1.0, 0.9)]
+    assert "Correlation of errors" in section(voted(), "vote")
+    assert "Correlation of errors" not in section(voted(members=members), "vote")
+
+
+def voted(**parts: Any) -> dict[str, Any]:
+    facts = report_facts.facts()
+    facts["ensembling"] |= parts
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            {"ships": "vote", "student": {"accuracy": 0.93, "nll": 0.25}},
+            (
+                "keeps 35 % of what",
+                "At least 70 % is asked, so the vote ships: 2 networks in one file",
+            ),
+        ),
+        (
+            {"ships": "vote", "student": {"accuracy": 0.93, "nll": 0.29}},
+            ("keeps nothing of the gain", "so the vote ships"),
+        ),
+        ({"ships": "vote", "student": {}}, ("The vote ships: 2 networks in one file",)),
+        ({"student": {"accuracy": 0.95, "nll": 0.22}}, ("does at least as well as the vote",)),
+        ({"student": {"accuracy": 0.93, "nll": 0.25}}, ("The student ships, as was asked for",)),
+        (
+            {"pooled": {"accuracy": 0.92, "nll": 0.27}, "ships": "member"},
+            ("bought nothing", "3.2 pictures fewer", "neither the vote nor a student"),
+        ),
+        (
+            {"pooled": {"accuracy": 0.92, "nll": 0.27}},
+            ("bought nothing", "no worse than a member is on average"),
+        ),
+        (
+            {"ships": "member", "weights": [0.0, 1.0, 0.0], "student": {}},
+            (
+                "Selection on these pictures gave one of 3 members all the say",
+                "The selected member ships.",
+                "Member 2, seed 1 ships",
+            ),
+        ),
+    ],
+)
+def test_what_ships_is_said_with_its_reason(
+    parts: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    said = section(voted(**parts), "vote")
+    for words_ in expected:
+        assert words_ in said
+
+
+def test_the_share_that_is_kept_is_drawn_only_where_there_is_a_gain() -> None:
+    assert 'class="scale"' in report.render(report_facts.facts()).split('<section id="vote"')[1]
+    for parts in ({"student": {}}, {"pooled": {"accuracy": 0.9, "nll": 0.3}}):
+        assert 'class="scale"' not in report.render(voted(**parts)).split('<section id="vote"')[1]
+
+
+def test_out_of_fold_and_missing_times_are_told_as_they_are() -> None:
+    facts = report_facts.facts()
+    facts["data"]["small_data"] = True
+    said = section(facts, "vote")
+    assert "pictures answered out of fold" in said
+    assert "without the trainings that leave a fold out" in said
+    assert "in the median" not in section(voted(seconds_member=0.0, seconds_members=0.0), "vote")
+
+
+def test_many_members_are_counted_not_listed() -> None:
+    many = voted(members=[{"accuracy": 0.9, "nll": 0.3}] * 100, weights=[0.01] * 100)
+    said = section(many, "vote")
+    assert "80 further members left out" in said
+    assert "Member 20" in said
+    assert "Member 21" not in said
+
+
+def test_the_costs_say_how_many_networks_vote() -> None:
+    notes = [cost.note for cost in verdict(voted(ships="vote"))["costs"]]
+    assert any("2 networks vote inside the file" in note for note in notes)
+    assert not any("vote" in cost.note for cost in verdict(report_facts.facts())["costs"])
+
+
+def test_the_choice_for_rare_classes_is_told_with_its_price() -> None:
+    said = section(changed(objective="balanced_accuracy"), "rare")
+    assert "Chosen of 3 ways: balanced softmax, with the most balanced accuracy" in said
+    assert "It reaches 92.5 %, plain training 90.6 %." in said
+    assert "rarer half of the classes rises by 5.1 points on average" in said
+    assert "commoner half falls by 1.4 points" in said
+    assert "do not count its answers" in said
+    assert "Logit adjustment after training, strength 0.5 91.8 % 93.2 % 89.3 % 94.3 %" in said
+    assert "Balanced softmax chosen 92.5 %" in said
+    plain = section(report_facts.facts(), "rare")
+    assert "Balanced accuracy" not in plain
+    assert "the most accuracy" in plain
+
+
+def test_no_gain_for_rare_classes_is_said_too() -> None:
+    facts = report_facts.facts()
+    facts["imbalance"] |= {"method": "none", "price": {}}
+    said = section(facts, "rare")
+    assert "Nothing was done: of 3 ways, none gained more accuracy" in said
+    assert "price" not in said
+    assert "do not count" not in said
+    assert "Plain training chosen" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "ratio", "expected"),
+    [
+        ("none", 1.2, "the largest class has 1.2 times the training pictures of the smallest"),
+        ("none", 6.6, "Nothing was done for rare classes, as the recipe says."),
+        ("class_weights", 6.6, "helped by class weights, strength 0.5, as the recipe says"),
+    ],
+)
+def test_without_a_choice_one_sentence_tells_how_rare_classes_are_helped(
+    method: str, ratio: float, expected: str
+) -> None:
+    facts = changed(data={"imbalance_ratio": ratio})
+    facts["imbalance"] = {
+        "method": method,
+        "strength": 0.5 if method == "class_weights" else 1.0,
+        "balanced_ratio": 1.5,
+        "tried": [],
+    }
+    said = section(facts, "rare")
+    assert expected in said
+    assert "Rarer half" not in said
+
+
+def test_the_switch_of_the_optimizer_is_told(page: Page) -> None:
+    assert "switched from Adam to SGD so: seed 0 after 228 of 798 steps at 38 times" in page.text
+    assert "seed 2 not at all in 798 steps; the student after 228 of 798" in page.text
+    facts = report_facts.facts()
+    facts["training"]["members"] = [
+        {**report_facts.member(0, 9), "steps": None, "decision": {"step": 9, "ratios": [2512.0]}}
+    ]
+    assert (
+        "The optimizer switched from Adam to SGD after 9 steps at 2,500 times Adam's rate."
+        in told(facts)
+    )
+    facts["training"]["members"][0]["decision"] = None
+    assert "SGD" not in section(facts, "training")
+
+
+def test_the_student_is_marked_among_the_trained_networks(page: Page) -> None:
+    assert re.search(r"\b3 student 14 12\b", page.text)
+    assert "measured against the vote's answers" in page.text
+
+
+# The facts of the practices.
+
+
+def student_of(logits: list[Any], taught: Any, labels: Any, **parts: Any) -> Any:
+    """Make up what `fit` returns, as far as the account of the vote reads it."""
+    epoch = SimpleNamespace(seconds=2.0)
+
+    def member(said: Any) -> Any:
+        return SimpleNamespace(logits=said, trained=SimpleNamespace(history=(epoch, epoch)))
+
+    members = tuple(map(member, logits))
+    student = None if taught is None else member(taught)
+    fitted = {
+        "recipe": Recipe(),
+        "members": members,
+        "weights": np.ones(len(members)) / len(members),
+        "student": student,
+        "ships": (student,) if student else members,
+        "labels": labels,
+    }
+    return SimpleNamespace(**(fitted | parts))
+
+
+def answered(labels: Any, sharpness: float, seed: int, wrong: int = 8) -> Any:
+    """Make up logits of 60 pictures, of which some are answered wrongly."""
+    noise = np.random.default_rng(seed)
+    logits = noise.normal(size=(len(labels), 3)) / 2
+    logits[np.arange(len(labels)), labels] += 3
+    for at in noise.choice(len(labels), wrong, replace=False):
+        logits[at] = np.roll(logits[at], 1)
+    return (sharpness * logits).astype(np.float32)
+
+
+def test_sharpness_is_no_gain_in_the_account_of_the_vote() -> None:
+    labels = np.arange(60) % 3
+    logits = [answered(labels, 1.0, seed) for seed in range(3)]
+    sharp = [answered(labels, sharpness, seed) for seed, sharpness in enumerate((0.3, 4, 9))]
+    told, again = (account.voting(student_of(said, None, labels)) for said in (logits, sharp))
+    for one, other in zip(told["members"], again["members"], strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    for key in ("mean_nll", "pooled_nll", "ambiguity_gap"):
+        assert told["diversity"][key] == pytest.approx(again["diversity"][key], abs=1e-4)
+    mean = np.mean([member["nll"] for member in told["members"]])
+    assert told["diversity"]["mean_nll"] == pytest.approx(mean)
+    assert told["pooled"]["nll"] < mean
+    assert (told["ships"], told["seconds_member"], told["seconds_members"]) == ("vote", 4.0, 12.0)
+    assert "student" not in told
+
+
+def test_what_ships_is_the_student_the_vote_or_one_member() -> None:
+    labels = np.arange(60) % 3
+    logits = [answered(labels, 1.0, seed) for seed in range(3)]
+    taught = student_of(logits, answered(labels, 1.0, 7, wrong=2), labels)
+    told = account.voting(taught)
+    assert (told["ships"], told["needed"], told["seconds_student"]) == ("student", 0.7, 4.0)
+    alone = student_of(logits, None, labels, ships=taught.members[:1])
+    assert account.voting(alone)["ships"] == "member"
+    assert account.voting(student_of(logits[:1], None, labels)) == {}
+
+
+def test_what_was_tried_for_rare_classes_has_recalls_by_half_and_no_nan() -> None:
+    labels = np.repeat([0, 1, 2, 3], (40, 30, 6, 5))
+    tried = (
+        Tried("none", 1.0, 0.6, 0.8, (1.0, 0.8, 0.5, math.nan)),
+        Tried("adjusted_after", 0.5, 0.7, 0.79, (0.9, 0.8, 0.75, math.nan)),
+    )
+    split = SimpleNamespace(
+        dataset=SimpleNamespace(classes=("a", "b", "c", "d"), labels=labels),
+        train=np.arange(len(labels)),
+    )
+    recipe = replace(Recipe(), imbalance=Imbalance(method="adjusted_after", strength=0.5))
+    told = account.balance(SimpleNamespace(recipe=recipe, tried=tried), split)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    # Of the three that have pictures there, the middle one is in neither half.
+    assert [(one["common"], one["rare"]) for one in told["tried"]] == [(1.0, 0.5), (0.9, 0.75)]
+    assert told["price"] == pytest.approx({"common": -0.1, "rare": 0.25})
+    assert told["tried"][0]["recalls"][3] is None
+    given = account.balance(SimpleNamespace(recipe=recipe, tried=()), split)
+    assert (given["method"], given["tried"], "price" in given) == ("adjusted_after", [], False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({}, ""),
+        ({"pooled": {"accuracy": 0.9, "nll": 0.3}}, "ensembling.members=1"),
+        ({"ships": "vote"}, "Raise ensembling.lessons"),
+        ({"ships": "vote", "student": None}, "ensembling.distil=true"),
+        ({"ships": "member"}, ""),
+    ],
+)
+def test_the_advice_follows_the_vote(parts: dict[str, Any], expected: str) -> None:
+    facts = voted(**parts)
+    if facts["ensembling"]["student"] is None:
+        del facts["ensembling"]["student"]
+    said = " ".join(account.advice(facts))
+    assert expected in said
+    assert bool(expected) is ("ensembling." in said)
+
+
+def test_a_quick_run_is_told_what_a_normal_one_adds() -> None:
+    facts = changed(run={"budget": "quick"})
+    assert "--budget normal: it trains for longer." in " ".join(account.advice(facts))
+    facts["ensembling"] = {}
+    assert "from whose vote one network learns" in " ".join(account.advice(facts))
+    assert "--budget" not in " ".join(account.advice(report_facts.facts()))
 
 
 # Safety, size, reading.
@@ -495,6 +805,27 @@ def test_the_card_states_the_facts() -> None:
     html = rendered(text)
     assert html.count("<table>") == 2
     assert html.count("<h1>") == 1
+
+
+@pytest.mark.parametrize(
+    ("voters", "ships", "expected"),
+    [
+        (3, "student", "one network that learned from the vote of 3 networks"),
+        (2, "vote", "the vote of 2 networks inside `model.onnx`"),
+        (1, "member", ""),
+        (None, "", ""),
+    ],
+)
+def test_the_card_says_who_voted(voters: int | None, ships: str, expected: str) -> None:
+    text = report.model_card({**report_facts.card(), "voters": voters, "ships": ships})
+    assert expected in text
+    assert bool(expected) is ("the vote of" in text)
+
+
+def test_the_card_warns_of_counting_where_rare_classes_were_helped() -> None:
+    assert "Do\n  not count its answers" in report.model_card(report_facts.card())
+    plain = report.model_card({**report_facts.card(), "imbalance": "none"})
+    assert "not count its answers" not in plain
 
 
 def test_the_card_names_a_licence_that_is_given() -> None:

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib.metadata
 import io
+import math
 import os
 import platform
 import re
@@ -23,6 +24,8 @@ from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.practices import augmentation, ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.train import Fitted
+from sevenfold.train.balance import Tried
+from sevenfold.train.student import KEPT
 
 MISTAKES: Final = 24
 _THUMBNAIL: Final = 160
@@ -167,7 +170,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
     """Return what the vote and its student bought where choices are made, and what they cost.
 
     Every loss is after calibration on the same pictures, so that sharpness alone
-    is no gain.
+    is no gain; only the diversity's vote is that of calibrated, equal members as it is.
     """
     members, labels = fitted.members, fitted.labels
     if len(members) == 1:
@@ -175,52 +178,88 @@ def voting(fitted: Fitted) -> dict[str, Any]:
     vote = fitted.recipe.ensembling.vote
     logits = np.stack([member.logits for member in members]).astype(np.float64)
     pooled = ensembling.pool(logits, fitted.weights, vote)
+    calibrated = np.stack([_calibrated(one, labels) for one in logits])
     seconds = [sum(line.seconds for line in one.trained.history) for one in members]
     found: dict[str, Any] = {
         "vote": vote,
         "weights": [float(weight) for weight in fitted.weights],
-        "ships": "student" if fitted.ships[0] is fitted.student else "vote",
+        "ships": _ships(fitted),
         "pictures": len(labels),
-        "members": [_calibrated(one, labels) for one in logits],
-        "pooled": _calibrated(pooled, labels),
-        "diversity": asdict(ensembling.diversity(logits, labels, np.ones(len(members)), vote)),
+        "members": [_scored(one, labels) for one in calibrated],
+        "pooled": _scored(_calibrated(pooled, labels), labels),
+        "diversity": asdict(ensembling.diversity(calibrated, labels, np.ones(len(members)), vote)),
         "seconds_member": float(np.median(seconds)),
         "seconds_members": float(sum(seconds)),
     }
     if fitted.student:
         history = fitted.student.trained.history
-        found["student"] = _calibrated(fitted.student.logits.astype(np.float64), labels)
+        taught = _calibrated(fitted.student.logits.astype(np.float64), labels)
+        found["student"] = _scored(taught, labels)
+        found["needed"] = KEPT
         found["seconds_student"] = float(sum(line.seconds for line in history))
     return found
 
 
+def _ships(fitted: Fitted) -> str:
+    """Say what is deployed: the student, the vote of several members, or one member alone."""
+    if fitted.ships[0] is fitted.student:
+        return "student"
+    return "vote" if len(fitted.ships) > 1 else "member"
+
+
 def _calibrated(
     logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
-) -> dict[str, float]:
-    """Return accuracy, and loss at the best temperature."""
+) -> Float[np.ndarray, "judged classes"]:
+    """Return log-probabilities at the best temperature."""
     sharpened = logits / evaluate.fit_temperature(logits, labels)
-    log_p = sharpened - np.logaddexp.reduce(sharpened, axis=1)[:, None]
+    found: Float[np.ndarray, " judged classes"] = (
+        sharpened - np.logaddexp.reduce(sharpened, axis=1)[:, None]
+    )
+    return found
+
+
+def _scored(
+    log_p: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
+) -> dict[str, float]:
     return {
-        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
+        "accuracy": float((log_p.argmax(axis=1) == labels).mean()),
         "nll": float(-log_p[np.arange(len(labels)), labels].mean()),
     }
 
 
 def balance(fitted: Fitted, split: Split) -> dict[str, Any]:
-    """Return how rare classes were helped, what was tried, and what it cost the common ones."""
-    settings, tried = fitted.recipe.imbalance, fitted.tried
-    found: dict[str, Any] = {"method": settings.method, "strength": settings.strength}
-    found["tried"] = [asdict(one) for one in tried]
-    by_method = {one.method: np.array(one.recalls) for one in tried}
-    if settings.method in by_method and settings.method != "none":
-        count = len(split.dataset.classes)
-        counts = np.bincount(split.dataset.labels[split.train], minlength=count)
-        known = np.isfinite(by_method["none"])
-        price = imbalance.price(
-            by_method["none"][known], by_method[settings.method][known], counts[known]
-        )
-        found["price"] = asdict(price)
+    """Return how rare classes were helped, what was tried, and what it cost the common ones.
+
+    Whatever was tried also has the mean recalls of the common and the rare half of the
+    classes that have pictures there.
+    """
+    settings, count = fitted.recipe.imbalance, len(split.dataset.classes)
+    counts = np.bincount(split.dataset.labels[split.train], minlength=count)
+    found: dict[str, Any] = {
+        "method": settings.method,
+        "strength": settings.strength,
+        "balanced_ratio": imbalance.BALANCED_RATIO,
+        "tried": [_tried(one, counts) for one in fitted.tried],
+    }
+    by_method = {one["method"]: one for one in found["tried"]}
+    chosen = by_method.get(settings.method, {})
+    if settings.method != "none" and "rare" in chosen:
+        plain = by_method["none"]
+        found["price"] = {half: chosen[half] - plain[half] for half in ("common", "rare")}
     return found
+
+
+def _tried(tried: Tried, counts: Int64[np.ndarray, "classes"]) -> dict[str, Any]:
+    recalls = np.array(tried.recalls)
+    known = np.isfinite(recalls)
+    told = asdict(tried) | {
+        "recalls": [recall if math.isfinite(recall) else None for recall in tried.recalls]
+    }
+    if known.sum() > 1:
+        # Against no recall at all, the price is the recall itself.
+        halves = imbalance.price(np.zeros(known.sum()), recalls[known], counts[known])
+        told |= asdict(halves)
+    return told
 
 
 def mistakes(
@@ -294,9 +333,35 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
             "Collect pictures from more groups: with under ten in the test no interval "
             "can be trusted."
         )
+    vote = facts["ensembling"]
+    said += _vote_advice(vote)
     if facts["run"]["budget"] == "quick":
-        said.append("Train with --budget normal: it trains more of the network, for longer.")
+        several = "" if vote else ", and several members, from whose vote one network learns"
+        said.append(f"Train with --budget normal: it trains for longer{several}.")
     return said
+
+
+def _vote_advice(vote: Mapping[str, Any]) -> list[str]:
+    """Say what the vote's numbers suggest; nothing where one network was trained."""
+    if not vote:
+        return []
+    mean = float(np.mean([member["nll"] for member in vote["members"]]))
+    if vote["pooled"]["nll"] >= mean:
+        return [
+            "Set ensembling.members=1: the vote's log loss is no better than its members', "
+            "and one member trains in a fraction of the time."
+        ]
+    if vote["ships"] != "vote":
+        return []
+    if "student" in vote:
+        return [
+            "Raise ensembling.lessons, the student's epochs: it did not keep enough of what the "
+            "vote gained, so the slower vote ships."
+        ]
+    return [
+        "Set ensembling.distil=true: one network learns from the vote, and ships if it keeps "
+        f"{KEPT:.0%} of the gain."
+    ]
 
 
 def card(
@@ -310,7 +375,7 @@ def card(
 ) -> dict[str, Any]:
     """Return the content of `card.json`."""
     origin = fitted.ships[0].origin
-    bundle, run = facts["bundle"], facts["run"]
+    bundle, run, vote = facts["bundle"], facts["run"], facts["ensembling"]
     return {
         "schema": "sevenfold.card/1",
         "title": facts["title"],
@@ -321,6 +386,9 @@ def card(
         "scores": facts["test"],
         "backbone": fitted.recipe.transfer.backbone,
         "weights": dataclasses.asdict(origin),
+        "voters": sum(weight > 0 for weight in vote["weights"]) if vote else 1,
+        "ships": vote["ships"] if vote else "member",
+        "imbalance": facts["imbalance"]["method"],
         "licence": licence,
         "data": {"name": split.dataset.name, "pictures": len(split.dataset), "notice": notice},
         "latency_ms": bundle["latency_ms"],

@@ -3,8 +3,8 @@
 The page opens with a verdict in words made from the numbers, and never says more than they allow:
 every score stands beside its interval and beside what a constant answer would reach.
 
-`words` writes numbers, `verdict` makes the first screen, `page` the sections and the bounds,
-`card` the model card.
+`words` writes numbers, `verdict` makes the first screen, `curves` the training, `vote` and `rare`
+what those practices did, `page` the other sections and the bounds, `card` the model card.
 """
 
 from sevenfold.report.card import model_card

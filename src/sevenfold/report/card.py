@@ -172,6 +172,9 @@ def _limits(card: Facts) -> Iterator[str]:
     yield "  about pictures from another camera, place or time: test it on yours first."
     yield "* It knows these classes only. A picture of anything else is still given one of them,"
     yield "  and the probability may be high."
+    if card.get("imbalance") not in (None, "", "none"):
+        yield "* Rare classes were helped in its training: it answers them more often for that. Do"
+        yield "  not count its answers to estimate how common a class is."
     yield "* Do not let it decide alone where a wrong answer can hurt someone."
     if few:
         yield f"* {few} of the classes have under {words.TOO_FEW} test pictures: too few to judge."
@@ -209,6 +212,7 @@ def _made(card: Facts) -> Iterator[str]:
         yield ""
     if card.get("created"):
         yield f"Made on {escaped(words.day(card['created']))}."
+    yield from _vote(card)
     temperature = words.number(card.get("temperature"))
     if temperature > 0:
         yield f"Its probabilities are calibrated with temperature {temperature:.3f}."
@@ -219,6 +223,18 @@ def _made(card: Facts) -> Iterator[str]:
             + ", ".join(f"{escaped(k)} {escaped(v)}" for k, v in versions.items())
             + "."
         )
+
+
+def _vote(card: Facts) -> Iterator[str]:
+    """Say how many models voted, and whether they or their student are in the bundle."""
+    voters = words.number(card.get("voters"))
+    if not voters > 1:
+        return
+    networks = words.count(voters, "network")
+    if card.get("ships") == "student":
+        yield f"It is a student: one network that learned from the vote of {networks}."
+    elif card.get("ships") == "vote":
+        yield f"Its answer is the vote of {networks} inside `model.onnx`."
 
 
 def _code(text: object, limit: int = 200) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -9,7 +10,7 @@ from markupsafe import Markup
 from sevenfold import plots
 from sevenfold.plots import Line
 from sevenfold.report import words
-from sevenfold.report.words import Facts, number, percent, rows
+from sevenfold.report.words import Facts, number, part, percent, rows
 
 MEMBERS = 9
 DIVERGED = 1.5  # the probe is drawn up to this multiple of its first loss
@@ -38,6 +39,7 @@ def training(facts: Facts) -> dict[str, Any]:
         **facts,
         "members": [_summary(member) for member in shown],
         "members_left_out": len(members) - len(shown),
+        "switch": _switch(shown),
         "charts": [curve for curve in curves if curve.figure],
     }
 
@@ -51,6 +53,39 @@ def _summary(member: Facts) -> Facts:
         "best": best,
         "seconds": sum(words.positive(step.get("seconds")) for step in history),
     }
+
+
+def _switch(members: Sequence[Facts]) -> str:
+    """Say in one sentence when the optimizer switched from Adam to SGD; "" where none could."""
+    told = [member for member in members if part(member, "decision")]
+    if not told:
+        return ""
+    if len(told) == 1:
+        return f"The optimizer switched from Adam to SGD {_switched(told[0])}."
+    each = "; ".join(
+        f"{'the student' if member.get('student') else 'seed {}'.format(member.get('seed'))} "
+        f"{_switched(member)}"
+        for member in told
+    )
+    return f"The optimizer switched from Adam to SGD so: {each}."
+
+
+def _switched(member: Facts) -> str:
+    decision = part(member, "decision")
+    step, steps = number(decision.get("step")), words.positive(member.get("steps"))
+    if not step > 0:
+        return f"not at all in {words.amount(steps)} steps" if steps else "not at all"
+    held = decision.get("ratios")
+    ratios = list(filter(None, map(words.positive, held if isinstance(held, list) else [])))
+    of = f" of {words.amount(steps)} steps" if steps else " steps"
+    rate = f" at {_rounded(median(ratios))} times Adam's rate" if ratios else ""
+    among = " (the median of its groups of weights)" if len(ratios) > 1 else ""
+    return f"after {words.amount(step)}{of}{rate}{among}"
+
+
+def _rounded(ratio: float) -> str:
+    """Write two digits of a number of any size."""
+    return f"{float(f'{ratio:.2g}'):,g}"
 
 
 def _points(member: Facts, key: str) -> Points:
@@ -89,6 +124,8 @@ def _losses(members: Sequence[Facts]) -> Curve:
         x_label="epoch",
     )
     note = "Training loss is measured on augmented pictures, so it may lie above validation loss."
+    if any(member.get("student") for member in members):
+        note += " The student's is measured against the vote's answers, not the labels."
     return Curve("Loss", Markup(figure), note)
 
 

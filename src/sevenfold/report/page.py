@@ -17,7 +17,9 @@ from sevenfold.errors import DataError
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.curves import training
+from sevenfold.report.rare import rare
 from sevenfold.report.verdict import verdict
+from sevenfold.report.vote import vote
 from sevenfold.report.words import Facts, Range, estimate, number, part, percent, rows
 
 SCHEMA = "sevenfold.report/1"
@@ -124,6 +126,8 @@ def _view(facts: Facts) -> dict[str, Any]:
         "common": words.most_common(part(facts, "test")),
         "data": _data(part(facts, "data")),
         "training": training(part(facts, "training")),
+        "vote": vote(facts),
+        "rare": rare(facts),
         "confusion": _confusion(part(facts, "test")),
         "classes": _classes(facts),
         "practices": rows(facts, "practices")[:7],

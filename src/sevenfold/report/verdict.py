@@ -9,6 +9,7 @@ from markupsafe import Markup
 from sevenfold import plots
 from sevenfold.plots import plain
 from sevenfold.report import words
+from sevenfold.report.vote import voters
 from sevenfold.report.words import Facts, Range, percent, span
 
 OPENINGS = 10  # after so many looks at the test pictures, fresh ones are due
@@ -201,10 +202,10 @@ def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
 def costs(facts: Facts) -> list[Cost]:
     """Return what the model costs to store, to run and to train."""
     bundle, run = words.part(facts, "bundle"), words.part(facts, "run")
-    return [*_running(bundle), *_training(run)]
+    return [*_running(bundle, words.part(facts, "ensembling")), *_training(run)]
 
 
-def _running(bundle: Facts) -> Iterator[Cost]:
+def _running(bundle: Facts, ensembling: Facts) -> Iterator[Cost]:
     size = words.number(bundle.get("megabytes"))
     if size > 0:
         yield Cost("On disk", words.megabytes(size), "")
@@ -213,6 +214,8 @@ def _running(bundle: Facts) -> Iterator[Cost]:
         network = words.number(bundle.get("network_latency_ms"))
         notes = [f"{words.PHOTO}, one thread"]
         notes += [f"the network alone {words.milliseconds(network)}"] if network > 0 else []
+        if ensembling.get("ships") == "vote":
+            notes += [f"{words.count(voters(ensembling), 'network')} vote inside the file"]
         notes += ["the picture and its mirror image are averaged"] if bundle.get("mirror") else []
         yield Cost("One answer", words.milliseconds(whole), "; ".join(notes))
     if bundle.get("machine"):

@@ -22,6 +22,7 @@ _UNSURE: Final = 0.05  # share of a class's own right answers that do not count 
 # Of the moved pictures: 0 where wide shifts broke a model, 0.2 to 1 where labels were
 # changed (tests/test_label_check.py).
 _SURE_SHARE: Final = 0.1
+_NEARLY_ALL: Final = 0.95
 _SURE: Final = 1.0 - 1e-9  # the largest draw: the far end of a range
 _MIDDLE: Final = 0.5
 
@@ -265,7 +266,8 @@ def _measure(
     gone = taken[own] & right & ~still
     moved, stayed = int(gone.sum()), int((right & still).sum())
     p = 1.0
-    if moved and (after.margin[own][gone] >= least[into]).mean() >= _SURE_SHARE:
+    sure = bool(moved) and (after.margin[own][gone] >= least[into]).mean() >= _SURE_SHARE
+    if sure or moved >= max(1, _NEARLY_ALL * right.sum()):
         p = min(1.0, (len(classes) - 1) * _upper(moved, moved + stayed))
     others = ~own & (labels != into) & (before.label == labels)
     if moved and others.any():

@@ -322,7 +322,30 @@ def test_an_interval_is_students():
     found = standings.interval(values)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
-    assert standings.interval([0.9, 1.0], 0.0, 1.0)["high"] == 1.0
+    assert standings.interval([0.9, 1.0], highest=1.0)["high"] == 1.0
+
+
+def test_equal_counts_of_few_pictures_are_no_certainty():
+    found = standings.compared([0.05, 0.05], 1 / 20)
+    assert found.low < 0 < found.high
+    assert found.p > 0.05
+    assert standings.compared([0.05, 0.05, 0.05], 1 / 1000).p < 0.05
+    assert standings.compared([0.0, 0.0]).p == 1
+    same = standings._apart({"sgd": [0.9, 0.9], "adam": [0.8, 0.8]}, ["sgd", "adam"], 1 / 20)
+    assert same["cannot_tell_apart"] == [["sgd", "adam"]]
+    many = {"sgd": [0.9, 0.91, 0.9], "adam": [0.8, 0.81, 0.8], "adamw": [0.9, 0.9, 0.91]}
+    found = standings._apart(many, ["sgd", "adamw", "adam"], 1 / 1000)
+    assert found["cannot_tell_apart"] == [["sgd", "adamw"]]
+    assert [pair["p_holm"] >= pair["p"] for pair in found["pairs"]] == [True] * 3
+
+
+def test_a_grain_is_one_picture_of_the_rarest_class(photos):
+    split = carved(data.split(data.read(str(photos))))
+    labels = split.dataset.labels[split.test]
+    counts = np.bincount(labels)
+    found = standings.grains(split)
+    assert found["accuracy"] == pytest.approx(1 / len(labels))
+    assert found["balanced_accuracy"] == pytest.approx(1 / (3 * counts.min()))
 
 
 def test_curves_go_as_far_as_all_seeds():

@@ -29,6 +29,7 @@ from sevenfold.studies.race.field import Asked
 from sevenfold.train.member import measure
 
 _OURS = {"trials", "race.json", "race.html"}
+_HOTTEST = 2.0  # a small tuning part without a mistake would have the temperature 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def race(
     early stopping are judged on a tuning part that is carved out of the training pictures;
     the final figures are of val, which nothing was chosen by, or with small data of one
     fold in five (`carving`). The data's test pictures stay closed. Log losses are after
-    a temperature that is fitted to the tuning part.
+    a temperature, from a half to two, that is fitted to the tuning part.
 
     Writes each training's result to `out/trials` and goes on after what is there; writes
     `race.json` and `race.html` last.
@@ -284,6 +285,7 @@ def _result(course: Course, entry: Entry, folder: Path, progress: Progress) -> d
     history = member.trained.history
     logits, diverged = _sound(member.logits)
     temperature = evaluate.fit_temperature(logits.astype(np.float64), fitted.labels)
+    temperature = min(_HOTTEST, max(1 / _HOTTEST, temperature))
     optimizer = entry.recipe.optimization
     found = {
         "contestant": entry.contestant,

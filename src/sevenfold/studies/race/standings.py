@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from sevenfold.data import Split
-from sevenfold.paired import SIGNIFICANT, corrected_t, holm
+from sevenfold.paired import SIGNIFICANT, Effect, holm, t_quantile, t_tails
 from sevenfold.recipe import Recipe, to_toml
 from sevenfold.studies.race.field import REFERENCES, Asked
 
@@ -17,6 +17,8 @@ HALVES: Final = ("common_recall", "rare_recall")
 """Mean recall of the larger and of the smaller half of the classes."""
 TOO_FEW: Final = 60
 """Under so many judged pictures a class, or half of them, is too few to judge."""
+
+_TWO: Final = math.sqrt(2)  # a difference is rounded twice
 
 Result = Mapping[str, Any]
 
@@ -47,6 +49,7 @@ def facts(
     objective = recipe.objective
     judged = {name: _figures(results, split) for name, results in finals.items()}
     order = sorted(judged, key=lambda name: -float(np.mean(judged[name][objective])))
+    steps = grains(split)
     usual = REFERENCES[asked.practice]
     reference = usual if usual in judged else order[0]
     key = "optimizers" if asked.practice == "optimization" else "methods"
@@ -70,10 +73,11 @@ def facts(
                 settings[name],
                 searched.get(name, ()),
                 finals[name],
+                steps,
             )
             for name, figures in judged.items()
         },
-        **_apart(judged, order, objective),
+        **_apart({name: one[objective] for name, one in judged.items()}, order, steps[objective]),
         "left_out": dict(left_out),
         "recipe_toml": to_toml(recipe),
     }
@@ -116,13 +120,54 @@ def _figures(results: Sequence[Result], split: Split) -> dict[str, list[float]]:
     return found
 
 
-def interval(
-    values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf
-) -> dict[str, float]:
-    """Return the mean of repetitions and Student's 95 % interval.
+def grains(split: Split) -> dict[str, float]:
+    """Return by how much one answer more moves each measure, at most.
+
+    Args:
+        split: the race's; its `test` is judged on.
+    """
+    counts = np.bincount(split.dataset.labels[split.test], minlength=len(split.dataset.classes))
+    found = {"accuracy": 1 / len(split.test), "nll": 0.0}
+    every = list(range(len(counts)))
+    for name, labels in zip(("balanced_accuracy", *HALVES), (every, *_halves(split)), strict=True):
+        there = counts[labels][counts[labels] > 0]
+        found[name] = float(1 / (len(there) * there.min())) if len(there) else 0.0
+    return found
+
+
+def compared(values: Sequence[float], grain: float = 0.0) -> Effect:
+    r"""Judge the mean of repetitions by Student's t, minding that pictures are counted whole.
+
+    $$e = \max\left(s, g / \sqrt{12}\right) / \sqrt{n}$$
+
+    Two seeds that answer equally many pictures rightly have no spread, and yet are not
+    known better than to the grain $g$ of one picture, whose rounding alone has the
+    deviation $g / \sqrt{12}$.
 
     Args:
         values: of at least two seeds.
+        grain: steps that the values go in.
+    """
+    found = np.asarray(values, np.float64)
+    mean, freedom = float(found.mean()), len(found) - 1
+    spread = float(found.std(ddof=1)) if np.ptp(found) > 0 else 0.0
+    error = max(spread, grain / math.sqrt(12)) / math.sqrt(len(found))
+    half = t_quantile(0.975, freedom) * error
+    p = t_tails(mean / error, freedom) if error > 0 else 1.0
+    return Effect(mean, mean - half, mean + half, p)
+
+
+def interval(
+    values: Sequence[float],
+    grain: float = 0.0,
+    lowest: float = -math.inf,
+    highest: float = math.inf,
+) -> dict[str, float]:
+    """Return the mean of repetitions and its 95 % interval.
+
+    Args:
+        values: of at least two seeds.
+        grain: see `compared`.
         lowest: that a value can be; the interval ends there.
         highest: that a value can be.
 
@@ -130,7 +175,7 @@ def interval(
         >>> interval([0.5, 0.5])
         {'mean': 0.5, 'low': 0.5, 'high': 0.5}
     """
-    found = corrected_t(values, test_to_train=0.0)
+    found = compared(values, grain)
     low, high = max(lowest, found.low), min(highest, found.high)
     return {"mean": found.value, "low": low, "high": high}
 
@@ -141,6 +186,7 @@ def _contestant(
     settings: Mapping[str, Any],
     searched: Sequence[Result],
     finals: Sequence[Result],
+    steps: Mapping[str, float],
 ) -> dict[str, Any]:
     """Tell of one contestant; the differences are paired by seed."""
     trials = [
@@ -167,14 +213,14 @@ def _contestant(
     ]
     return {
         **{
-            name: interval(values, 0.0, math.inf if name == "nll" else 1.0)
+            name: interval(values, steps[name], 0.0, math.inf if name == "nll" else 1.0)
             for name, values in figures.items()
         },
         "seconds": float(np.mean([one["seconds"] for one in ran])),
         "trials": len(trials),
         "settings": dict(settings),
         "difference": {
-            name: interval([b - a for a, b in zip(reference[name], values, strict=True)])
+            name: interval(_paired(reference[name], values), _TWO * steps[name])
             for name, values in figures.items()
             if name in reference
         },
@@ -204,20 +250,18 @@ def curve(finals: Sequence[Result]) -> dict[str, list[float]]:
     }
 
 
+def _paired(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Return second minus first, seed by seed."""
+    return [b - a for a, b in zip(first, second, strict=True)]
+
+
 def _apart(
-    judged: Mapping[str, Mapping[str, Sequence[float]]], order: Sequence[str], objective: str
+    judged: Mapping[str, Sequence[float]], order: Sequence[str], grain: float
 ) -> dict[str, Any]:
     """Compare all pairs by the paired t test, adjusted by Holm for how many there are."""
     pairs = list(combinations(order, 2))
     effects = [
-        corrected_t(
-            [
-                a - b
-                for a, b in zip(judged[first][objective], judged[second][objective], strict=True)
-            ],
-            test_to_train=0.0,
-        )
-        for first, second in pairs
+        compared(_paired(judged[second], judged[first]), _TWO * grain) for first, second in pairs
     ]
     adjusted = holm([effect.p for effect in effects])
     told = [
@@ -229,7 +273,7 @@ def _apart(
             "high": effect.high,
             "p": effect.p,
             "p_holm": p,
-            "told_apart": p <= SIGNIFICANT and effect.value != 0,
+            "told_apart": p <= SIGNIFICANT,
         }
         for (first, second), effect, p in zip(pairs, effects, adjusted, strict=True)
     ]

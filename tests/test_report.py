@@ -451,6 +451,7 @@ def test_without_a_choice_one_sentence_tells_how_rare_classes_are_helped(
 def test_the_switch_of_the_optimizer_is_told(page: Page) -> None:
     assert "switched from Adam to SGD so: seed 0 after 228 of 798 steps at 38 times" in page.text
     assert "seed 2 not at all in 798 steps; the student after 228 of 798" in page.text
+    assert page.text.count("(a rate is the median of the groups of weights)") == 1
     facts = report_facts.facts()
     facts["training"]["members"] = [
         {**report_facts.member(0, 9), "steps": None, "decision": {"step": 9, "ratios": [2512.0]}}

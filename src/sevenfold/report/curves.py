@@ -60,14 +60,18 @@ def _switch(members: Sequence[Facts]) -> str:
     told = [member for member in members if part(member, "decision")]
     if not told:
         return ""
+    among = ""
+    decisions = [part(member, "decision") for member in told]
+    if any(number(one.get("step")) > 0 and len(_ratios(one)) > 1 for one in decisions):
+        among = " (a rate is the median of the groups of weights)"
     if len(told) == 1:
-        return f"The optimizer switched from Adam to SGD {_switched(told[0])}."
+        return f"The optimizer switched from Adam to SGD {_switched(told[0])}{among}."
     each = "; ".join(
         f"{'the student' if member.get('student') else 'seed {}'.format(member.get('seed'))} "
         f"{_switched(member)}"
         for member in told
     )
-    return f"The optimizer switched from Adam to SGD so: {each}."
+    return f"The optimizer switched from Adam to SGD so: {each}{among}."
 
 
 def _switched(member: Facts) -> str:
@@ -75,12 +79,15 @@ def _switched(member: Facts) -> str:
     step, steps = number(decision.get("step")), words.positive(member.get("steps"))
     if not step > 0:
         return f"not at all in {words.amount(steps)} steps" if steps else "not at all"
-    held = decision.get("ratios")
-    ratios = list(filter(None, map(words.positive, held if isinstance(held, list) else [])))
+    ratios = _ratios(decision)
     of = f" of {words.amount(steps)} steps" if steps else " steps"
     rate = f" at {_rounded(median(ratios))} times Adam's rate" if ratios else ""
-    among = " (the median of its groups of weights)" if len(ratios) > 1 else ""
-    return f"after {words.amount(step)}{of}{rate}{among}"
+    return f"after {words.amount(step)}{of}{rate}"
+
+
+def _ratios(decision: Facts) -> list[float]:
+    held = decision.get("ratios")
+    return list(filter(None, map(words.positive, held if isinstance(held, list) else [])))
 
 
 def _rounded(ratio: float) -> str:

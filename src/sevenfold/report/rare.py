@@ -70,8 +70,8 @@ def _given(found: Facts, ratio: float) -> str:
     even = number(found.get("balanced_ratio"))
     if found.get("method") != "none":
         return (
-            f"Rare classes were helped by {_name(found)}, as the recipe says; nothing was tried "
-            "beside it, so what it changed is not known."
+            f"Rare classes were helped by {_name(found)}, as the recipe says; no other way is on "
+            "record beside it, so what it changed is not known."
         )
     if ratio <= even:
         return (

@@ -315,6 +315,18 @@ def test_what_diverged_is_told_and_scores_as_a_network_that_knows_nothing():
     assert sound.tolist() == [[1, 3]]
 
 
+@pytest.mark.usefixtures("_stores")
+def test_a_contestant_that_diverges_ends_the_race_for_none(photos, tmp_path):
+    wild = ("epochs=3", "optimization.rate=10", "optimization.weight_decay=10")
+    asked = Asked("imbalance", ("none", "auto"), trials=0, seeds=2)
+    facts = race(photos, tmp_path / "out", asked, (*SETTINGS, *wild, "optimization.average=0"))
+    for one in facts["methods"].values():
+        assert [final["diverged"] for final in one["finals"]] == [True, True]
+        assert one["nll"]["mean"] == pytest.approx(math.log(3))
+    assert facts["cannot_tell_apart"] == [facts["order"]]
+    assert "diverged in 2" in (tmp_path / "out" / "race.html").read_text("utf-8")
+
+
 def test_an_interval_is_students():
     from scipy import stats
 

@@ -272,39 +272,25 @@ def _result(course: Course, entry: Entry, folder: Path, progress: Progress) -> d
     """Train once, and judge a final one."""
     began = time.perf_counter()
     split = course.split
-    fitted = train.fit(
-        entry.recipe,
-        replace(split, test=split.test[:0]),  # what is judged is not even at hand
-        seed=entry.seed,
-        place=course.place,
-        pixels=course.pixels,
-        folder=folder,
-        progress=progress,
-    )
-    member = fitted.members[0]
-    history = member.trained.history
-    logits, diverged = _sound(member.logits)
+    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
+        fitted = train.fit(
+            entry.recipe,
+            replace(split, test=split.test[:0]),  # what is judged is not even at hand
+            seed=entry.seed,
+            place=course.place,
+            pixels=course.pixels,
+            folder=folder,
+            progress=progress,
+        )
+    logits, diverged = _sound(fitted.members[0].logits)
     temperature = evaluate.fit_temperature(logits.astype(np.float64), fitted.labels)
     temperature = min(_HOTTEST, max(1 / _HOTTEST, temperature))
-    optimizer = entry.recipe.optimization
-    found = {
-        "contestant": entry.contestant,
-        "seed": entry.seed,
-        "rate": fitted.rate,
-        "weight_decay": optimizer.weight_decay,
-        "method": fitted.recipe.imbalance.method,
+    found = _record(entry, fitted, split) | {
         "tuning": _scored(logits / temperature, fitted.labels),
         "diverged": diverged,
-        "epochs": len(history),
-        "best_epoch": member.trained.best_epoch,
-        "stopped_early": member.trained.stopped_early,
-        "decision": asdict(member.decision) if member.decision else None,
-        "steps": _steps(fitted.recipe, split, entry.seed)[: len(history)],
-        "epoch_seconds": [epoch.seconds for epoch in history],
-        "scores": [getattr(epoch, f"val_{fitted.recipe.objective}") for epoch in history],
     }
     if entry.final:
-        answers, _ = _sound(_answers(member.network, fitted.recipe, course, progress))
+        answers, _ = _sound(_answers(fitted.members[0].network, fitted.recipe, course, progress))
         labels = split.dataset.labels[split.test]
         right = answers.argmax(axis=1) == labels
         found["judged"] = _scored(answers / temperature, labels) | {
@@ -314,6 +300,26 @@ def _result(course: Course, entry: Entry, folder: Path, progress: Progress) -> d
             }
         }
     return found | {"seconds": time.perf_counter() - began}
+
+
+def _record(entry: Entry, fitted: train.Fitted, split: Split) -> dict[str, Any]:
+    """Tell how a training went."""
+    member = fitted.members[0]
+    history = member.trained.history
+    return {
+        "contestant": entry.contestant,
+        "seed": entry.seed,
+        "rate": fitted.rate,
+        "weight_decay": entry.recipe.optimization.weight_decay,
+        "method": fitted.recipe.imbalance.method,
+        "epochs": len(history),
+        "best_epoch": member.trained.best_epoch,
+        "stopped_early": member.trained.stopped_early,
+        "decision": asdict(member.decision) if member.decision else None,
+        "steps": _steps(fitted.recipe, split, entry.seed)[: len(history)],
+        "epoch_seconds": [epoch.seconds for epoch in history],
+        "scores": [getattr(epoch, f"val_{fitted.recipe.objective}") for epoch in history],
+    }
 
 
 def _sound(

@@ -2,6 +2,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -321,7 +322,7 @@ def test_repeats_are_apart_and_see_other_views_only_when_asked(count):
     assert sorted(picture for picture, _ in asked) == sorted(twice.tolist())
     assert len(set(asked)) == 24
     order = [picture for picture, _ in asked]
-    assert sum(a == b for a, b in zip(order, order[1:], strict=False)) < 3
+    assert sum(a == b for a, b in pairwise(order)) < 3
     fresh = drawn(rows(count=count), pictures=twice, fresh=True)
     listed(fresh, 0, 2)
     assert len(set(fresh.views.asked)) == 30
@@ -346,7 +347,7 @@ def test_an_offset_moves_the_logits_inside_the_loss_alone():
 
     assert first_loss([0.0, 0.0, 0.0]) == pytest.approx(math.log(3))
     shifted = torch.log_softmax(torch.tensor([2.0, 0.0, 0.0]), dim=0)
-    share = [t.numpy() for _, t, _ in loop.batches(rows(), 0, 0)][0].mean(axis=0)
+    share = next(iter(loop.batches(rows(), 0, 0)))[1].numpy().mean(axis=0)
     assert first_loss([2.0, 0.0, 0.0]) == pytest.approx(-float(shifted.numpy() @ share), abs=1e-5)
 
 

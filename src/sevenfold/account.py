@@ -152,6 +152,7 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
                 "history": [asdict(line) for line in member.trained.history],
                 "best_epoch": member.trained.best_epoch,
                 "stopped_early": member.trained.stopped_early,
+                "steps": member.steps,
                 "decision": asdict(member.decision) if member.decision else None,
             }
             for member in (*fitted.members, *taught)
@@ -183,7 +184,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
     found: dict[str, Any] = {
         "vote": vote,
         "weights": [float(weight) for weight in fitted.weights],
-        "ships": _ships(fitted),
+        "ships": shipped(fitted),
         "pictures": len(labels),
         "members": [_scored(one, labels) for one in calibrated],
         "pooled": _scored(_calibrated(pooled, labels), labels),
@@ -200,7 +201,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
     return found
 
 
-def _ships(fitted: Fitted) -> str:
+def shipped(fitted: Fitted) -> str:
     """Say what is deployed: the student, the vote of several members, or one member alone."""
     if fitted.ships[0] is fitted.student:
         return "student"

@@ -64,14 +64,17 @@ class Stage:
     fresh: bool = False
 
 
-Mix = Callable[[Tensor, Tensor, np.ndarray[Any, np.dtype[np.uint64]], int], tuple[Tensor, Tensor]]
+Numbers = np.ndarray[Any, np.dtype[np.uint64]]
+"""64 bits of each picture's content hash."""
+
+Mix = Callable[[Tensor, Tensor, Numbers, int], tuple[Tensor, Tensor]]
 """From a batch's inputs, targets, 64 bits of each picture and the epoch to inputs and targets."""
 
 
 def unmixed(
     inputs: Tensor,
     targets: Tensor,
-    _numbers: np.ndarray[Any, np.dtype[np.uint64]],
+    _numbers: Numbers,
     _epoch: int,
 ) -> tuple[Tensor, Tensor]:
     """Leave a batch as it is."""
@@ -94,7 +97,7 @@ class Rows:
 
     views: Views
     stages: Callable[[int], Stage]
-    numbers: np.ndarray[Any, np.dtype[np.uint64]]
+    numbers: Numbers
     labels: Int64[np.ndarray, "pictures"]
     targets: Callable[
         [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
@@ -243,11 +246,7 @@ def _shuffled(
 
 def batches(
     rows: Rows, seed: int, epoch: int
-) -> Iterator[
-    tuple[
-        np.ndarray[Any, Any], Float[Tensor, "batch classes"], np.ndarray[Any, np.dtype[np.uint64]]
-    ]
-]:
+) -> Iterator[tuple[np.ndarray[Any, Any], Float[Tensor, "batch classes"], Numbers]]:
     """Yield one epoch's rows, targets and numbers, the next ones being read meanwhile."""
     stage = rows.stages(epoch)
     shuffled, views = _shuffled(rows, stage, seed, epoch)
@@ -255,7 +254,7 @@ def batches(
 
     def read(
         step: int,
-    ) -> tuple[np.ndarray[Any, Any], Tensor, np.ndarray[Any, np.dtype[np.uint64]]]:
+    ) -> tuple[np.ndarray[Any, Any], Tensor, Numbers]:
         part = slice(step * rows.batch, (step + 1) * rows.batch)
         some, seen = shuffled[part], views[part]
         targets = rows.targets(some, seen) * weights[rows.labels[some], None]
@@ -444,7 +443,7 @@ def _one_epoch(
 def _step(
     module: nn.Module,
     rows: Rows,
-    batch: tuple[np.ndarray[Any, Any], Tensor, np.ndarray[Any, np.dtype[np.uint64]]],
+    batch: tuple[np.ndarray[Any, Any], Tensor, Numbers],
     epoch: int,
     offset: Float[Tensor, "classes"],
     optimizer: torch.optim.Optimizer,

@@ -282,7 +282,7 @@ def _write_networks(
         "mirror": recipe.ensembling.mirror,
         "origin": dataclasses.asdict(first.origin),
         "sha256": hashes["model.safetensors"],
-        "ships": "student" if first is fitted.student else "vote",
+        "ships": account.shipped(fitted),
         "vote": recipe.ensembling.vote,
         "members": [
             {"file": f"members/{at}.safetensors", "sha256": digest, "weight": float(weight)}

@@ -99,6 +99,7 @@ def _members(run: runs.Run) -> list[train.Member]:
                     int(one["best_epoch"]),
                     bool(one["stopped_early"]),
                 ),
+                int(one.get("steps", 0)),
                 None,
                 np.zeros((0, len(run.manifest.classes))),
             )

@@ -31,6 +31,7 @@ class Member:
         origin: of the weights that it started from.
         seed: of its training.
         trained: history and best epoch.
+        steps: that the schedule was made for, of all epochs.
         decision: what the optimizer decided on its way, or None.
         logits: of the pictures that choices are made by: those of `split.val`, or
             without val each training picture's from the fold that left it out.
@@ -41,6 +42,7 @@ class Member:
     origin: transfer.Origin
     seed: int
     trained: Trained
+    steps: int
     decision: optimization.Decision | None
     logits: Float[np.ndarray, "judged classes"]
 
@@ -83,7 +85,7 @@ def on_labels(bench: Bench, rate: float, seed: int) -> Member:
     targets, settings = hard(bench), bench.recipe.imbalance
     after = settings.method == "adjusted_after"
     name = f"{seed}-{'none' if after else settings.method}"
-    found = trained(bench, rate, seed, name, lambda _: targets)
+    found = trained(bench, rate, seed, name, lambda _, part: rows_of(bench, part, targets, seed))
     if not after:
         return found
     for network in (*found.folds, found.network):
@@ -92,7 +94,7 @@ def on_labels(bench: Bench, rate: float, seed: int) -> Member:
 
 
 def trained(
-    bench: Bench, rate: float, seed: int, name: str, targets: Callable[[int], Targets]
+    bench: Bench, rate: float, seed: int, name: str, rows: Callable[[int, Part], Rows]
 ) -> Member:
     """Train a network; with small data also one for each fold, for every choice.
 
@@ -101,17 +103,17 @@ def trained(
         rate: the largest learning rate.
         seed: of everything random in it.
         name: of its checkpoints.
-        targets: of each of its parts.
+        rows: of each of its parts, by number.
     """
     parts, networks = parts_of(bench), []
     classes = len(bench.split.dataset.classes)
     logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
         network, origin = start(bench.recipe, classes, seed)
-        trained, decision = _train(
+        trained, steps, decision = _train(
             bench,
             network,
-            rows_of(bench, part, targets(at), seed),
+            rows(at, part),
             part,
             rate,
             seed,
@@ -123,7 +125,9 @@ def trained(
             )
             logits[np.searchsorted(bench.judged, part.judged)] = answers
         networks.append(network.cpu().eval())
-    return Member(networks[-1], tuple(networks[:-1]), origin, seed, trained, decision, logits)
+    return Member(
+        networks[-1], tuple(networks[:-1]), origin, seed, trained, steps, decision, logits
+    )
 
 
 def _optimizer(
@@ -166,7 +170,7 @@ def _train(
     rate: float,
     seed: int,
     saved: Path,
-) -> tuple[Trained, optimization.Decision | None]:
+) -> tuple[Trained, int, optimization.Decision | None]:
     """Train one network on some pictures and judge it on others. Changes the network."""
     recipe = bench.recipe
     tail = tail_of(network, recipe).to(bench.place.device)
@@ -193,7 +197,7 @@ def _train(
         saved=saved,
         progress=bench.progress,
     )
-    return trained, optimization.decision(moved)
+    return trained, steps, optimization.decision(moved)
 
 
 def measure(

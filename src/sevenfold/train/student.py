@@ -1,5 +1,6 @@
 """Distil the vote into one network, and choose what is deployed."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -9,11 +10,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sevenfold import evaluate, loop
+from sevenfold import evaluate
+from sevenfold.loop import Numbers, Rows
 from sevenfold.practices import ensembling, imbalance
-from sevenfold.train.bench import Bench, tail_of
-from sevenfold.train.member import Member, Targets, measure, trained
+from sevenfold.train.bench import Bench, Part, tail_of
+from sevenfold.train.member import Member, hard, measure, rows_of, trained
 
+BLEND: Final = float(os.environ.get("X_BLEND", "1.0"))
+TEMP = float(os.environ.get("X_TEMP", "1.0"))
 KEPT: Final = 0.7
 """Share of the vote's gain that a student must keep to be deployed in its place."""
 
@@ -38,32 +42,41 @@ def distilled(
     rate: float,
     seed: int,
 ) -> Member:
-    """Train one network on what the vote says of every view that it sees."""
+    """Train one network on what the vote says of all that it is shown.
+
+    It is shown blends of two pictures, on which the vote is not as sure as it is of the
+    pictures that its members were trained on: a teacher tells more where it hesitates
+    (function matching: Beyer et al. 2022, arXiv 2106.05237).
+    """
     recipe = bench.recipe
     vote = recipe.ensembling.vote
-    pooled = ensembling.pool(stacked(members), weights, vote)
-    temperature, _ = calibrated(pooled, bench.labels)
-
-    def taught(part: int) -> Targets:
-        # A fold's student learns from networks that did not see the fold either.
-        teachers = [(*member.folds, member.network)[part] for member in members]
-        tails = [tail_of(teacher, recipe).to(bench.place.device).eval() for teacher in teachers]
-
-        def targets(
-            pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
-        ) -> Float[Tensor, "rows classes"]:
-            inputs = loop.to_input(bench.views.get(pictures, views), bench.place.device)
-            with torch.no_grad(), bench.place.cast():
-                answers = [tail(inputs).float().cpu().numpy() for tail in tails]
-            told = ensembling.pool(np.stack(answers), weights, vote) / temperature
-            return torch.softmax(torch.from_numpy(told).float(), dim=1)
-
-        return targets
-
     # What helps rare classes is in the teachers' answers already.
-    lessons = recipe.ensembling.lessons or recipe.epochs
-    plain = replace(recipe, epochs=lessons, imbalance=imbalance.Imbalance.off)
-    return trained(replace(bench, recipe=plain), rate, seed, f"student-{seed}", taught)
+    plain = replace(
+        recipe,
+        epochs=recipe.ensembling.lessons or recipe.epochs,
+        imbalance=imbalance.Imbalance.off,
+        augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
+    )
+    bench = replace(bench, recipe=plain)
+
+    def rows(at: int, part: Part) -> Rows:
+        # A fold's student learns from networks that did not see the fold either.
+        teachers = [(*member.folds, member.network)[at] for member in members]
+        tails = [tail_of(teacher, recipe).to(bench.place.device).eval() for teacher in teachers]
+        shown = rows_of(bench, part, hard(bench), seed)
+
+        def taught(
+            inputs: Tensor, targets: Tensor, numbers: Numbers, epoch: int
+        ) -> tuple[Tensor, Tensor]:
+            blended, _ = shown.mix(inputs, targets, numbers, epoch)
+            with torch.no_grad(), bench.place.cast():
+                answers = [tail(blended).float().cpu().numpy() for tail in tails]
+            told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote) / TEMP)
+            return blended, torch.softmax(told.float(), dim=1).to(inputs.device)
+
+        return replace(shown, mix=taught)
+
+    return trained(bench, rate, seed, f"student-{seed}", rows)
 
 
 def deployed(

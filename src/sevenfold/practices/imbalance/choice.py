@@ -56,9 +56,11 @@ def resolve(
     """
     if settings.method != "auto":
         return (settings.method,)
-    if counts.max() <= BALANCED_RATIO * counts.min():
+    # Plain cross-entropy aims at accuracy itself: whatever else validation preferred for
+    # it would be its noise, at the price of the likelihood.
+    if objective == "accuracy" or counts.max() <= BALANCED_RATIO * counts.min():
         return ("none",)
-    if objective == "accuracy" or settings.trainings == 1:
+    if settings.trainings == 1:
         return ("none", "adjusted_after")
     return ("none", "adjusted_after", "balanced_softmax")
 

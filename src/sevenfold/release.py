@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +20,13 @@ import onnx
 import safetensors.torch
 from jaxtyping import Float
 
-from sevenfold import account, doctor, export, report
+from sevenfold import account, doctor, export, nets, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
 from sevenfold.loop import Place
-from sevenfold.practices import ensembling
+from sevenfold.practices import ensembling, transfer
+from sevenfold.practices import pruning as surgery
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions
 from sevenfold.progress import Progress
@@ -272,6 +274,7 @@ def _write_networks(
         }
         safetensors.torch.save_file(state, out / name)
         hashes[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
+    shapes, blocks = _pruned(recipe, first.network, len(classes))
     arch = {
         "schema": "sevenfold.arch/1",
         "builder": "transfer.build",
@@ -282,6 +285,8 @@ def _write_networks(
         "mirror": recipe.ensembling.mirror,
         "origin": dataclasses.asdict(first.origin),
         "sha256": hashes["model.safetensors"],
+        "shapes": shapes,
+        "removed_blocks": blocks,
         "ships": account.shipped(fitted),
         "vote": recipe.ensembling.vote,
         "members": [
@@ -293,6 +298,18 @@ def _write_networks(
     (out / "arch.json").write_text(json.dumps(arch, indent=1), encoding="utf-8")
 
 
+def _pruned(
+    recipe: Recipe, network: nets.Network, classes: int
+) -> tuple[surgery.Shapes, list[str]]:
+    """Describe the layers of a pruned network and name its removed blocks; a whole one has none."""
+    plain = replace(recipe.transfer, weights="random", sha256="")
+    dense = surgery.shapes(transfer.build(plain, classes, recipe.side, 0)[0])
+    found = surgery.shapes(network)
+    if found == dense:
+        return {}, []
+    return found, [name for name, sizes in found.items() if not sizes and dense.get(name) != []]
+
+
 def release(
     out: Path,
     asked: Asked,
@@ -302,8 +319,21 @@ def release(
     place: Place,
     clock: Clock,
     progress: Progress,
+    made: tuple[Exported, Predictions] | None = None,
+    pruning: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Make the run of a fitted network; `report.json` is written last.
+
+    Args:
+        out: folder of the run.
+        asked: what the report says of the request.
+        fitted: what ships, and what it came from.
+        split: pictures by role.
+        place: where to compute.
+        clock: notes how long it takes.
+        progress: is told `export`.
+        made: the graph and its answers, where they are there already.
+        pruning: facts of how the network was pruned; empty where it was not.
 
     Returns:
         The object of `train --json`.
@@ -313,7 +343,7 @@ def release(
     """
     with clock.stage("export"):
         progress("export", 0, 1)
-        model = exported(fitted, split, place)
+        model = made[0] if made else exported(fitted, split, place)
         progress("export", 1, 1)
     command = (
         " ".join(sys.argv[1:])
@@ -321,10 +351,11 @@ def release(
         else "train"
     )
     with clock.stage("score"):
-        predictions = judged(model, split, place)
+        predictions = made[1] if made else judged(model, split, place)
         test = recompute(predictions, role="test")
         chosen = recompute(predictions, role="val" if len(split.val) else "train")
         facts = _facts(asked, fitted, split, model, predictions, test, chosen, place, command)
+        facts["pruning"] = dict(pruning)
     manifest = datasets.manifest_of(split, known=asked.known)
     manifest = datasets.opened(manifest, facts["run"]["created"], command)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
@@ -340,6 +371,9 @@ def release(
     export.write(out / "bundle", model.model, classes, card, report.model_card(card))
     _write_networks(out, fitted, classes, model.temperature)
     write_predictions(out / "predictions.csv", predictions)
+    (out / "pruning.json").unlink(missing_ok=True)  # of another model
+    if pruning:
+        (out / "pruning.json").write_text(json.dumps(dict(pruning), indent=1), encoding="utf-8")
     (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(fitted.recipe), encoding="utf-8")
     lines = [

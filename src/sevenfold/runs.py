@@ -15,7 +15,7 @@ from sevenfold import nets
 from sevenfold.data import Split, shown
 from sevenfold.errors import DataError, ModelError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, ingest
-from sevenfold.practices import transfer
+from sevenfold.practices import pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, read
 
@@ -82,12 +82,15 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     try:
         origin = transfer.Origin(**arch["origin"])
         voters = [(one["file"], one["sha256"], float(one["weight"])) for one in arch["members"]]
-        main = arch["sha256"]
+        main, shapes = arch["sha256"], dict(arch.get("shapes", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "arch.json") from error
     network, *members = (
-        _network(folder, name, digest, recipe, len(manifest.classes))
-        for name, digest in (("model.safetensors", main), *((n, d) for n, d, _ in voters))
+        _network(folder, name, digest, recipe, len(manifest.classes), sizes)
+        for name, digest, sizes in (
+            ("model.safetensors", main, shapes),
+            *((name, digest, {}) for name, digest, _ in voters),
+        )
     )
     weights = tuple(weight for _, _, weight in voters)
     return Run(
@@ -151,8 +154,13 @@ def _split(
     return Split(dataset, train, val, test, dataset.quarantined)
 
 
-def _network(folder: Path, name: str, digest: str, recipe: Recipe, classes: int) -> nets.Network:
-    """Rebuild a network around its weights, which must be those that the run names."""
+def _network(
+    folder: Path, name: str, digest: str, recipe: Recipe, classes: int, shapes: pruning.Shapes
+) -> nets.Network:
+    """Rebuild a network around its weights, which must be those that the run names.
+
+    A pruned one is the architecture in its own shapes.
+    """
     path = folder / name
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise ModelError(
@@ -160,6 +168,10 @@ def _network(folder: Path, name: str, digest: str, recipe: Recipe, classes: int)
         )
     plain = replace(recipe.transfer, weights="random", sha256="")
     network, _ = transfer.build(plain, classes, recipe.side, 0)
+    if shapes:
+        smaller = pruning.reshape(network, shapes)
+        assert isinstance(smaller, nets.Network)
+        network = smaller
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:

@@ -68,6 +68,48 @@ def run(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"time           {facts['seconds']:.0f} s"
 
 
+def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up a pruning: what went, what it saved, what it cost, and how sure that is."""
+    yield f"{'':<20} {'MACs':>14} {'parameters':>12} {'ms':>8} {'validation':>10} {'test':>7}"
+    chosen = facts["steps"][facts["chosen"] - 1]
+    controls = facts["controls"]
+    for row in (facts["dense"], *facts["steps"], *controls["dense"], *controls["smaller"]):
+        took = f"{row['network_latency_ms']:.2f}" if "network_latency_ms" in row else ""
+        mark = "  ships" * (row is chosen)
+        yield (
+            f"{row['name']:<20} {row['macs']:>14,} {row['parameters']:>12,} {took:>8} "
+            f"{row['validation']:>10.3f} {row['test']:>7.3f}{mark}"
+        )
+    speedup = facts["speedup"]
+    yield (
+        f"removed        {facts['macs_cut']:.1%} of the multiply-accumulates, "
+        f"{facts['parameters_cut']:.1%} of the parameters"
+    )
+    shaky = "" if facts["steady"] else "; the machine was too busy for this to be believed"
+    yield (
+        f"speed          {speedup['median']:.2f} times ({speedup['low']:.2f} to "
+        f"{speedup['high']:.2f}), the network on one thread{shaky}"
+    )
+    yield (
+        f"accuracy       {-facts['drop']:+.4f} on {facts['test_pictures']:,} test pictures, "
+        f"{facts['flips']['negative']} answers got wrong and {facts['flips']['positive']} right"
+    )
+    if facts["certified"]:
+        yield f"certified      at 95 % it drops by {facts['drop_bound']:.4f} at most"
+    else:
+        yield (
+            f"not certified  at 95 % these pictures bound the drop at "
+            f"{facts['smallest_certifiable']:.4f}, and {facts['max_drop']:g} was asked for"
+        )
+    if not facts["reached"]:
+        beyond = facts["beyond"]
+        yield (
+            f"stopped        step {beyond['step']} fell to {beyond['validation']:.3f} on "
+            "validation, more than --max-drop: the target was not reached"
+        )
+    yield from run(facts)
+
+
 def race(facts: Mapping[str, Any]) -> Iterator[str]:
     """Sum up a race as a table, the best first, and say what cannot be told apart."""
     field = facts["optimizers"] if "optimizers" in facts else facts["methods"]

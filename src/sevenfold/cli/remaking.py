@@ -2,7 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from sevenfold import terminal
 from sevenfold.cli.options import Count, app
@@ -44,3 +47,77 @@ def distill(
         progress=progress.Lines(sys.stderr),
     )
     show(facts, terminal.run(facts), as_json=json)
+
+
+@app.command
+def prune(
+    run: Path,
+    /,
+    *,
+    target: str,
+    max_drop: float = 0.01,
+    require_certificate: bool = False,
+    ranking: Literal[
+        "taylor", "l1", "l2", "bn_scale", "mean_activation", "nonzero", "random"
+    ] = "taylor",
+    literal: bool = False,
+    steps: Annotated[int, Parameter(validator=Number(gte=1))] = 4,
+    epochs_per_step: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
+    rate: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
+    controls: Literal["all", "dense", "none"] = "all",
+    latency_table: str = "",
+    data: str = "",
+    seed: Count = 0,
+    threads: Count = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    json: bool = False,
+) -> None:
+    """Remove channels and blocks of a run's model; the smaller one ships in its place.
+
+    The same command goes on after a stop.
+
+    Args:
+        run: a finished run with one model.
+        target: macs=0.6 or parameters=0.5 (below 1 the share that remains, else how many),
+            megabytes=5 of the file, or latency=4 of the network, in milliseconds.
+        max_drop: on validation, at which pruning stops; 0.01 is one point.
+        require_certificate: keep the model unless test proves that its accuracy drops by
+            no more than that, at 95 %.
+        ranking: what goes first.
+        literal: compare the ranking's numbers across layers as they are.
+        steps: cuts with a training after each.
+        epochs_per_step: of each of these trainings.
+        rate: their largest learning rate; 0 is that of the run.
+        controls: also train as long, and judge beside it: the unpruned network (dense), and
+            networks of the same sizes with channels kept at random (all).
+        latency_table: a file that predicts latencies of another machine.
+        data: where the run's pictures are now; they are found by their content.
+        seed: of everything random.
+        threads: processor threads; 0 is one for each core.
+        device: where to train.
+        json: print one JSON object instead of a summary.
+    """
+    from sevenfold import progress, remake
+
+    request = remake.Asked(
+        target,
+        max_drop,
+        require_certificate,
+        ranking,
+        literal,
+        steps,
+        epochs_per_step,
+        rate,
+        controls,
+        latency_table,
+        seed,
+    )
+    facts = remake.prune(
+        run,
+        request,
+        data=data,
+        threads=threads,
+        device=device,
+        progress=progress.Lines(sys.stderr),
+    )
+    show(facts, terminal.pruned(facts), as_json=json)

@@ -3,7 +3,8 @@
 `trace` makes a graph of the network, `walk` follows every channel through it and
 `coupling` says which must go together; `rankings` scores them, `cost` counts and
 `choice` chooses; `surgery` cuts and proves, `blocks` does so with whole residual
-blocks, and `shapes` rebuilds what is left.
+blocks, and `shapes` rebuilds what is left. `trimming` joins them to one cut, and
+`loop` repeats cut, training and measurement until the `target`.
 """
 
 from sevenfold.practices.pruning.blocks import (
@@ -17,7 +18,9 @@ from sevenfold.practices.pruning.blocks import (
 from sevenfold.practices.pruning.choice import Limits, choose
 from sevenfold.practices.pruning.cost import Cost, Layer, by_cost, cost, remaining, saved
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
+from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
 from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
+from sevenfold.practices.pruning.recalibration import recalibrated
 from sevenfold.practices.pruning.settings import Pruning, check, prune
 from sevenfold.practices.pruning.shapes import Shapes, reshape, shapes
 from sevenfold.practices.pruning.surgery import (
@@ -28,12 +31,23 @@ from sevenfold.practices.pruning.surgery import (
     remove,
     zeroed,
 )
+from sevenfold.practices.pruning.target import KINDS, WEIGHT_BYTES, Target, share, target
+from sevenfold.practices.pruning.trimming import (
+    Counted,
+    Trimming,
+    smallest,
+    trimmed,
+    trimmed_to_latency,
+)
 
 __all__ = [
+    "KINDS",
     "LARGEST_DIFFERENCE",
     "RANKINGS",
+    "WEIGHT_BYTES",
     "Batches",
     "Cost",
+    "Counted",
     "Coupling",
     "Group",
     "Layer",
@@ -43,6 +57,10 @@ __all__ = [
     "Refused",
     "Removal",
     "Shapes",
+    "Shrunk",
+    "Step",
+    "Target",
+    "Trimming",
     "block_losses",
     "block_macs",
     "by_cost",
@@ -55,6 +73,7 @@ __all__ = [
     "lesioned",
     "prove",
     "prune",
+    "recalibrated",
     "remaining",
     "removable_blocks",
     "remove",
@@ -62,6 +81,13 @@ __all__ = [
     "saved",
     "scores",
     "shapes",
+    "share",
+    "shares",
+    "shrink",
+    "smallest",
+    "target",
+    "trimmed",
+    "trimmed_to_latency",
     "without_block",
     "zeroed",
 ]

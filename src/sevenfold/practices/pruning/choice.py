@@ -107,19 +107,55 @@ def choose(
             + (coupling.refused[0].reason if coupling.refused else "it has no inner layer"),
             "set pruning.macs=0, or choose another backbone",
         )
+    found = chosen(
+        scores, coupling, dense, count=count, macs=macs, parameters=parameters, limits=limits
+    )
+    if found.reached < (count or macs or parameters):
+        raise _out_of_reach(count, macs, parameters, found.reached)
+    return found.gone
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Hold the channels that go.
+
+    Args:
+        gone: for each group that loses any, by name, its channels in rising order.
+        reached: channels, or share of what the target counts, that goes with them.
+        highest: score of the best chunk among them.
+    """
+
+    gone: dict[str, tuple[int, ...]]
+    reached: float
+    highest: float
+
+
+def chosen(
+    scores: Sequence[Float64[np.ndarray, "channels"]],
+    coupling: Coupling,
+    dense: Cost,
+    *,
+    count: int = 0,
+    macs: float = 0.0,
+    parameters: float = 0.0,
+    limits: Limits = USUAL,
+) -> Choice:
+    """Choose as `choose` does; where the target is out of reach, all that may go."""
     chunks = [
         chunk
         for group, values in zip(coupling.groups, scores, strict=True)
         for chunk in _chunks(group, values, limits)
     ]
     gone: dict[str, tuple[int, ...]] = {}
-    reached = 0.0
+    reached, highest = 0.0, 0.0
     for chunk in sorted(chunks, key=lambda one: one.score):
         gone[chunk.group] = (*gone.get(chunk.group, ()), *chunk.channels)
         reached = _reached(gone, coupling, dense, count, macs)
+        highest = chunk.score
         if reached >= (count or macs or parameters):
-            return {name: tuple(sorted(channels)) for name, channels in gone.items()}
-    raise _out_of_reach(count, macs, parameters, reached)
+            break
+    ordered = {name: tuple(sorted(channels)) for name, channels in gone.items()}
+    return Choice(ordered, reached, highest)
 
 
 def _reached(

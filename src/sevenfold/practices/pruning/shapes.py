@@ -53,7 +53,7 @@ def reshape(network: nn.Module, wanted: Shapes) -> nn.Module:
         try:
             module = smaller.get_submodule(name)
             _resize(smaller, name, module, sizes)
-        except (AttributeError, ValueError, RuntimeError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(
                 f"the shapes are of another network: {name} cannot be {sizes}",
                 "use the arch.json and the weights of one and the same run",

@@ -1,4 +1,4 @@
-"""Make the model of a finished run anew from what the run holds."""
+"""Distil the vote of a finished run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from sevenfold import account, release, runs, train, trial
-from sevenfold.errors import ModelError, UsageError
-from sevenfold.loop import Epoch, Trained
+from sevenfold.errors import UsageError
 from sevenfold.practices import ensembling
 from sevenfold.progress import Progress
+from sevenfold.remake.record import asked, members
 
 
 def distil(
@@ -63,7 +63,7 @@ def distil(
         fitted = train.distil(
             recipe,
             run.split,
-            _members(run),
+            members(run),
             np.array(run.weights),
             run.facts["training"]["rate"],
             seed=seed,
@@ -73,7 +73,7 @@ def distil(
             progress=progress,
         )
     facts = release.release(
-        folder, _asked(run), fitted, run.split, place=place, clock=clock, progress=progress
+        folder, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
     )
     told = account.voting(fitted)
     return facts | {
@@ -81,44 +81,3 @@ def distil(
         "vote": told["pooled"],
         "student": told["student"],
     }
-
-
-def _members(run: runs.Run) -> list[train.Member]:
-    """Join the members' networks to the history of their trainings."""
-    try:
-        told = [one for one in run.facts["training"]["members"] if not one["student"]]
-        pairs = list(zip(run.members, told, strict=True))
-        return [
-            train.Member(
-                network,
-                (),
-                run.origin,
-                int(one["seed"]),
-                Trained(
-                    tuple(Epoch(**line) for line in one["history"]),
-                    int(one["best_epoch"]),
-                    bool(one["stopped_early"]),
-                ),
-                int(one.get("steps", 0)),
-                None,
-                np.zeros((0, len(run.manifest.classes))),
-            )
-            for network, one in pairs
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{run.folder / 'report.json'} is damaged", "restore it from a copy, or train again"
-        ) from error
-
-
-def _asked(run: runs.Run) -> release.Asked:
-    """Ask for a release under the names of the run."""
-    told = run.facts["run"]
-    return release.Asked(
-        run.facts["data"]["source"],
-        told["budget"],
-        int(told["seed"]),
-        told.get("licence", ""),
-        told["reading"],
-        run.manifest,
-    )

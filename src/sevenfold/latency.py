@@ -1,0 +1,243 @@
+"""Time models against each other on one thread, and predict a latency from a table. No torch.
+
+Models are timed in a process of their own, one picture at a time, interleaved: what slows
+the machine slows all of them. The ratio of medians has a bootstrap interval, and the same
+model against itself tells whether the interval can be believed.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float64
+
+from sevenfold.errors import DataError, ResourceError
+from sevenfold.evaluate import Estimate
+from sevenfold.image import shown
+
+SCHEMA: Final = "sevenfold.latency/1"
+PICTURE: Final = (480, 640, 3)
+ROUNDS: Final = 120
+WARM_UP: Final = 10
+_RUN: Final = 5  # rounds that are drawn together: a busy machine stays busy for a while
+_RESAMPLES: Final = 2000
+
+Clock = Callable[[], float]
+
+
+def interleaved(
+    runs: Sequence[Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> Float64[np.ndarray, "runs rounds"]:
+    """Time each of several calls once a round, in an order that turns; in milliseconds.
+
+    Args:
+        runs: what is timed.
+        rounds: that count; a few before them do not.
+        clock: tells seconds.
+    """
+    times = np.zeros((len(runs), WARM_UP + rounds))
+    for each in range(WARM_UP + rounds):
+        for at in range(len(runs)):
+            which = (at + each) % len(runs)
+            began = clock()
+            runs[which]()
+            times[which, each] = 1000 * (clock() - began)
+    return times[:, WARM_UP:]
+
+
+def ratio(above: Float64[np.ndarray, "rounds"], below: Float64[np.ndarray, "rounds"]) -> Estimate:
+    """Return the ratio of two medians with its 95 % bootstrap interval over paired rounds.
+
+    Example:
+        >>> ratio(np.full(20, 3.0), np.full(20, 2.0))
+        Estimate(value=1.5, low=1.5, high=1.5)
+    """
+    pairs = np.stack([above, below])
+    runs = math.ceil(pairs.shape[1] / _RUN)
+    picked = np.random.default_rng(0).integers(0, runs, (_RESAMPLES, runs))
+    rounds = (picked[:, :, None] * _RUN + np.arange(_RUN)).reshape(_RESAMPLES, -1)
+    drawn = np.median(pairs[:, rounds % pairs.shape[1]], axis=2)
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    middle = np.median(pairs, axis=1)
+    return Estimate(float(middle[0] / middle[1]), float(low), float(high))
+
+
+def opened(model: bytes | str) -> Callable[[], object]:
+    """Return a call that runs a model on one picture, on one thread that sleeps when idle.
+
+    Args:
+        model: content or path of an ONNX file with one input: whole uint8 pictures, or
+            float squares.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    noise = np.random.default_rng(0)
+    if given.type == "tensor(uint8)":
+        pixels: Any = noise.integers(0, 256, (1, *PICTURE), dtype=np.uint8)
+    else:
+        shape = [size if isinstance(size, int) else 1 for size in given.shape]
+        pixels = noise.random(shape, dtype=np.float32) * 255
+    return lambda: session.run(None, {given.name: pixels})
+
+
+def timed(models: Sequence[bytes], *, rounds: int = ROUNDS) -> Float64[np.ndarray, "models rounds"]:
+    """Time models in a fresh process, interleaved; in milliseconds.
+
+    Starts a process and writes the models to a temporary folder.
+
+    Raises:
+        ResourceError: the process failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{at}.onnx" for at in range(len(models))]
+        for path, model in zip(paths, models, strict=True):
+            path.write_bytes(model)
+        command = [sys.executable, "-m", "sevenfold.latency", str(rounds), *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        told = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ResourceError(
+            f"the models could not be timed: {told[0]}", "close other programs, and try again"
+        )
+    return np.array(json.loads(done.stdout), dtype=np.float64)
+
+
+def median_ms(model: bytes, *, rounds: int = 40, clock: Clock = time.perf_counter) -> float:
+    """Time one model in this process and return the median in milliseconds."""
+    return float(np.median(interleaved([opened(model)], rounds=rounds, clock=clock)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Hold what a layer's time depends on; see `practices.pruning.Layer`."""
+
+    inputs: int
+    outputs: int
+    groups: int
+    kernel: int
+    positions: int
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-accumulates."""
+        return self.kernel * self.inputs * self.outputs // self.groups * self.positions
+
+    @property
+    def kind(self) -> tuple[int, int, bool]:
+        """Return what pruning does not change: kernel, positions, and whether it is depthwise."""
+        return self.kernel, self.positions, self.groups > 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold how long layers take on a machine.
+
+    Args:
+        machine: where they were measured.
+        side: of the pictures, in pixels.
+        overhead_ms: of a network beside its layers.
+        layers: milliseconds of each size, one thread, one picture.
+    """
+
+    machine: str
+    side: int
+    overhead_ms: float
+    layers: Mapping[Sizes, float]
+
+    def predict(self, layers: Sequence[Sizes]) -> float:
+        """Predict the latency of a network in milliseconds.
+
+        A layer that was not measured takes its own multiply-accumulates times the time for
+        each in the measured layers of its kind, weighed by the inverse squared distance of
+        the logarithms of inputs and outputs.
+
+        Raises:
+            DataError: no layer of this kind was measured.
+        """
+        return self.overhead_ms + sum(map(self._one, layers))
+
+    def _one(self, layer: Sizes) -> float:
+        if layer in self.layers:
+            return self.layers[layer]
+        alike = [(one, ms) for one, ms in self.layers.items() if one.kind == layer.kind]
+        if not alike:
+            raise DataError(
+                f"the latency table has no layer with {layer.kernel} weights for each pair of "
+                f"channels at {layer.positions} positions",
+                "measure the table with this backbone at this size",
+            )
+        weights, paces = [], []
+        for one, ms in alike:
+            apart = math.hypot(
+                math.log(one.inputs / layer.inputs), math.log(one.outputs / layer.outputs)
+            )
+            weights.append(1 / (apart**2 + 1e-9))
+            paces.append(ms / one.macs)
+        return layer.macs * float(np.average(paces, weights=weights))
+
+
+def table(path: Path, *, side: int) -> Table:
+    """Read a latency table, JSON of the schema "sevenfold.latency/1".
+
+    It holds `machine`, `side`, `overhead_ms` and `layers`, a list of objects with `inputs`,
+    `outputs`, `groups`, `kernel` (weights of one input with one output), `positions` (of the
+    output) and `ms`.
+
+    Args:
+        path: of the file.
+        side: that the table must be for, in pixels.
+
+    Raises:
+        DataError: it cannot be read, or is for another size.
+    """
+    name = shown(str(path))
+    try:
+        held = json.loads(path.read_text("utf-8"))
+        if held["schema"] != SCHEMA:
+            raise ValueError(f"its schema is not {SCHEMA}")
+        layers = {
+            Sizes(
+                *(int(one[key]) for key in ("inputs", "outputs", "groups", "kernel", "positions"))
+            ): float(one["ms"])
+            for one in held["layers"]
+        }
+        found = Table(str(held["machine"]), int(held["side"]), float(held["overhead_ms"]), layers)
+        if any(one.macs < 1 or not 0 <= ms < math.inf for one, ms in layers.items()):
+            raise ValueError("a layer has no size or no time")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ZeroDivisionError) as error:
+        raise DataError(
+            f"--latency-table {name} cannot be used: {type(error).__name__}: {error}",
+            "give a JSON file with schema, machine, side, overhead_ms and layers",
+        ) from error
+    if found.side != side:
+        raise DataError(
+            f"--latency-table {name} is for {found.side} pixels, and the model sees {side}",
+            "measure it at the model's size",
+        )
+    return found
+
+
+def _main() -> None:
+    rounds, *paths = sys.argv[1:]
+    print(json.dumps(interleaved(list(map(opened, paths)), rounds=int(rounds)).tolist()))
+
+
+if __name__ == "__main__":
+    _main()

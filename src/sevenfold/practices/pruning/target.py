@@ -1,0 +1,91 @@
+"""Say what a network is to be pruned to."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from sevenfold.errors import UsageError
+from sevenfold.practices.pruning.cost import Cost
+
+KINDS: Final = ("macs", "parameters", "megabytes", "latency")
+WEIGHT_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Hold what a network is to be pruned to.
+
+    Args:
+        kind: `macs` or `parameters` (below 1 the share that remains, else how many),
+            `megabytes` of the exported file, or `latency` of the network in
+            milliseconds on one thread.
+        value: above 0.
+    """
+
+    kind: str
+    value: float
+
+
+def target(text: str) -> Target:
+    """Read a target such as `macs=0.6`.
+
+    Raises:
+        UsageError: it is none.
+
+    Example:
+        >>> target("latency=4ms")
+        Target(kind='latency', value=4.0)
+    """
+    kind, equals, number = (part.strip() for part in text.partition("="))
+    try:
+        value = float(number.removesuffix("ms") if kind == "latency" else number)
+    except ValueError:
+        value = math.nan
+    if not equals or kind not in KINDS or not 0 < value < math.inf:
+        raise UsageError(
+            f"--target {text!r} is no target",
+            "write macs=0.6 or parameters=0.5 (the share that remains, or from 1 how many), "
+            "megabytes=5 or latency=4 (milliseconds)",
+        )
+    return Target(kind, value)
+
+
+def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -> float:
+    """Return which share remains of what the target counts.
+
+    Of MACs, of parameters (also for megabytes: the file shrinks by four bytes for
+    each parameter that goes), or of the latency.
+
+    Args:
+        wanted: the target.
+        dense: cost of the network as it is.
+        megabytes: of its exported file.
+        latency_ms: of the network; not looked at for other targets.
+
+    Raises:
+        UsageError: the network is that small already, or can never be.
+    """
+    have = {
+        "macs": dense.macs,
+        "parameters": dense.parameters,
+        "megabytes": megabytes,
+        "latency": latency_ms,
+    }[wanted.kind]
+    relative = wanted.kind in ("macs", "parameters") and wanted.value < 1
+    found = wanted.value if relative else wanted.value / have
+    if wanted.kind == "megabytes":
+        left = dense.parameters - (megabytes - wanted.value) * 1e6 / WEIGHT_BYTES
+        found = left / dense.parameters
+    shown = f"{wanted.kind}={wanted.value:g}"
+    if found >= 1:
+        raise UsageError(
+            f"--target {shown} is no less than the {have:,.4g} that the network has",
+            "name a smaller target",
+        )
+    if found <= 0:
+        fixed = megabytes - dense.parameters * WEIGHT_BYTES / 1e6
+        raise UsageError(
+            f"--target {shown} is out of reach: {fixed:.2f} MB of the file are no weights",
+            "name a larger target",
+        )
+    return found

@@ -1,0 +1,230 @@
+"""Trim a network to a budget: channels and blocks, the cheapest first."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sevenfold import nets
+from sevenfold.errors import UsageError
+from sevenfold.practices.pruning.blocks import (
+    block_losses,
+    lesioned,
+    removable_blocks,
+    without_block,
+)
+from sevenfold.practices.pruning.choice import Choice, Limits, chosen
+from sevenfold.practices.pruning.cost import Cost, cost, remaining
+from sevenfold.practices.pruning.coupling import Coupling, couple
+from sevenfold.practices.pruning.rankings import Batches, scores
+from sevenfold.practices.pruning.settings import Pruning
+from sevenfold.practices.pruning.surgery import cut, remove
+
+Counted = Literal["macs", "parameters"]
+_PROVED_ON: Final = 8
+_CLOSER: Final = 0.97
+_TRIES: Final = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Trimming:
+    """Say how networks are trimmed.
+
+    Args:
+        settings: ranking, whether it is normalised, and whether blocks may go.
+        limits: floors and caps; they hold over all steps of a loop.
+        batches: training pictures with soft targets, a few hundred.
+        side: of the pictures, in pixels.
+        seed: of the random ranking.
+    """
+
+    settings: Pruning
+    limits: Limits
+    batches: Batches
+    side: int
+    seed: int
+
+    @property
+    def proof(self) -> Float[Tensor, "batch 3 side side"]:
+        """Return the pictures on which every removal is proved."""
+        return next(self.batches())[0][:_PROVED_ON].cpu()
+
+
+def _counted(found: Cost, counted: Counted) -> int:
+    return int(getattr(found, counted))
+
+
+def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimming) -> nets.Network:
+    """Return a smaller copy that costs no more than is wanted, proved to be what is left.
+
+    Channels go in the order of their scores. A block's score is what the loss rises
+    without it, for each multiply-accumulate (or parameter) that it saves, over the same
+    of all channels by Taylor's estimate, times the mean score of channels: so a block
+    that costs what an average channel costs ranks as one. The lowest block goes before
+    the channels whenever some chunk that would go scores higher, and channels are
+    then ranked anew.
+
+    Args:
+        network: on the CPU; stays as it is.
+        counted: what the budget counts.
+        wanted: at most so much of it remains.
+        how: ranking, limits, pictures.
+
+    Raises:
+        UsageError: no more may go; see `smallest`.
+        GateRefused: a removal does not prove itself.
+    """
+    proof = how.proof
+    blocks: dict[str, float] | None = None
+    while True:
+        coupling, dense = couple(network, how.side), cost(network, how.side)
+        have = _counted(dense, counted)
+        if have <= wanted:
+            return network
+        ranked = scores(
+            network,
+            coupling,
+            how.settings.ranking,
+            how.batches,
+            normalised=how.settings.normalised,
+            seed=how.seed,
+        )
+        part = 1 - wanted / have
+        goal = {"macs": part} if counted == "macs" else {"parameters": part}
+        found = chosen(ranked, coupling, dense, limits=how.limits, **goal)
+        enough = found.reached >= part
+        if blocks is None:
+            blocks = _blocks(network, counted, coupling, dense, ranked, how)
+        name = _next_block(network, counted, wanted, blocks, found, enough, how)
+        if not name:
+            break
+        network = _as_network(without_block(network, name, proof))
+        blocks = {other: score for other, score in blocks.items() if other != name}
+    if not enough:
+        raise UsageError(
+            f"{counted} cannot fall to {wanted:,.0f}: floors and caps of channels keep "
+            f"{have * (1 - found.reached):,.0f}",
+            "name a larger target",
+        )
+    return _as_network(remove(network, coupling, found.gone, proof))
+
+
+def _as_network(module: nn.Module) -> nets.Network:
+    assert isinstance(module, nets.Network)
+    return module
+
+
+def _blocks(
+    network: nets.Network,
+    counted: Counted,
+    coupling: Coupling,
+    dense: Cost,
+    ranked: tuple[np.ndarray, ...],
+    how: Trimming,
+) -> dict[str, float]:
+    """Return the score of each block that may go, comparable with those of channels."""
+    if not how.settings.blocks or how.settings.ranking == "random" or not coupling.groups:
+        return {}
+    names = removable_blocks(network, how.proof)
+    literal = (how.settings.ranking, how.settings.normalised) == ("taylor", False)
+    taylor = (
+        ranked
+        if literal
+        else scores(network, coupling, "taylor", how.batches, normalised=False, seed=how.seed)
+    )
+    have = _counted(dense, counted)
+    each = [
+        (have - _counted(remaining(dense, coupling, {group.name: 1}), counted)) * group.channels
+        for group in coupling.groups
+    ]
+    price = float(sum(one.sum() for one in taylor)) / max(1, sum(each))
+    known = np.concatenate(ranked)
+    mean = float(known[np.isfinite(known)].mean())
+    losses = block_losses(network, names, lambda one: _loss(one, how.batches))
+    found = {}
+    for name, rise in losses.items():
+        gone = have - _counted(cost(lesioned(network, name), how.side), counted)
+        if gone > 0 and price > 0:
+            found[name] = max(0.0, rise) / gone / price * mean
+    return found
+
+
+@torch.inference_mode()
+def _loss(network: nn.Module, batches: Batches) -> float:
+    network = network.eval()
+    total, pictures = 0.0, 0
+    for pixels, targets in batches():
+        log_p = torch.log_softmax(network(pixels.cpu()), dim=1)
+        total -= float((targets.cpu() * log_p).sum())
+        pictures += len(pixels)
+    return total / max(1, pictures)
+
+
+def _next_block(
+    network: nets.Network,
+    counted: Counted,
+    wanted: float,
+    blocks: Mapping[str, float],
+    found: Choice,
+    enough: bool,
+    how: Trimming,
+) -> str:
+    """Name the block that goes before the channels do; "" where none should."""
+    for name, score in sorted(blocks.items(), key=lambda item: item[1]):
+        if enough and score > found.highest:
+            return ""
+        # Never further than asked for: a block may be a tenth of the whole network.
+        left = _counted(cost(lesioned(network, name), how.side), counted)
+        if left >= wanted:
+            return name
+    return ""
+
+
+def smallest(network: nets.Network, how: Trimming) -> nets.Network:
+    """Return what is left if all goes that may, unproved: it is for its cost alone."""
+    if how.settings.blocks and how.settings.ranking != "random":
+        for name in removable_blocks(network, how.proof):
+            network = _as_network(lesioned(network, name))
+    coupling = couple(network, how.side)
+    zeros = [np.zeros(group.channels) for group in coupling.groups]
+    everything = sum(group.channels for group in coupling.groups) + 1
+    found = chosen(zeros, coupling, cost(network, how.side), count=everything, limits=how.limits)
+    return _as_network(cut(network, coupling, found.gone))
+
+
+def trimmed_to_latency(
+    network: nets.Network,
+    wanted_ms: float,
+    how: Trimming,
+    latency: Callable[[nets.Network], float],
+) -> nets.Network:
+    """Return a smaller copy that is fast enough, by fewer and fewer multiply-accumulates.
+
+    Args:
+        network: stays as it is.
+        wanted_ms: at most so many milliseconds.
+        how: ranking, limits, pictures.
+        latency: measures a network, or predicts it.
+
+    Raises:
+        UsageError: no network that may be left is fast enough.
+    """
+    took = latency(network)
+    macs = float(cost(network, how.side).macs)
+    smaller = copy.deepcopy(network)
+    for _ in range(_TRIES):
+        if took <= wanted_ms:
+            return smaller
+        macs *= min(_CLOSER, wanted_ms / took)
+        smaller = trimmed(network, "macs", macs, how)
+        took = latency(smaller)
+    raise UsageError(
+        f"the network cannot be made as fast as {wanted_ms:g} ms: with {macs:,.0f} "
+        f"multiply-accumulates it still takes {took:.2f} ms",
+        "name a larger target",
+    )

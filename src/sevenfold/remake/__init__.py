@@ -1,0 +1,6 @@
+"""Make the model of a finished run anew from what the run holds."""
+
+from sevenfold.remake.distil import distil
+from sevenfold.remake.prune import Asked, prune
+
+__all__ = ["Asked", "distil", "prune"]

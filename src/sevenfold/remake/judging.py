@@ -1,0 +1,211 @@
+"""Judge pruned networks by the files that would ship: speed first, then test, opened once."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from sevenfold import data as datasets
+from sevenfold import evaluate as scoring
+from sevenfold import latency, paired, release
+from sevenfold.data import Split
+from sevenfold.evaluate import Estimate
+from sevenfold.loop import Place
+from sevenfold.practices import pruning
+from sevenfold.predictions import Predictions, recompute
+from sevenfold.train import Fitted, Member
+
+Timer = Callable[[Sequence[bytes]], Float64[np.ndarray, "models rounds"]]
+_TRIES: Final = 3
+_FLIPS: Final = 200  # that are listed
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """Hold a network with the graph that would ship and what it costs.
+
+    Args:
+        name: `dense`, `step 2` and so on.
+        member: the network.
+        made: its graph, verified.
+        cost: for one picture.
+        score: of the objective on validation.
+    """
+
+    name: str
+    member: Member
+    made: release.Exported
+    cost: pruning.Cost
+    score: float
+
+
+def filed(
+    name: str, member: Member, score: float, fitted: Fitted, split: Split, place: Place
+) -> File:
+    """Export a network, calibrate it, and hold the graph against it.
+
+    Raises:
+        GateRefused: they disagree.
+    """
+    # Running it turns what it holds into tensors that cannot be trained any more.
+    copied = replace(member, network=copy.deepcopy(member.network))
+    made = release.exported(replace(fitted, ships=(copied,), shares=np.ones(1)), split, place)
+    return File(name, member, made, pruning.cost(member.network, fitted.recipe.side), score)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Hold what was timed: the dense network, itself again, and each step.
+
+    Args:
+        steady: whether the dense network against itself has an interval that holds 1; else
+            the machine was too busy for the others' to be believed.
+        against_itself: that ratio.
+        dense_ms: median.
+        steps_ms: median of each step.
+        ratios: how many times faster each step is.
+    """
+
+    steady: bool
+    against_itself: Estimate
+    dense_ms: float
+    steps_ms: tuple[float, ...]
+    ratios: tuple[Estimate, ...]
+
+
+def speed(dense: bytes, steps: Sequence[bytes], timer: Timer = latency.timed) -> Speed:
+    """Time steps against the dense model, on one thread, until it is as fast as itself.
+
+    Args:
+        dense: ONNX file.
+        steps: ONNX files.
+        timer: measures interleaved milliseconds; in a fresh process.
+    """
+    for _ in range(_TRIES):
+        first, again, *others = timer([dense, dense, *steps])
+        itself = latency.ratio(first, again)
+        steady = itself.low <= 1 <= itself.high
+        if steady:
+            break
+    return Speed(
+        steady,
+        itself,
+        float(np.median(first)),
+        tuple(float(np.median(one)) for one in others),
+        tuple(latency.ratio(first, one) for one in others),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Hold what test says of one file, against the dense one.
+
+    Args:
+        file: the network.
+        predictions: of validation and test.
+        scores: on test.
+        counts: right and wrong answers of the dense file and this one.
+        bound: by which its accuracy drops at most, at 95 %, one-sided.
+    """
+
+    file: File
+    predictions: Predictions
+    scores: scoring.Scores
+    counts: paired.Paired
+    bound: float
+
+
+def tested(files: Sequence[File], split: Split, place: Place) -> list[Tested]:
+    """Open test once for all files; the first is the dense one."""
+    found: list[Tested] = []
+    right: list[Bool[np.ndarray, " pictures"]] = []
+    groups = [split.dataset.groups[at] for at in split.test.tolist()]
+    for file in files:
+        predictions = release.judged(file.made, split, place)
+        answers = predictions.probabilities[-len(split.test) :].argmax(axis=1)
+        right.append(answers == split.dataset.labels[split.test])
+        counts = paired.count(right[0], right[-1])
+        design = paired.design(right[0], right[-1], groups)
+        bound = paired.largest_drop(counts, design=design)
+        scores = recompute(predictions, role="test")
+        found.append(Tested(file, predictions, scores, counts, bound))
+    return found
+
+
+def least_bound(split: Split) -> float:
+    """Return the bound on the drop if not one test answer were to change."""
+    same = np.ones(len(split.test), dtype=bool)
+    groups = [split.dataset.groups[at] for at in split.test.tolist()]
+    counts = paired.count(same, same)
+    return paired.largest_drop(counts, design=paired.design(same, same, groups))
+
+
+def row(one: Tested, dense: Tested, objective: str) -> dict[str, Any]:
+    """Return what is told of one file."""
+    mine, theirs = (getattr(each.scores, objective).value for each in (one, dense))
+    return {
+        "name": one.file.name,
+        "macs": one.file.cost.macs,
+        "parameters": one.file.cost.parameters,
+        "megabytes": len(one.file.made.model) / 1e6,
+        "validation": one.file.score,
+        "test": mine,
+        "accuracy": one.scores.accuracy.value,
+        "nll": one.scores.nll.value,
+        "objective_drop": theirs - mine,
+        "drop": -one.counts.difference,
+        "drop_bound": one.bound,
+        "seconds": sum(line.seconds for line in one.file.member.trained.history),
+    }
+
+
+def timing(at: int, network: Speed, whole: Speed) -> dict[str, Any]:
+    """Return what is told of a step's speed."""
+    return {
+        "network_latency_ms": network.steps_ms[at],
+        "latency_ms": whole.steps_ms[at],
+        "speedup": speedup(network.ratios[at]),
+        "speedup_whole": speedup(whole.ratios[at]),
+    }
+
+
+def speedup(found: Estimate) -> dict[str, float]:
+    """Return a ratio as the command line's JSON holds it."""
+    return {"median": found.value, "low": found.low, "high": found.high}
+
+
+def flips(one: Tested, dense: Tested, split: Split) -> dict[str, Any]:
+    """Count the test pictures whose answer got wrong or right, and name them."""
+    dataset, labels = split.dataset, split.dataset.labels[split.test]
+    before, after = (
+        each.predictions.probabilities[-len(split.test) :].argmax(axis=1) for each in (dense, one)
+    )
+    flipped = np.flatnonzero((before == labels) & (after != labels))
+    return {
+        "negative": one.counts.only_first,
+        "positive": one.counts.only_second,
+        "pictures": [
+            {
+                "path": datasets.shown(dataset.photos[int(split.test[at])].path),
+                "label": dataset.classes[labels[at]],
+                "answer": dataset.classes[after[at]],
+            }
+            for at in flipped[:_FLIPS]
+        ],
+    }
+
+
+def classes(one: Tested, dense: Tested) -> list[Mapping[str, Any]]:
+    """Return each class's recall on test before and after."""
+    return [
+        {
+            "label": before.label,
+            "pictures": before.pictures,
+            "before": asdict(before.recall),
+            "after": asdict(after.recall),
+        }
+        for before, after in zip(dense.scores.classes, one.scores.classes, strict=True)
+    ]

@@ -1,0 +1,74 @@
+"""Read from a finished run's record what a new model of it needs."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from sevenfold import nets, release, runs, train
+from sevenfold.errors import ModelError
+from sevenfold.loop import Epoch, Trained
+
+
+def members(run: runs.Run) -> list[train.Member]:
+    """Join the networks that vote to the history of their trainings; without logits.
+
+    Raises:
+        ModelError: the record does not fit the networks.
+    """
+    return _joined(run, run.members, student=False)
+
+
+def shipped(run: runs.Run) -> train.Member:
+    """Join the network that ships to the history of its training; without logits.
+
+    Raises:
+        ModelError: the record does not fit.
+    """
+    taught = run.facts["ensembling"].get("ships") == "student"
+    if taught or not run.members:
+        return _joined(run, (run.network,), student=taught)[0]
+    best = int(np.argmax(run.weights))
+    found = members(run)[best]
+    return dataclasses.replace(found, network=run.network)
+
+
+def _joined(
+    run: runs.Run, networks: Sequence[nets.Network], *, student: bool
+) -> list[train.Member]:
+    try:
+        told = [one for one in run.facts["training"]["members"] if one["student"] == student]
+        return [
+            train.Member(
+                network,
+                (),
+                run.origin,
+                int(one["seed"]),
+                Trained(
+                    tuple(Epoch(**line) for line in one["history"]),
+                    int(one["best_epoch"]),
+                    bool(one["stopped_early"]),
+                ),
+                int(one.get("steps", 0)),
+                None,
+                np.zeros((0, len(run.manifest.classes))),
+            )
+            for network, one in zip(networks, told, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{run.folder / 'report.json'} is damaged", "restore it from a copy, or train again"
+        ) from error
+
+
+def asked(run: runs.Run) -> release.Asked:
+    """Ask for a release under the names of the run."""
+    told = run.facts["run"]
+    return release.Asked(
+        run.facts["data"]["source"],
+        told["budget"],
+        int(told["seed"]),
+        told.get("licence", ""),
+        told["reading"],
+        run.manifest,
+    )

@@ -1,0 +1,279 @@
+"""Prune a finished run's network: the loop, the judgement, and what ships."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from test_job import REQUEST, SETTINGS, Kill, parting, report, sha256
+
+import photos
+from sevenfold import export, job, predict, remake, runs
+from sevenfold.errors import DataError, GateRefused, ModelError, UsageError
+from sevenfold.practices import pruning
+from sevenfold.progress import silent
+
+ASKED = remake.Asked("macs=0.6", max_drop=0.9, steps=2, epochs=1, seed=4)
+
+
+def faster(models):
+    """Say that a model takes as long as it is large."""
+    sizes = np.array([len(model) for model in models], float)
+    return np.tile(sizes[:, None] / 1e5, (1, 20))
+
+
+def slower(models):
+    """Say that smaller models take longer."""
+    return 1 / faster(models)
+
+
+HOW = {"data": "", "threads": 1, "device": "cpu", "progress": silent, "timer": faster}
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures_will_do(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "prune-stores"))
+    monkeypatch.setattr(parting, "SMALL_DATA", 60)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense")
+    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
+        photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "prune-stores"))
+        patch.setattr(parting, "SMALL_DATA", 60)
+        request = replace(REQUEST, overrides=SETTINGS)
+        job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def smaller(trained, tmp_path_factory):
+    """Prune once, with both controls."""
+    run = shutil.copytree(trained / "run", tmp_path_factory.mktemp("pruned") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "prune-stores"))
+        patch.setattr(parting, "SMALL_DATA", 60)
+        return run, remake.prune(run, ASKED, **HOW)
+
+
+def files(run: Path, *but: str) -> dict[str, str]:
+    """Hash all files of a run but some, and but what a stopped command goes on from."""
+    return {
+        str(path.relative_to(run)): sha256(path)
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in but and "trials" not in path.parts
+    }
+
+
+def test_a_run_is_pruned_to_its_target(smaller, trained):
+    run, facts = smaller
+    assert facts["schema"] == "sevenfold.prune/1"
+    assert 0.4 <= facts["macs_cut"] < 0.6
+    assert facts["parameters_cut"] > 0
+    assert facts["reached"]
+    assert facts["chosen"] == 2
+    assert [row["name"] for row in facts["steps"]] == ["step 1", "step 2"]
+    macs = [facts["dense"]["macs"], *(row["macs"] for row in facts["steps"])]
+    assert macs == sorted(macs, reverse=True)
+    assert set(facts["speedup"]) == {"median", "low", "high"}
+    assert facts["speedup"]["low"] >= 1
+    assert facts["steady"]
+    assert facts["drop"] <= facts["drop_bound"]
+    assert isinstance(facts["certified"], bool)
+    dense, pruned = (path / "bundle" / "model.onnx" for path in (trained / "run", run))
+    assert pruned.stat().st_size < dense.stat().st_size
+    assert facts["test"]["accuracy"] == facts["steps"][1]["accuracy"]
+    predict.load(run)
+
+
+def test_controls_stand_beside_the_steps(smaller):
+    controls = smaller[1]["controls"]
+    (dense,) = controls["dense"]
+    assert dense["macs"] == smaller[1]["dense"]["macs"]
+    for random, step in zip(controls["smaller"], smaller[1]["steps"], strict=True):
+        assert random["macs"] <= step["macs"]
+        assert random["macs"] > 0.7 * step["macs"]
+
+
+def test_all_steps_are_on_record(smaller):
+    run, facts = smaller
+    held = json.loads((run / "pruning.json").read_text("utf-8"))
+    assert held["steps"] == facts["steps"]
+    assert held == report(run)["pruning"]
+    assert held["flips"]["negative"] >= len(held["flips"]["pictures"]) >= 0
+    assert [one["label"] for one in held["classes"]] == sorted(photos.COLOURS)
+    page = (run / "report.html").read_text("utf-8")
+    assert 'id="pruning"' in page
+    # Test was opened once for all of them.
+    openings = json.loads((run / "data.json").read_text("utf-8"))["openings"]
+    assert len(openings) == report(run)["data"]["openings"] == 2
+
+
+def test_a_pruned_network_is_rebuilt_to_the_bit(smaller):
+    run, _ = smaller
+    arch = json.loads((run / "arch.json").read_text("utf-8"))
+    again = runs.reopened(run, data="", threads=1, progress=silent)
+    assert pruning.shapes(again.network) == arch["shapes"]
+    weights = safetensors.torch.load_file(run / "model.safetensors")
+    assert all(
+        torch.equal(weights[name], held) for name, held in again.network.state_dict().items()
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    shipped = export.Shipped(again.network, arch["mirror"]).eval()
+    with torch.inference_mode():
+        logits = (
+            shipped(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())[0] / arch["temperature"]
+        )
+    wanted = torch.softmax(logits, dim=1)[0].numpy()
+    assert np.allclose(predict.load(run).probabilities(pixels[0]), wanted, atol=1e-4)
+
+
+def test_a_pruned_run_is_pruned_again(smaller, tmp_path):
+    run = shutil.copytree(smaller[0], tmp_path / "run")
+    before = smaller[1]["steps"][1]["macs"]
+    asked = replace(ASKED, target="parameters=0.8", steps=1, controls="none")
+    facts = remake.prune(run, asked, **HOW)
+    assert facts["dense"]["macs"] == before
+    assert 0.2 <= facts["parameters_cut"] < 0.5
+    assert facts["controls"] == {"dense": [], "smaller": []}
+
+
+def test_a_killed_pruning_goes_on(run, smaller):
+    def kill(stage: str, done: int, _total: int) -> None:
+        if stage == "prune":
+            seen.append(done)
+        if stage == "train" and len(seen) == 2 and done == 2:
+            raise Kill
+
+    seen: list[int] = []
+    with pytest.raises(Kill):
+        remake.prune(run, ASKED, **{**HOW, "progress": kill})
+    (trial,) = [path for path in (run / "trials").iterdir() if path.is_dir()]
+    assert {path.name for path in trial.iterdir()} == {"step-1.checkpoint", "step-2-cut.checkpoint"}
+    finished = (trial / "step-1.checkpoint").stat().st_mtime_ns
+    again: list[int] = []
+
+    def watch(stage: str, done: int, _total: int) -> None:
+        if stage == "prune":
+            again.append(done)
+            assert (trial / "step-1.checkpoint").stat().st_mtime_ns == finished
+
+    remake.prune(run, ASKED, **{**HOW, "progress": watch})
+    assert again == []  # both cuts were there already
+    assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
+
+
+def test_a_certificate_out_of_reach_is_refused_before_any_work(run):
+    before = files(run)
+    with pytest.raises(GateRefused, match="24 test pictures") as caught:
+        remake.prune(run, replace(ASKED, max_drop=0.01, require_certificate=True), **HOW)
+    assert caught.value.exit_code == 6
+    assert files(run) == before
+    assert not any(path.is_dir() for path in (run / "trials").iterdir())
+
+
+def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
+    monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: 0.5)
+    monkeypatch.setattr("sevenfold.remake.judging.least_bound", lambda _: 0.1)
+    before = files(run, "data.json")
+    asked = replace(ASKED, max_drop=0.4, require_certificate=True, controls="none", steps=1)
+    with pytest.raises(GateRefused, match="no step is certified"):
+        remake.prune(run, asked, **HOW)
+    assert files(run, "data.json") == before
+    # Test was looked at, and that is on record.
+    assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2
+
+
+def test_what_is_slower_does_not_ship(run):
+    before = files(run)
+    asked = replace(ASKED, steps=1, controls="none")
+    with pytest.raises(GateRefused, match="no step is faster"):
+        remake.prune(run, asked, **{**HOW, "timer": slower})
+    assert files(run) == before
+
+
+def test_the_first_step_past_the_drop_ships_nothing(run, monkeypatch):
+    before = files(run)
+    monkeypatch.setattr(
+        "sevenfold.train.pruned.objective",
+        lambda logits, *_: float(len(seen.append(0) or seen) == 1),
+    )
+    seen: list[int] = []
+    with pytest.raises(GateRefused, match="more than --max-drop"):
+        remake.prune(run, replace(ASKED, max_drop=0.01), **HOW)
+    assert files(run) == before
+
+
+def test_a_latency_table_of_another_machine_steers(run, tmp_path):
+    network = runs.reopened(run, data="", threads=1, progress=silent).network
+    layers = [
+        {"inputs": one.inputs, "outputs": one.outputs, "groups": one.groups}
+        | {"kernel": one.kernel, "positions": one.positions, "ms": one.macs / 1e7}
+        for one in pruning.cost(network, 32).layers.values()
+    ]
+    path = tmp_path / "table.json"
+    table = {"schema": "sevenfold.latency/1", "machine": "a board", "side": 32, "overhead_ms": 0.0}
+    path.write_text(json.dumps(table | {"layers": layers}), encoding="utf-8")
+    asked = replace(ASKED, target="latency=3", steps=1, controls="none", latency_table=str(path))
+    facts = remake.prune(run, asked, **HOW)
+    assert facts["steps"][0]["macs"] <= 3e7 < facts["dense"]["macs"]
+    path.write_text(json.dumps(table | {"side": 64, "layers": layers}), encoding="utf-8")
+    with pytest.raises(DataError, match="is for 64 pixels"):
+        remake.prune(run, asked, **HOW)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"target": "flops=0.5"}, "is no target"),
+        ({"target": "macs=0"}, "is no target"),
+        ({"target": "macs=0.001"}, "out of reach: floors and caps of channels leave at least"),
+        ({"target": "megabytes=0.001"}, "out of reach"),
+        ({"target": "parameters=1e9"}, "is no less than"),
+        ({"max_drop": 1.5}, "--max-drop"),
+        ({"latency_table": "t.json"}, "does nothing"),
+        ({"ranking": "luck"}, "is no ranking"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(run, changed, problem):
+    before = files(run)
+    with pytest.raises(UsageError, match=problem):
+        remake.prune(run, replace(ASKED, **changed), **HOW)
+    assert files(run) == before
+
+
+def test_a_vote_and_a_damaged_shape_are_refused(run, smaller, tmp_path):
+    told = report(run)
+    told["ensembling"] = {"ships": "vote"}
+    (run / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(UsageError, match="vote") as caught:
+        remake.prune(run, ASKED, **HOW)
+    assert "sevenfold distill" in caught.value.cure
+    broken = shutil.copytree(smaller[0], tmp_path / "broken")
+    arch = json.loads((broken / "arch.json").read_text("utf-8"))
+    arch["shapes"]["head"] = [3, 3, 1]
+    (broken / "arch.json").write_text(json.dumps(arch), encoding="utf-8")
+    with pytest.raises(ModelError):
+        remake.prune(broken, ASKED, **HOW)
+
+
+def test_pictures_that_moved_are_asked_for(trained, run, tmp_path):
+    moved = shutil.copytree(trained / "photos", tmp_path / "moved")
+    next((moved / "test" / "red").iterdir()).unlink()
+    with pytest.raises(DataError, match="1 of the run's 120 pictures"):
+        remake.prune(run, ASKED, **{**HOW, "data": str(moved)})

@@ -1,6 +1,5 @@
 """Distil the vote into one network, and choose what is deployed."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,8 +15,8 @@ from sevenfold.practices import ensembling, imbalance
 from sevenfold.train.bench import Bench, Part, tail_of
 from sevenfold.train.member import Member, hard, measure, rows_of, trained
 
-BLEND: Final = float(os.environ.get("X_BLEND", "1.0"))
-TEMP = float(os.environ.get("X_TEMP", "1.0"))
+BLEND: Final = 1.0
+"""Both parameters of the Beta that blends what a student is shown: every share alike."""
 KEPT: Final = 0.7
 """Share of the vote's gain that a student must keep to be deployed in its place."""
 
@@ -71,7 +70,7 @@ def distilled(
             blended, _ = shown.mix(inputs, targets, numbers, epoch)
             with torch.no_grad(), bench.place.cast():
                 answers = [tail(blended).float().cpu().numpy() for tail in tails]
-            told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote) / TEMP)
+            told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote))
             return blended, torch.softmax(told.float(), dim=1).to(inputs.device)
 
         return replace(shown, mix=taught)

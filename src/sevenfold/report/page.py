@@ -17,6 +17,7 @@ from sevenfold.errors import DataError
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.curves import training
+from sevenfold.report.pruned import pruned
 from sevenfold.report.rare import rare
 from sevenfold.report.verdict import verdict
 from sevenfold.report.vote import vote
@@ -128,6 +129,7 @@ def _view(facts: Facts) -> dict[str, Any]:
         "training": training(part(facts, "training")),
         "vote": vote(facts),
         "rare": rare(facts),
+        "pruned": pruned(facts),
         "confusion": _confusion(part(facts, "test")),
         "classes": _classes(facts),
         "practices": rows(facts, "practices")[:7],

@@ -1,0 +1,156 @@
+"""Make the pruning section of the report: what went, what it saved, and what it cost."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from sevenfold import plots
+from sevenfold.report import words
+from sevenfold.report.words import Facts, number, part, percent, rows
+
+STEPS = 40
+FLIPS = 24
+CLASSES = 40
+
+
+class Row(NamedTuple):
+    """Hold one network of the table."""
+
+    name: str
+    note: str
+    macs: float
+    parameters: float
+    latency: str
+    speedup: str
+    validation: float
+    test: float
+    bound: str
+
+
+def pruned(facts: Facts) -> dict[str, Any]:
+    """Return the pruning section; nothing where nothing was pruned.
+
+    Args:
+        facts: cleaned content of `report.json`.
+    """
+    found = part(facts, "pruning")
+    steps = rows(found, "steps")
+    if not steps:
+        return {}
+    dense, controls = part(found, "dense"), part(found, "controls")
+    chosen = int(number(found.get("chosen"))) if found.get("chosen") else 0
+    kept = [_row(one, dense, ships=at == chosen) for at, one in enumerate(steps[:STEPS], 1)]
+    others = [*rows(controls, "dense"), *rows(controls, "smaller")[:STEPS]]
+    flips = part(found, "flips")
+    return {
+        "said": [*_said(found)],
+        "measure": str(found.get("objective") or "accuracy").replace("_", " "),
+        "rows": [_row(dense, dense), *kept, *(_row(one, dense, control=True) for one in others)],
+        "figure": _figure(dense, steps, controls),
+        "flips": rows(flips, "pictures")[:FLIPS],
+        "flips_left_out": max(0, int(words.positive(flips.get("negative"))) - FLIPS),
+        "classes": [
+            {
+                "label": one.get("label"),
+                "pictures": one.get("pictures"),
+                "before": number(part(one, "before").get("value")),
+                "after": number(part(one, "after").get("value")),
+            }
+            for one in rows(found, "classes")[:CLASSES]
+        ],
+    }
+
+
+def _row(one: Facts, dense: Facts, *, ships: bool = False, control: bool = False) -> Row:
+    speed = part(one, "speedup")
+    whole = {name: number(dense.get(name)) for name in ("macs", "parameters")}
+    latency = number(one.get("network_latency_ms"))
+    note = "ships" if ships else "control" if control else ""
+    bound = "" if one is dense else percent(number(one.get("drop_bound")))
+    return Row(
+        plots.plain(one.get("name")),
+        note,
+        number(one.get("macs")) / whole["macs"] if whole["macs"] else math.nan,
+        number(one.get("parameters")) / whole["parameters"] if whole["parameters"] else math.nan,
+        words.milliseconds(latency) if math.isfinite(latency) else "",
+        f"{number(speed.get('median')):.2f} ({number(speed.get('low')):.2f} to "
+        f"{number(speed.get('high')):.2f})"
+        if speed
+        else "",
+        number(one.get("validation")),
+        number(one.get("test")),
+        bound,
+    )
+
+
+def _said(found: Facts) -> Iterator[str]:
+    speed, flips = part(found, "speedup"), part(found, "flips")
+    yield (
+        f"{percent(number(found.get('macs_cut')))} of the multiply-accumulates and "
+        f"{percent(number(found.get('parameters_cut')))} of the parameters are gone. On one "
+        f"thread the network is {number(speed.get('median')):.2f} times as fast "
+        f"({number(speed.get('low')):.2f} to {number(speed.get('high')):.2f})."
+    )
+    if not found.get("steady"):
+        yield (
+            "The network did not even take as long as itself when it was timed twice: the machine "
+            "was busy, so time it again before you rely on this."
+        )
+    pictures = words.count(found.get("test_pictures"), "test picture")
+    drop = number(found.get("drop"))
+    yield (
+        f"On {pictures} the accuracy {'falls' if drop > 0 else 'rises'} by "
+        f"{words.points(abs(drop))}: {words.count(flips.get('negative'), 'answer')} got wrong, "
+        f"{words.count(flips.get('positive'), 'answer')} right."
+    )
+    if found.get("certified"):
+        yield (
+            "Certified: with 95 % confidence it drops by no more than "
+            f"{words.points(number(found.get('drop_bound')))}."
+        )
+    else:
+        yield (
+            "Not certified: with 95 % confidence these pictures only show that it drops by no more "
+            f"than {words.points(number(found.get('smallest_certifiable')))}; "
+            f"{words.points(number(found.get('max_drop')))} were allowed. More test pictures "
+            "would tell."
+        )
+    if not found.get("reached"):
+        step = part(found, "beyond")
+        yield (
+            "The target was not reached: the next step fell to "
+            f"{percent(number(step.get('validation')))} on validation, more than was allowed."
+        )
+
+
+def _figure(dense: Facts, steps: list[Facts], controls: Facts) -> Markup:
+    """Draw the score on test against what is left of the multiply-accumulates."""
+    whole = number(dense.get("macs"))
+
+    def line(label: str, style: str, some: list[Facts]) -> plots.Line:
+        points = sorted(
+            (100 * number(one.get("macs")) / whole, number(one.get("test"))) for one in some
+        )
+        return plots.Line(label, tuple(points), style, tuple(points))
+
+    lines = [line("chosen channels and blocks", "a", [dense, *steps])]
+    if rows(controls, "smaller"):
+        lines.append(line("random channels", "b", [dense, *rows(controls, "smaller")]))
+    if rows(controls, "dense"):
+        lines.append(line("unpruned, trained as long", "c", rows(controls, "dense")))
+    told = "; ".join(
+        f"{percent(number(one.get('macs')) / whole)}: {percent(number(one.get('test')))}"
+        for one in steps
+    )
+    return Markup(
+        plots.chart(
+            lines,
+            key="pruned",
+            title="Score on test against the multiply-accumulates that are left",
+            text=f"Dense {percent(number(dense.get('test')))}. {told}",
+            x_label="% of the multiply-accumulates",
+            percent=True,
+        )
+    )

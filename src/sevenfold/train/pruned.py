@@ -122,7 +122,7 @@ class _Ground:
         """Return the pictures that channels are ranked by: a draw of those trained on."""
         numbers = draws.numbers([self.bench.split.dataset.hashes[at] for at in self.part.pictures])
         order = draws.order(f"{self.seed}/prune", numbers, 0)
-        return self.part.pictures[order[:RANKED_ON]]
+        return np.asarray(self.part.pictures[order[:RANKED_ON]])
 
 
 def shrunk(

@@ -95,8 +95,14 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
             seed=how.seed,
         )
         part = 1 - wanted / have
-        goal = {"macs": part} if counted == "macs" else {"parameters": part}
-        found = chosen(ranked, coupling, dense, limits=how.limits, **goal)
+        found = chosen(
+            ranked,
+            coupling,
+            dense,
+            macs=part if counted == "macs" else 0.0,
+            parameters=part if counted == "parameters" else 0.0,
+            limits=how.limits,
+        )
         enough = found.reached >= part
         if blocks is None:
             blocks = _blocks(network, counted, coupling, dense, ranked, how)

@@ -1,0 +1,243 @@
+"""The pruning loop with made-up callables, its targets, and the budget that a cut keeps."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sevenfold import nets
+from sevenfold.errors import UsageError
+from sevenfold.practices import pruning
+from sevenfold.practices.pruning import Limits, Pruning, Step, Target, Trimming
+
+SCORES = {1: 0.90, 2: 0.895, 3: 0.88, 4: 0.7}
+
+
+class Desk:
+    """Stand for all that the loop calls; a network is the list of what was done to it."""
+
+    def __init__(self, held=()):
+        self.held = {step.number: step for step in held}
+        self.calls = []
+
+    def run(self, steps=4, score=0.9, max_drop=0.02):
+        return pruning.shrink(
+            ["dense"],
+            steps,
+            score=score,
+            max_drop=max_drop,
+            trim=lambda network, number: self.did(network, "cut", number),
+            retrain=lambda network, number: self.did(network, "train", number),
+            measure=lambda network: SCORES[int(network[-1][-1])],
+            recall=self.held.get,
+            keep=lambda step: self.held.update({step.number: step}),
+        )
+
+    def did(self, network, what, number):
+        self.calls.append(f"{what} {number}")
+        return [*network, f"{what} {number}"]
+
+
+def test_each_step_starts_from_the_one_before():
+    found = Desk().run(steps=2)
+    assert [step.network for step in found.kept] == [
+        ["dense", "cut 1", "train 1"],
+        ["dense", "cut 1", "train 1", "cut 2", "train 2"],
+    ]
+    assert [step.score for step in found.kept] == [0.90, 0.895]
+    assert found.beyond is None
+
+
+def test_it_stops_at_the_first_step_past_the_drop():
+    desk = Desk()
+    found = desk.run(max_drop=0.01)
+    assert [step.number for step in found.kept] == [1, 2]
+    assert found.beyond is not None
+    assert found.beyond.number == 3
+    assert "cut 4" not in desk.calls
+    # What was measured is written down, also where it ended the loop.
+    assert sorted(desk.held) == [1, 2, 3]
+
+
+def test_a_drop_of_exactly_what_is_allowed_is_allowed():
+    found = Desk().run(steps=3, max_drop=0.02)
+    assert [step.number for step in found.kept] == [1, 2, 3]
+    assert found.beyond is None
+
+
+def test_a_network_may_get_better():
+    assert len(Desk().run(steps=2, score=0.5, max_drop=0.0).kept) == 2
+
+
+def test_it_goes_on_at_the_last_finished_step():
+    first = Desk()
+    first.run(steps=2)
+    again = Desk(first.held.values())
+    found = again.run(steps=3)
+    assert again.calls == ["cut 3", "train 3"]
+    assert found.kept[-1].network[:3] == ["dense", "cut 1", "train 1"]
+
+
+def test_a_loop_that_ended_stays_ended():
+    held = [Step(1, ["a 1"], 0.9), Step(2, ["a 2"], 0.2)]
+    desk = Desk(held)
+    found = desk.run()
+    assert desk.calls == []
+    assert [step.number for step in found.kept] == [1]
+    assert found.beyond is held[1]
+
+
+def test_the_same_part_goes_in_every_step():
+    shares = pruning.shares(0.4, 5)
+    assert shares[-1] == pytest.approx(0.4)
+    parts = np.array(shares) / np.array([1.0, *shares[:-1]])
+    assert np.allclose(parts, parts[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("macs=0.6", "macs", 0.6),
+        ("parameters=500000", "parameters", 500000.0),
+        (" megabytes = 5 ", "megabytes", 5.0),
+        ("latency=4", "latency", 4.0),
+        ("latency=4ms", "latency", 4.0),
+    ],
+)
+def test_targets_are_read(text, kind, value):
+    assert pruning.target(text) == Target(kind, value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "macs", "macs=", "flops=0.5", "macs=-1", "macs=0", "macs=nan", "macs=inf", "=0.5",
+             "macs=4ms"]
+)  # fmt: skip
+def test_what_is_no_target_is_refused(text):
+    with pytest.raises(UsageError, match="is no target"):
+        pruning.target(text)
+
+
+def test_targets_become_shares():
+    dense = pruning.cost(nets.small("resnet20", 10), 32)
+    known = {"megabytes": 1.2, "latency_ms": 8.0}
+
+    def share(text):
+        return pruning.share(pruning.target(text), dense, **known)
+
+    assert share("macs=0.6") == 0.6
+    assert share(f"macs={dense.macs // 2}") == pytest.approx(0.5)
+    assert share("latency=2") == 0.25
+    # 0.6 MB less are 150,000 numbers of four bytes.
+    assert share("megabytes=0.6") == pytest.approx(1 - 150_000 / dense.parameters)
+    for text in ("macs=1e12", "latency=8", "megabytes=1.3"):
+        with pytest.raises(UsageError, match="is no less than"):
+            share(text)
+    with pytest.raises(UsageError, match="out of reach"):
+        share("megabytes=0.01")
+
+
+# The budget that a cut keeps.
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(1)
+    blocks = nn.Sequential(
+        nn.Sequential(nets._conv_norm(3, 16), nn.ReLU()),
+        nets.Residual(16, 16, 1, True),
+        nets.Residual(16, 24, 2, True),
+    )
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = nets.Network(nets.Normalise((0.5,) * 3, (0.5,) * 3), blocks, pool, nn.Linear(24, 3))
+    return found.eval()
+
+
+def how(limits=None, **settings):
+    pixels = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 255
+    targets = nn.functional.one_hot(torch.arange(6) % 3, 3).float()
+    return Trimming(
+        Pruning(**settings), limits or Limits(), lambda: iter([(pixels, targets)]), 16, 0
+    )
+
+
+@pytest.mark.parametrize("counted", ["macs", "parameters"])
+@pytest.mark.parametrize("settings", [{}, {"normalised": False}, {"ranking": "l1"}])
+def test_a_cut_keeps_its_budget(network, counted, settings):
+    have = getattr(pruning.cost(network, 16), counted)
+    smaller = pruning.trimmed(network, counted, 0.7 * have, how(**settings))
+    left = getattr(pruning.cost(smaller, 16), counted)
+    assert 0.35 * have < left <= 0.7 * have
+    assert pruning.reshape(network, pruning.shapes(smaller))(torch.zeros(2, 3, 16, 16)).shape == (
+        2,
+        3,
+    )
+
+
+def test_what_is_small_enough_stays(network):
+    assert pruning.trimmed(network, "macs", 1e12, how()) is network
+
+
+def test_a_block_that_does_nothing_goes_first(network):
+    idle = pruning.reshape(network, pruning.shapes(network))
+    idle.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for parameter in idle.blocks[1].parameters():
+            parameter.zero_()
+    idle.eval()
+    dense, block = pruning.cost(idle, 16), "blocks.1"
+    wanted = dense.macs - pruning.block_macs(dense, block)
+    smaller = pruning.trimmed(idle, "macs", wanted, how())
+    assert isinstance(smaller.blocks[1], nn.Identity)
+    assert [sizes for sizes in pruning.shapes(smaller).values() if sizes] == [
+        sizes
+        for name, sizes in pruning.shapes(idle).items()
+        if sizes and not name.startswith(block)
+    ]
+    # With blocks held, channels go in its stead.
+    held = pruning.trimmed(idle, "macs", wanted, how(blocks=False))
+    assert not isinstance(held.blocks[1], nn.Identity)
+    # A block is never more than what was asked for.
+    little = pruning.trimmed(idle, "macs", dense.macs - 1, how())
+    assert not isinstance(little.blocks[1], nn.Identity)
+
+
+def test_floors_hold_and_what_they_keep_is_told(network):
+    limits = Limits(multiple=4, floor=12)
+    least = pruning.cost(pruning.smallest(network, how(limits)), 16).macs
+    smaller = pruning.trimmed(network, "macs", least, how(limits))
+    assert pruning.cost(smaller, 16).macs == least
+    dense = {group.name: group.channels for group in pruning.couple(network, 16).groups}
+    left = {group.name: group.channels for group in pruning.couple(smaller, 16).groups}
+    assert all(count >= min(12, dense[name]) for name, count in left.items())
+    assert any(count == 12 for count in left.values())
+    with pytest.raises(UsageError, match="floors and caps"):
+        pruning.trimmed(network, "macs", least - 1, how(limits))
+
+
+def test_a_latency_is_reached_by_what_measures_it(network):
+    asked = []
+
+    def latency(one):
+        asked.append(pruning.cost(one, 16).macs / 1e6)
+        return asked[-1] + 0.1
+
+    dense = pruning.cost(network, 16).macs / 1e6
+    smaller = pruning.trimmed_to_latency(network, 0.6 * dense, how(), latency)
+    assert latency(smaller) <= 0.6 * dense
+    with pytest.raises(UsageError):
+        pruning.trimmed_to_latency(network, 0.6 * dense, how(), lambda _: 9.0)
+
+
+def test_statistics_are_those_of_the_pictures(network):
+    pixels = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 255
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fresh = pruning.recalibrated(network, [pixels[:32], pixels[32:]])
+    with torch.no_grad():
+        maps = network.blocks[0][0][0](network.normalise(pixels))
+    found = fresh.blocks[0][0][1]
+    assert torch.allclose(found.running_mean, maps.mean(dim=(0, 2, 3)), atol=1e-4)
+    assert found.momentum == network.blocks[0][0][1].momentum
+    assert not fresh.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    same = pruning.recalibrated(network, [])
+    assert torch.equal(same.blocks[0][0][1].running_mean, before["blocks.0.0.1.running_mean"])

@@ -1,0 +1,66 @@
+"""Serve a model over HTTP."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from sevenfold.cli.options import Count, app
+from sevenfold.errors import UsageError
+from sevenfold.terminal import warn
+
+if TYPE_CHECKING:
+    from sevenfold.serve import Address
+
+NOWHERE: Final = Path()
+LOOPBACK: Final = "127.0.0.1"
+
+
+@app.command
+def serve(
+    model: Path,
+    /,
+    *,
+    host: str = LOOPBACK,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
+    lan: bool = False,
+    sessions: Count = 0,
+    queue: Count = 16,
+    collect: Annotated[Path, Parameter(show_default=False)] = NOWHERE,
+    collect_megabytes: Annotated[int, Parameter(validator=Number(gte=1))] = 500,
+) -> None:
+    """Answer pictures over HTTP, with a page for people and JSON for programs.
+
+    Args:
+        model: a run, or a copy of the bundle in it.
+        host: where to listen; without it only this machine is answered.
+        port: where to listen; 0 is any free one.
+        lan: answer every machine of the network that has the address with its token.
+        sessions: pictures answered at a time; 0 is one for each core.
+        queue: pictures that may wait; more are told to come back.
+        collect: a folder that keeps pictures, answers and corrections for training.
+        collect_megabytes: that it may hold.
+    """
+    from sevenfold import serve as server
+
+    if lan and host != LOOPBACK:
+        raise UsageError(f"--lan listens everywhere, --host {host} there", "give one of the two")
+    settings = server.Settings(
+        sessions=sessions,
+        queue=queue,
+        collect=collect,
+        collect_bytes=1_000_000 * collect_megabytes,
+    )
+    server.serve(model, settings, host=host, port=port, lan=lan, started=_started)
+
+
+def _started(address: "Address") -> None:
+    if address.code:
+        print(address.code)
+    print(address.url, flush=True)
+    if "token=" in address.url and not address.code:
+        warn("no QR code: that needs the library segno, which is not installed")
+    if address.open:
+        warn("whoever reaches this address is answered; --lan asks for a token")
+    warn("stop with Ctrl-C")

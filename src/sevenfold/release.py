@@ -310,6 +310,11 @@ def _pruned(
     return found, [name for name, sizes in found.items() if not sizes and dense.get(name) != []]
 
 
+def _decided(member: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the line of an optimizer's decision, where it made one."""
+    return [{"decision": member["decision"]}] if member["decision"] else []
+
+
 def release(
     out: Path,
     asked: Asked,
@@ -379,7 +384,7 @@ def release(
     lines = [
         json.dumps({"member": at, **line})
         for at, member in enumerate(facts["training"]["members"])
-        for line in member["history"]
+        for line in (*member["history"], *_decided(member))
     ]
     (out / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     facts["run"] |= {

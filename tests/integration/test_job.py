@@ -300,7 +300,8 @@ def test_the_small_files_say_how_it_was_made(with_val):
     assert (settled.side, settled.epochs, settled.objective) == (32, 2, "accuracy")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1]
-    assert lines == told["training"]["members"][0]["history"]
+    history = told["training"]["members"][0]["history"]
+    assert lines == [{"member": 0, **line} for line in history]
     assert told["run"]["seed"] == 3
     assert [stage["stage"] for stage in told["run"]["stages"]] == [
         "read", "fit", "export", "score",

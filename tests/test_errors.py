@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[[Path], str]] = {
     "a store that is none": lambda folder: "cache --clear pictures",
     "predict without a model": lambda folder: "predict",
     "predict without photos": lambda folder: "predict run",
+    "prune to no target": lambda folder: "prune run --target flops=0.5",
 }
 
 FAILURES: dict[str, Exception] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from sevenfold import account, release, runs, train, trial
 from sevenfold.errors import UsageError
-from sevenfold.practices import ensembling
+from sevenfold.practices import ensembling, pruning
 from sevenfold.progress import Progress
 from sevenfold.remake.record import asked, members
 
@@ -58,7 +58,7 @@ def distil(
         )
     settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
     ensembling.check(settings)
-    recipe = replace(run.recipe, ensembling=settings)
+    recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
     with clock.stage("fit"):
         fitted = train.distil(
             recipe,

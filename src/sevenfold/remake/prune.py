@@ -6,9 +6,9 @@ import datetime
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -16,46 +16,13 @@ from sevenfold import data as datasets
 from sevenfold import export, latency, nets, paired, release, runs, trial
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.loop import Place
-from sevenfold.practices import pruning
+from sevenfold.practices import growth, pruning
 from sevenfold.progress import Progress
 from sevenfold.remake import judging
+from sevenfold.remake.asked import Asked, check
 from sevenfold.remake.judging import File, Speed, Tested
 from sevenfold.remake.record import asked, members, shipped
 from sevenfold.train import Fitted, Member, pruned
-
-STEPS: Final = 4
-EPOCHS: Final = 3
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Hold what the user asked for.
-
-    Args:
-        target: such as `macs=0.6`; see `pruning.target`.
-        max_drop: of the objective, 0 to 1.
-        require_certificate: whether the bound on test must hold it, too.
-        ranking: of channels, one of `pruning.RANKINGS`.
-        literal: scores are compared across layers as they are.
-        steps: cuts with a training after each.
-        epochs: of each training.
-        rate: the largest learning rate; 0 is that of the run.
-        controls: `all`, `dense` or `none`.
-        latency_table: a file, or "" to measure here.
-        seed: of everything random.
-    """
-
-    target: str
-    max_drop: float = 0.01
-    require_certificate: bool = False
-    ranking: str = "taylor"
-    literal: bool = False
-    steps: int = STEPS
-    epochs: int = EPOCHS
-    rate: float = 0.0
-    controls: str = "all"
-    latency_table: str = ""
-    seed: int = 0
 
 
 def prune(
@@ -92,7 +59,7 @@ def prune(
         GateRefused: the drop is too large, cannot be certified, or nothing is faster.
     """
     wanted = pruning.target(request.target)
-    _check(request, wanted)
+    check(request, wanted)
     clock, place = release.Clock(), trial.place(device, threads)
     with clock.stage("read"):
         run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
@@ -108,6 +75,7 @@ def prune(
             dense.made.temperature,
             run.recipe,
             run.split,
+            growth.given(run.split, run.recipe.growth, fitted.members[0].seed),
             plan,
             latency=timed,
             seed=request.seed,
@@ -135,30 +103,6 @@ def prune(
         pruning=told,
     )
     return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
-
-
-def _check(request: Asked, wanted: pruning.Target) -> None:
-    """Refuse options that make no sense, before anything is read."""
-    if request.ranking not in pruning.RANKINGS:
-        raise UsageError(
-            f"--ranking {request.ranking!r} is no ranking",
-            f"choose one of {', '.join(pruning.RANKINGS)}",
-        )
-    if not 0 <= request.max_drop < 1:
-        raise UsageError(
-            f"--max-drop {request.max_drop:g} is no share of the pictures",
-            "give one from 0 to below 1, such as 0.01 for one point",
-        )
-    if request.steps < 1 or request.epochs < 1:
-        raise UsageError(
-            f"--steps {request.steps}, --epochs-per-step {request.epochs}: nothing would be done",
-            "give 1 or more of both",
-        )
-    if request.latency_table and wanted.kind != "latency":
-        raise UsageError(
-            f"--latency-table does nothing for --target {request.target}",
-            "leave it out, or name a target such as latency=4",
-        )
 
 
 def _prunable(run: runs.Run, request: Asked) -> None:
@@ -219,8 +163,10 @@ def _shipping(fitted: Fitted, member: Member, macs_cut: float, request: Asked) -
     """Put a pruned network in the place of what shipped; its history stays that of its training."""
     before = fitted.ships[0]
     after = replace(before, network=member.network, logits=member.logits)
+    # What went before went, too.
+    gone = 1 - (1 - fitted.recipe.pruning.macs) * (1 - macs_cut)
     settings = pruning.Pruning(
-        macs=max(0.0, math.floor(macs_cut * 1000) / 1000),
+        macs=max(0.0, math.floor(gone * 1000) / 1000),
         ranking=request.ranking,
         normalised=not request.literal,
     )

@@ -20,7 +20,7 @@ from sevenfold.errors import UsageError
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Epoch, Place, Stop, Trained
-from sevenfold.practices import growth, imbalance, optimization, pruning
+from sevenfold.practices import imbalance, optimization, pruning
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, prepared
@@ -130,6 +130,7 @@ def shrunk(
     temperature: float,
     recipe: Recipe,
     split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
     plan: Plan,
     *,
     latency: Latency,
@@ -152,6 +153,7 @@ def shrunk(
         temperature: by which its logits are calibrated.
         recipe: settled; how it was trained.
         split: with val.
+        pictures: that it was trained on.
         plan: how it is pruned.
         latency: of a network in milliseconds; asked where the target is one.
         seed: of everything random.
@@ -163,9 +165,15 @@ def shrunk(
     Raises:
         UsageError: the target is out of reach.
     """
-    ground = _ground(
-        network, temperature, recipe, split, plan, latency, seed, place, pixels, folder, progress
+    # What helps rare classes is in the teacher's answers already.
+    plain = replace(
+        recipe,
+        epochs=plan.epochs,
+        imbalance=imbalance.Imbalance.off,
+        transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
     )
+    bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
+    ground = _ground(network, temperature, bench, plan, latency, seed)
     _reachable(ground)
     start = _asked(ground, network)
     score = _score(ground, start)
@@ -193,29 +201,16 @@ def shrunk(
 def _ground(
     network: nets.Network,
     temperature: float,
-    recipe: Recipe,
-    split: Split,
+    bench: Bench,
     plan: Plan,
     latency: Latency,
     seed: int,
-    place: Place,
-    pixels: Pixels,
-    folder: Path,
-    progress: Progress,
 ) -> _Ground:
-    # What helps rare classes is in the teacher's answers already.
-    plain = replace(
-        recipe,
-        epochs=plan.epochs,
-        imbalance=imbalance.Imbalance.off,
-        transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
-    )
-    pictures = growth.given(split, recipe.growth, seed)
-    bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
-    dense = pruning.couple(network, recipe.side)
+    side = bench.recipe.side
+    dense = pruning.couple(network, side)
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
     held: list[tuple[Tensor, Tensor]] = []
-    how = pruning.Trimming(plan.settings, limits, lambda: iter(held), recipe.side, seed)
+    how = pruning.Trimming(plan.settings, limits, lambda: iter(held), side, seed)
     ground = _Ground(
         network, bench, _teacher(network, temperature, bench), how, plan, seed, latency
     )
@@ -436,8 +431,10 @@ def _candidate(ground: _Ground, tree: dict[str, Any]) -> Candidate:
 def key(plan: Plan, network: nets.Network, side: int, trial: str) -> str:
     """Name a pruning by the trial's key, its plan and the network that it starts from.
 
-    What is measured here (a latency, and so the share that is to remain) is no part of it.
+    Neither what is measured here (a latency, and so the share that is to remain), nor where
+    the loop ends, nor which controls stand beside it changes a step.
     """
-    plain = replace(plan, share=0.0) if plan.target.kind == "latency" else plan
+    plain = replace(plan, max_drop=0.0, smaller=True, dense=True)
+    plain = replace(plain, share=0.0) if plan.target.kind == "latency" else plain
     state = f"{trial} {plain} {engines.digest(network, side)}"
     return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()

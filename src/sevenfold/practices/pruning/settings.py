@@ -15,7 +15,8 @@ class Pruning:
     """Say how much of the network is removed, and what goes first.
 
     Args:
-        macs: share of the multiply-accumulates that goes, 0 to below 1.
+        macs: share of the multiply-accumulates that goes, 0 to below 1; a run that was
+            pruned holds how much went.
         ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
             `nonzero`, `taylor`, or `random` as the control.
         normalised: scores are compared across layers by their layer's mean;
@@ -42,8 +43,9 @@ def check(settings: Pruning) -> None:
     """
     if settings.macs:
         raise UsageError(
-            f"pruning.macs = {settings.macs} cannot be used: this version does not prune",
-            "set pruning.macs=0",
+            f"pruning.macs = {settings.macs} cannot be used: training does not prune",
+            "set pruning.macs=0, and then run `sevenfold prune RUN --target "
+            f"macs={1 - settings.macs:g}`",
         )
 
 

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from sevenfold.cli import audit as _audit  # noqa: F401
 from sevenfold.cli import commands as _commands  # noqa: F401  its commands are registered so
 from sevenfold.cli import preview as _preview  # noqa: F401
 from sevenfold.cli import remaking as _remaking  # noqa: F401

@@ -1,0 +1,111 @@
+"""Read every picture that can be read, whatever else is wrong with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+from torch import nn
+
+from sevenfold import data as datasets
+from sevenfold import nets
+from sevenfold.data import Dataset, Fingerprint, Listing, Quarantined
+from sevenfold.errors import ImageRejected
+from sevenfold.features.pixels import Pixels, in_order
+from sevenfold.features.trunk import engine
+from sevenfold.features.views import PLAIN, activations
+from sevenfold.image import shown
+from sevenfold.practices import transfer
+from sevenfold.progress import Progress
+from sevenfold.studies.audit import likeness, quality
+
+SIDE: Final = 128
+"""Of the squares that pictures are compared at, in pixels."""
+
+
+def readable(listing: Listing, found: Sequence[Fingerprint | ImageRejected]) -> Dataset:
+    """Keep all that can be read: also small classes, and copies with two labels.
+
+    Unlike `data.assemble`, which leaves out what training cannot use.
+    """
+    kept = [
+        (photo, print_)
+        for photo, print_ in zip(listing.photos, found, strict=True)
+        if isinstance(print_, Fingerprint)
+    ]
+    unreadable = [
+        Quarantined(photo.path, print_.problem.removeprefix(f"{shown(photo.path)}: "))
+        for photo, print_ in zip(listing.photos, found, strict=True)
+        if isinstance(print_, ImageRejected)
+    ]
+    photos = tuple(photo for photo, _ in kept)
+    hashes = tuple(print_.hash for _, print_ in kept)
+    classes = tuple(sorted({photo.label for photo in photos}))
+    index = {name: number for number, name in enumerate(classes)}
+    return Dataset(
+        listing.name,
+        photos,
+        hashes,
+        np.array([index[photo.label] for photo in photos], np.int64),
+        datasets.merged_groups(photos, hashes),
+        classes,
+        (*listing.quarantined, *unreadable),
+        listing.source,
+        np.array([(p.width, p.height) for _, p in kept], np.int64).reshape(-1, 2),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """Hold what each picture looks like: small, and a few numbers of it.
+
+    Args:
+        small: what copies are found by.
+        brightness: mean grey level, 0 to 255.
+        highlights: the grey level of the brightest twentieth.
+        sharpness: variance of the Laplacian.
+    """
+
+    small: UInt8[np.ndarray, "pictures s s 3"]
+    brightness: Float64[np.ndarray, "pictures"]
+    highlights: Float64[np.ndarray, "pictures"]
+    sharpness: Float64[np.ndarray, "pictures"]
+
+
+def looks(dataset: Dataset, pixels: Pixels, threads: int) -> Looks:
+    """Look at every picture once, in the store's squares."""
+    small = np.empty((len(dataset), likeness.SIDE, likeness.SIDE, 3), np.uint8)
+    numbers = np.zeros((3, len(dataset)))
+    look = partial(pixels.square, dataset)
+    for index, square in enumerate(in_order(look, range(len(dataset)), threads)):
+        small[index] = likeness.small(square)
+        numbers[:, index] = quality.numbers(square)
+    return Looks(small, *numbers)
+
+
+def embeddings(
+    dataset: Dataset, pixels: Pixels, threads: int, progress: Progress
+) -> Float32[np.ndarray, "pictures channels"]:
+    """Describe each picture by the pooled features of the packaged backbone, of length 1.
+
+    Writes to the stores: only new pictures cost time.
+    """
+    network, _ = transfer.build(transfer.Transfer(), 2, pixels.side, 0)
+    pooled = nn.Sequential(*network.blocks, network.pool)
+    trunk = nets.Trunk(network.normalise, pooled)
+    everything = np.arange(len(dataset))
+    views = activations(
+        dataset,
+        everything,
+        pixels,
+        PLAIN,
+        engine(trunk, pixels.side, "cpu"),
+        count=1,
+        threads=threads,
+        progress=progress,
+    )
+    rows = views.get(everything, np.zeros_like(everything)).astype(np.float32)
+    lengths: Float32[np.ndarray, "pictures 1"] = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)

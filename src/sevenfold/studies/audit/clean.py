@@ -1,0 +1,123 @@
+"""Write a clean list of the data; no photo is touched."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sevenfold.answers import bare, guarded
+from sevenfold.data import WHOLE, Dataset, FolderSource, Photo
+from sevenfold.errors import DataError, UsageError
+from sevenfold.image import shown
+
+_RISKY: Final = ("=", "+", "-", "@")
+
+
+def check(source: object, fix: Path) -> None:
+    """Refuse what no list can be written for, before any work.
+
+    Raises:
+        UsageError: the photos are no files, or the name is not that of a CSV.
+    """
+    if fix.suffix.lower() != ".csv":
+        raise UsageError(f"--fix {shown(str(fix))} is no CSV", "give a name that ends in .csv")
+    if not isinstance(source, FolderSource):
+        raise UsageError(
+            "--fix lists files, and these pictures lie in a table or a package",
+            "unpack them into a folder, or leave --fix out",
+        )
+    if fix.exists():
+        raise UsageError(
+            f"--fix {shown(str(fix))} exists, and may be the list that is read",
+            "give another name, or delete it",
+        )
+
+
+def decided(path: Path) -> dict[str, str]:
+    """Read the labels.csv that the page saved: path to label, "" for a dropped picture.
+
+    Raises:
+        DataError: the file is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if not {"path", "label", "decision"} <= set(reader.fieldnames or ()):
+                raise ValueError("a column is missing")
+            rows = list(reader)
+        return {
+            bare(row["path"]): "" if row["decision"] == "drop" else bare(row["label"])
+            for row in rows
+        }
+    except (OSError, ValueError, AttributeError, csv.Error) as error:
+        raise DataError(
+            f"{shown(str(path))} is not the labels.csv of an audit's page",
+            "save it anew from audit.html",
+        ) from error
+
+
+def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fix: Path) -> int:
+    """Write `path,label[,split,group]`, and boxes where there are any; return the rows.
+
+    Paths are relative to the list, so that `sevenfold train LIST` finds them. A path that
+    a spreadsheet would run gets `./` before it; a label that it would run gets a quote.
+
+    Args:
+        dataset: the readable pictures.
+        left_out: indices of copies and conflicts; one that was decided on is judged by that.
+        decisions: by path as shown; see `decided`.
+        fix: the list.
+    """
+    assert isinstance(dataset.source, FolderSource)
+    base = dataset.source.folder
+    photos = []
+    for index, photo in enumerate(dataset.photos):
+        label = decisions.get(shown(photo.path), "" if index in left_out else photo.label)
+        if label and photo.path.isprintable():
+            photos.append(replace(photo, label=label))
+    columns = ["path", "label"]
+    columns += ["split"] * any(photo.role for photo in photos)
+    columns += ["group"] * any(photo.group for photo in photos)
+    columns += ["box"] * any(photo.box != WHOLE for photo in photos)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(_rows(photos, columns, base, fix.resolve().parent))
+    fix.parent.mkdir(parents=True, exist_ok=True)
+    fix.write_text(text.getvalue(), encoding="utf-8", newline="")
+    return len(photos)
+
+
+def _rows(
+    photos: Iterable[Photo], columns: list[str], base: Path, folder: Path
+) -> Iterable[list[str]]:
+    for photo in photos:
+        cells = {
+            "path": _relative(base / photo.path, folder),
+            "label": _cell(photo.label),
+            "split": photo.role,
+            "group": _cell(photo.group),
+            "box": ",".join(map(repr, photo.box)),
+        }
+        yield [cells[name] for name in columns]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        text = os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        text = str(path)
+    text = text.replace(os.sep, "/")
+    return f"./{text}" if text.startswith(_RISKY) else text
+
+
+def _cell(text: str) -> str:
+    """Quote what a spreadsheet would run; numbers stay."""
+    try:
+        float(text)
+    except ValueError:
+        return guarded(text)
+    return text

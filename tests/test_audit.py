@@ -1,0 +1,267 @@
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+import photos
+from sevenfold import cli
+from sevenfold import data as datasets
+from sevenfold.data.manifest import Manifest, Row, to_json
+from sevenfold.progress import silent
+from sevenfold.studies import audit as study
+from sevenfold.studies.audit import copies, likeness, suspects
+
+
+def scene(number: int, side: int = 120) -> Image.Image:
+    """Draw shapes on a gradient, as a photo has structure at every scale."""
+    draw = np.random.default_rng([7, number])
+    rows, columns = np.mgrid[:side, :side] / side
+    ramp = draw.uniform(-60, 60, (2, 3))
+    pixels = 120 + rows[..., None] * ramp[0] + columns[..., None] * ramp[1]
+    for _ in range(9):
+        middle, size = draw.uniform(0, 1, 2), draw.uniform(0.05, 0.25, 2)
+        inside = (abs(rows - middle[0]) < size[0]) & (abs(columns - middle[1]) < size[1])
+        pixels[inside] = draw.uniform(0, 255, 3)
+    pixels += draw.normal(0, 4, pixels.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def changed(image: Image.Image) -> dict[str, Image.Image]:
+    width, height = image.size
+    return {
+        "smaller": image.resize((width * 2 // 3, height * 2 // 3)),
+        "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "cropped": image.crop((5, 4, width - 6, height - 5)),
+        "brighter": image.point(lambda value: min(255, int(value * 1.15 + 8))),
+    }
+
+
+def run(data: Path, **options: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"columns": {}, "group_by": "", "threads": 1, "progress": silent}
+    return study.audit(str(data), **given | options)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(autouse=True)
+def _shared(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share the stores, as the trunk's export takes longer than all the rest."""
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(stores))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 24 scenes in two classes and two roles, with one fault of each kind."""
+    base = tmp_path_factory.mktemp("audit") / "data"
+    for number in range(24):
+        role, label = ("train", "test")[number % 4 == 3], "ab"[number % 2]
+        folder = base / role / label
+        folder.mkdir(parents=True, exist_ok=True)
+        scene(number).save(folder / f"{number:02}.png", compress_level=1)
+    for name, image in changed(scene(0)).items():
+        image.save(base / "train" / "a" / f"00-{name}.png")
+    scene(0).save(base / "train" / "a" / "00-encoded.jpg", quality=75)
+    scene(2).save(base / "train" / "b" / "02-other-label.bmp")
+    scene(4).save(base / "train" / "a" / "04-again.bmp")
+    (base / "test" / "a").mkdir(exist_ok=True)
+    scene(6).resize((100, 100)).save(base / "test" / "a" / "06-leak.png")
+    (base / "train" / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    black = np.random.default_rng(0).integers(0, 9, (120, 120, 3), dtype=np.uint8)
+    Image.fromarray(black).save(base / "train" / "a" / "black.png")
+    soft = scene(90).filter(ImageFilter.GaussianBlur(12))
+    soft.save(base / "train" / "a" / "soft.png")
+    scene(91).resize((500, 60)).save(base / "train" / "b" / "long.png")
+    (base / "train" / "rare").mkdir()
+    scene(92).save(base / "train" / "rare" / "=1+1 <b>.png")
+    return base
+
+
+def test_planted_faults_are_found(faulty: Path, tmp_path: Path) -> None:
+    facts = run(faulty, out=tmp_path / "out")
+    assert facts["schema"] == "sevenfold.audit/1"
+    assert facts["pictures"] == 24 + 5 + 1 + 1 + 1 + 1 + 4
+    assert [one["path"] for one in facts["unreadable"]] == ["train/a/broken.jpg"]
+    assert facts["exact_duplicates"] == [
+        ["train/a/02.png", "train/b/02-other-label.bmp"],
+        ["train/a/04-again.bmp", "train/a/04.png"],
+    ]
+    names = ["brighter", "cropped", "mirrored", "smaller"]
+    near = {frozenset(group) for group in facts["near_duplicates"]}
+    whole = {"train/a/00.png", "train/a/00-encoded.jpg", *(f"train/a/00-{n}.png" for n in names)}
+    assert near == {frozenset(whole), frozenset({"train/a/06.png", "test/a/06-leak.png"})}
+    assert [(one["kind"], one["labels"]) for one in facts["conflicts"]] == [("exact", ["a", "b"])]
+    assert [(one["kind"], one["roles"]) for one in facts["leaks"]] == [("near", ["test", "train"])]
+    assert facts["small_classes"] == {"rare": 1}
+    assert facts["dark"] == ["train/a/black.png"]
+    assert facts["blurred"] == ["train/a/soft.png"]
+    assert facts["odd_sizes"] == ["train/b/long.png"]
+    assert facts["labels_judged"] is False
+    page = (tmp_path / "out" / "audit.html").read_text("utf-8")
+    assert "Content-Security-Policy" in page
+    assert "train/a/06.png" in page
+
+
+def test_the_clean_list_trains_and_nothing_is_deleted(faulty: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in faulty.rglob("*.*"))
+    facts = run(faulty, fix=tmp_path / "lists" / "clean.csv")
+    assert sorted(path.name for path in faulty.rglob("*.*")) == before
+    again = run(tmp_path / "lists" / "clean.csv")
+    assert again["pictures"] == facts["clean"]["pictures"] == facts["pictures"] - 1 - 2 - 1
+    assert not again["unreadable"]
+    assert not again["exact_duplicates"]
+    assert not again["conflicts"]
+    assert [one["roles"] for one in again["leaks"]] == [["test", "train"]]
+
+
+def test_decisions_of_the_page_are_followed(faulty: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "labels.csv"
+    chosen.write_text(
+        'path,label,decision\r\n"train/a/02.png","a","keep"\r\n"train/a/00.png","","drop"\r\n'
+        '"train/b/01.png","a","relabel"\r\n',
+        encoding="utf-8",
+    )
+    run(faulty, fix=tmp_path / "clean.csv", decisions=chosen)
+    with (tmp_path / "clean.csv").open(encoding="utf-8", newline="") as file:
+        rows = {Path(row["path"]).name: row["label"] for row in csv.DictReader(file)}
+    assert rows["02.png"] == "a"
+    assert rows["01.png"] == "a"
+    assert "00.png" not in rows
+    assert "02-other-label.bmp" not in rows
+
+
+@pytest.mark.parametrize("text", ["path,label\nx,y\n", "path,label,decision\nx\n", "\0"])
+def test_foreign_decisions_are_refused(faulty: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(study.DataError, match="not the labels"):
+        run(faulty, fix=tmp_path / "x.csv", decisions=tmp_path / "labels.csv")
+
+
+def test_names_are_escaped_in_page_and_list(tmp_path: Path) -> None:
+    evil = '"><script>alert(1)</script>'
+    for label, first in ((evil.replace("/", "_"), 0), ("b", 50)):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(first, first + 2):
+            scene(number).save(tmp_path / "data" / label / f"=1+{number}.png")
+    scene(0).save(tmp_path / "data" / "b" / "copy.png")
+    run(tmp_path / "data", out=tmp_path / "out", fix=tmp_path / "data" / "b" / "list.csv")
+    page = (tmp_path / "out" / "audit.html").read_text("utf-8")
+    assert "<script>alert" not in page
+    assert page.count("<script>") == 1
+    text = (tmp_path / "data" / "b" / "list.csv").read_text("utf-8")
+    assert not re.search(r"^[=+@-]", text, re.M)
+    assert "./=1+50.png" in text
+
+
+def test_a_slow_sequence_makes_no_chain() -> None:
+    """Each picture is near the next only, so no group may hold the first and the last."""
+    places = np.arange(30)
+
+    def alike(a: int, b: int) -> bool:
+        return abs(int(places[a]) - int(places[b])) <= 1
+
+    candidates = [(a, a + 1) for a in range(29)]
+    groups = copies._linked(candidates, 30, 10, alike, silent)
+    assert groups is not None
+    assert max(map(len, groups)) == 2
+    assert sum(map(len, groups)) == 30
+
+
+def test_one_large_group_switches_near_copies_off() -> None:
+    still = np.stack([likeness.small(np.asarray(scene(3).resize((128, 128))))] * 14)
+    noise = np.random.default_rng(0).integers(-3, 4, still.shape)
+    looks = np.clip(still + noise, 0, 255).astype(np.uint8)
+    rows = np.ones((14, 4), np.float32) / 2
+    hashes = [f"{number:032x}" for number in range(14)]
+    found = copies.near(hashes, rows, looks, [""] * 14, silent)
+    assert found == copies.Near((), "fixed camera? give groups")
+    given = copies.near(hashes, rows, looks, ["one camera"] * 14, silent)
+    assert given == copies.Near(())
+
+
+def test_a_small_object_on_the_same_background_is_no_copy() -> None:
+    wrong = 0
+    for number in range(20):
+        first = np.asarray(scene(number).resize((128, 128))).copy()
+        second = first.copy()
+        second[50:70, 40:60] += 128  # wraps around: another colour in each channel
+        wrong += likeness.alike(likeness.small(first), likeness.small(second))
+    assert wrong == 0
+
+
+def test_suspects_are_those_of_cleanlab() -> None:
+    from cleanlab.filter import find_label_issues
+
+    draw = np.random.default_rng(0)
+    true = draw.integers(0, 3, 600)
+    centres = np.eye(3, 16) * 4
+    rows = (centres[true] + draw.normal(0, 1, (600, 16))).astype(np.float32)
+    labels = true.copy()
+    flipped = draw.choice(600, 30, replace=False)
+    labels[flipped] = (labels[flipped] + 1) % 3
+    p = suspects.out_of_fold(rows, labels, np.arange(600), 3)
+    assert p is not None
+    found = {one.picture for one in suspects.suspected(p, labels)}
+    theirs = find_label_issues(labels, p, filter_by="confident_learning", n_jobs=1)
+    assert found == set(np.flatnonzero(theirs).tolist())
+    assert len(found & set(flipped.tolist())) >= 25
+    assert len(found) <= 36
+
+
+def test_groups_stay_whole_in_the_folds() -> None:
+    """Copies of one picture would vouch for each other's wrong label."""
+    draw = np.random.default_rng(1)
+    rows = np.repeat(draw.normal(0, 1, (40, 64)), 5, axis=0).astype(np.float32)
+    groups = np.repeat(np.arange(40), 5)
+    labels = np.repeat(draw.permutation(np.arange(40) % 2), 5)
+    p = suspects.out_of_fold(rows, labels, groups, 2)
+    assert p is not None
+    assert (p.argmax(axis=1) == labels).mean() < 0.75
+
+
+def test_changes_since_a_run(tmp_path: Path) -> None:
+    base = photos.write(tmp_path / "data", {"blue": 3, "red": 3})
+    listing = datasets.scan(str(base))
+    prints = datasets.fingerprint_all(listing, threads=1)
+    rows = [
+        Row(photo.path, print_.hash, photo.label, "train")
+        for photo, print_ in zip(listing.photos, prints, strict=True)
+        if isinstance(print_, datasets.Fingerprint)
+    ]
+    (tmp_path / "run").mkdir()
+    known = Manifest(str(base), ("blue", "red"), tuple(rows))
+    (tmp_path / "run" / "data.json").write_text(to_json(known), "utf-8")
+    (base / "blue" / "000.png").rename(base / "blue" / "moved.png")
+    (base / "blue" / "001.png").rename(base / "red" / "101.png")
+    (base / "blue" / "002.png").unlink()
+    photos.write(base, {"red": 1}, start=9)
+    facts = run(base, against=tmp_path / "run")
+    assert facts["changes"] == {
+        "new": ["red/009.png"],
+        "gone": ["blue/002.png"],
+        "relabelled": [{"path": "red/101.png", "before": "blue", "now": "red"}],
+        "moved": [
+            {"before": "blue/000.png", "now": "blue/moved.png"},
+            {"before": "blue/001.png", "now": "red/101.png"},
+        ],
+    }
+
+
+def test_the_command(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", str(faulty), "--threads", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    keys = "pictures unreadable exact_duplicates near_duplicates conflicts leaks label_suspects"
+    assert set(keys.split()) <= set(told)
+    assert cli.main(["audit", str(faulty), "--threads", "1"]) == 0
+    assert "small classes  1: rare has 1" in capsys.readouterr().out
+    assert cli.main(["audit", str(faulty), "--against", str(tmp_path)]) == 4
+    assert cli.main(["audit", str(faulty), "--fix", "list.txt"]) == 2
+    assert cli.main(["audit", str(faulty), "--decisions", "labels.csv"]) == 2
+    capsys.readouterr()

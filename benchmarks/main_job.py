@@ -52,9 +52,10 @@ def train(data: Path, stores: Path, budget: str, seed: int, settings: tuple[str,
 
 
 def clothing(results: Results, data: Path, budget: str, settings: tuple[str, ...]) -> None:
-    """Measure each seed from empty stores, then with what it left."""
+    """Measure each seed from empty stores, then, at quick, with what it left."""
     for seed in SEEDS:
-        keys = [f"clothing/{budget}/{state}/{seed}" for state in ("empty", "warm")]
+        states = ("empty", "warm") if budget == "quick" else ("empty",)
+        keys = [f"clothing/{budget}/{state}/{seed}" for state in states]
         if not results.missing(*keys):
             continue
         stores = Path(tempfile.mkdtemp(prefix="sevenfold-stores-"))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sevenfold import evaluate
 from sevenfold.errors import UsageError
+from sevenfold.evaluate import fit_temperature
 from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling import Ensembling, diversity, greedy, mixture, pool, weigh
 from sevenfold.practices.ensembling.votes import TIE
@@ -222,11 +223,20 @@ def test_rounds_bound_the_selection():
 def test_weights_follow_the_settings():
     logits, labels = made(members=4, pictures=200)
     five = Ensembling(members=4)
-    np.testing.assert_array_equal(weigh(five, logits, labels), greedy(logits, labels))
-    assert weigh(replace(five, select=False), logits, labels).tolist() == [0.25] * 4
+    sharp = logits / fit_temperature(pool(logits, np.ones(4), "soft"), labels)
+    selected = weigh(replace(five, select=True), logits, labels)
+    np.testing.assert_array_equal(selected, greedy(sharp, labels))
+    assert weigh(five, logits, labels).tolist() == [0.25] * 4
     weighted = weigh(replace(five, vote="weighted"), logits, labels)
-    np.testing.assert_array_equal(weighted, mixture(logits, labels))
+    np.testing.assert_array_equal(weighted, mixture(sharp, labels))
     assert weigh(Ensembling.off, logits[:1], labels).tolist() == [1]
+
+
+def test_selection_sees_through_members_that_are_unsure():
+    logits, labels = made(members=4, pictures=400)
+    dull = 0.2 * logits  # as label smoothing leaves them: any company makes them duller
+    assert np.count_nonzero(greedy(dull, labels)) == 1
+    assert np.count_nonzero(weigh(Ensembling(members=4, select=True), dull, labels)) > 1
 
 
 # Diversity

@@ -105,7 +105,8 @@ def default(budget: str) -> Recipe:
     recipe = Recipe()
     if budget == "quick":
         return recipe
-    wide = replace(recipe, imbalance=Imbalance(trainings=2))
+    # Blends helped with six epochs: docs/log.md, 2026-11-24.
+    wide = replace(recipe, imbalance=Imbalance(trainings=2), augmentation=Augmentation(mixup=0.2))
     if budget == "normal":
         return replace(wide, effort=1.5, ensembling=Ensembling(members=3, distil=True))
     if budget == "thorough":
@@ -113,7 +114,7 @@ def default(budget: str) -> Recipe:
             wide,
             effort=3.0,
             transfer=Transfer(trainable_blocks=5),
-            ensembling=Ensembling(members=5, distil=True),
+            ensembling=Ensembling(members=5, select=True, distil=True),
         )
     raise UsageError(
         f"--budget {budget!r} is no budget",

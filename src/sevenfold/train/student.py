@@ -1,5 +1,6 @@
 """Distil the vote into one network, and choose what is deployed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -52,7 +53,7 @@ def distilled(
     # What helps rare classes is in the teachers' answers already.
     plain = replace(
         recipe,
-        epochs=recipe.ensembling.lessons or recipe.epochs,
+        epochs=recipe.ensembling.lessons or math.ceil(4 / 3 * recipe.epochs),
         imbalance=imbalance.Imbalance.off,
         augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
     )

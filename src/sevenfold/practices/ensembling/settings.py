@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from sevenfold.errors import UsageError
+from sevenfold.evaluate import fit_temperature
 from sevenfold.practices.ensembling.selection import greedy, mixture
-from sevenfold.practices.ensembling.votes import VOTES
+from sevenfold.practices.ensembling.votes import VOTES, pool
 from sevenfold.ranges import Choice, Range
 
 Member = TypeVar("Member")
@@ -26,16 +27,17 @@ class Ensembling:
         vote: `soft` averages probabilities, `hard` counts answers, `logit` averages
             log-probabilities, `weighted` is soft with the most likely weights.
         select: whether greedy selection on validation weighs the members, by which
-            some drop out; the weighted vote finds its own weights.
+            some drop out; worth it where members differ by more than their seed. The
+            weighted vote finds its own weights.
         distil: whether the vote is taught to one model of a single one's size,
             which ships if it keeps enough of what voting gained.
-        lessons: epochs of that student; 0 is as many as a member's.
+        lessons: epochs of that student; 0 is a third more than a member's.
     """
 
     members: Annotated[int, Range(1, 100)] = 1
     mirror: bool = False
     vote: Annotated[str, Choice(VOTES)] = "soft"
-    select: bool = True
+    select: bool = False
     distil: bool = False
     lessons: Annotated[int, Range(0, 10_000)] = 0
 
@@ -53,8 +55,7 @@ def check(settings: Ensembling) -> None:
     """
     if settings.lessons and not settings.distil:
         raise UsageError(
-            f"ensembling.lessons = {settings.lessons} would do nothing: "
-            "ensembling.distil is false",
+            f"ensembling.lessons = {settings.lessons} would do nothing: ensembling.distil is false",
             "set ensembling.distil=true, or leave the setting out",
         )
     if settings.members > 1:
@@ -102,8 +103,12 @@ def weigh(
     Returns:
         Weights with the sum 1; a member of weight 0 need not be kept.
     """
-    if settings.vote == "weighted":
-        return mixture(logits, labels)
-    if settings.select:
-        return greedy(logits, labels)
-    return np.full(len(logits), 1 / len(logits))
+    equal = np.full(len(logits), 1 / len(logits))
+    if settings.vote != "weighted" and not settings.select:
+        return equal
+    # Members that are unsure, as label smoothing makes them, would lose by any company:
+    # what a vote gains shows at the temperature that it will have.
+    pooled = pool(logits, equal, "soft")
+    sharpened = np.asarray(logits, np.float64) / fit_temperature(pooled, labels)
+    find = mixture if settings.vote == "weighted" else greedy
+    return find(sharpened, labels)

@@ -29,7 +29,7 @@ def distill(
     Args:
         run: a finished run of several members.
         data: where its pictures are now; they are found by their content.
-        lessons: epochs of the student; 0 is a third more than a member's.
+        lessons: epochs of the student; 0 is as many as a member's.
         seed: of the student's training.
         threads: processor threads; 0 is one for each core.
         device: where to train.

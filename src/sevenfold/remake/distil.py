@@ -30,7 +30,7 @@ def distil(
     Args:
         folder: of the run.
         data: where its pictures are now, or "" for where they were.
-        lessons: epochs of the student; 0 is a third more than a member's.
+        lessons: epochs of the student; 0 is as many as a member's.
         seed: of the student's training.
         threads: 0 is one for each core.
         device: `auto`, `cpu`, `cuda` or `mps`.

@@ -1,6 +1,5 @@
 """Distil the vote into one network, and choose what is deployed."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -53,7 +52,7 @@ def distilled(
     # What helps rare classes is in the teachers' answers already.
     plain = replace(
         recipe,
-        epochs=recipe.ensembling.lessons or math.ceil(4 / 3 * recipe.epochs),
+        epochs=recipe.ensembling.lessons or recipe.epochs,
         imbalance=imbalance.Imbalance.off,
         augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
     )

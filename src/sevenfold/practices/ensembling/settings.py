@@ -31,7 +31,7 @@ class Ensembling:
             weighted vote finds its own weights.
         distil: whether the vote is taught to one model of a single one's size,
             which ships if it keeps enough of what voting gained.
-        lessons: epochs of that student; 0 is a third more than a member's.
+        lessons: epochs of that student; 0 is as many as a member's.
     """
 
     members: Annotated[int, Range(1, 100)] = 1

@@ -1,9 +1,7 @@
 """Give an account of a run: the facts that its report and its model card tell."""
 
-import base64
 import dataclasses
 import importlib.metadata
-import io
 import math
 import os
 import platform
@@ -21,6 +19,7 @@ from sevenfold import evaluate, image, nets
 from sevenfold.data import Dataset, Split, shown
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.pages import jpeg_uri
 from sevenfold.practices import augmentation, ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.train import Fitted
@@ -73,9 +72,7 @@ def data_uri(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
     """Shrink a picture to a thumbnail and return it as a JPEG data URI."""
     thumbnail = Image.fromarray(pixels)
     thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    file = io.BytesIO()
-    thumbnail.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return jpeg_uri(thumbnail, 80)
 
 
 def scores(found: evaluate.Scores) -> dict[str, Any]:

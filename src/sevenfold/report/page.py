@@ -1,19 +1,16 @@
 """Fill the report's template: clean the facts, bound every table, make the page fit."""
 
-import base64
-import functools
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from sevenfold import plots
 from sevenfold.errors import DataError
+from sevenfold.pages import template
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.curves import training
@@ -156,39 +153,22 @@ def _page(facts: Facts, view: Mapping[str, Any], *, room: int) -> str:
         {**row, "original": next(rest), "views": [next(rest) for _ in row["views"]]}
         for row in examples
     ]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            **view,
-            mistakes=[{**row, "image": image} for row, image in zip(mistakes, kept, strict=False)],
-            examples=[row for row in shown if row["original"] or any(row["views"])],
-            left_out=sum(map(bool, wanted)) - sum(map(bool, kept)),
-        )
+    return template("report.html.j2", FILTERS, strict=False).render(
+        **view,
+        mistakes=[{**row, "image": image} for row, image in zip(mistakes, kept, strict=False)],
+        examples=[row for row in shown if row["original"] or any(row["views"])],
+        left_out=sum(map(bool, wanted)) - sum(map(bool, kept)),
     )
 
 
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sevenfold"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "count": words.count,
-        "duration": words.duration,
-        "number": number,
-        "span": words.span,
-        "amount": words.amount,
-        "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-    }
-    return environment
-
-
+FILTERS: Final = (
+    ("percent", percent),
+    ("count", words.count),
+    ("duration", words.duration),
+    ("number", number),
+    ("span", words.span),
+    ("amount", words.amount),
+)
 METRICS = (
     ("accuracy", "Accuracy", "share of pictures answered rightly"),
     ("balanced_accuracy", "Balanced accuracy", "mean of the classes' recalls"),

@@ -4,12 +4,9 @@ It is one file that asks for nothing else; its policy lets run only the style an
 script whose hashes it names.
 """
 
-import base64
-import hashlib
 from typing import Any, NamedTuple, final
 
-import jinja2
-
+from sevenfold.pages import digest, template
 from sevenfold.predict import Predictor
 from sevenfold.serve.model import thresholds
 
@@ -29,27 +26,16 @@ def page(predictor: Predictor, *, collects: bool) -> Page:
         predictor: whose classes the page names.
         collects: whether the server keeps pictures, which the page then says.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sevenfold"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("serve.html.j2")
+    form = template("serve.html.j2")
     facts: dict[str, Any] = {
         "classes": predictor.classes,
         "collects": collects,
         "unsure": bool(thresholds(predictor.card)),
     }
-    parts: Any = template.make_module(facts)
-    style, script = (_digest(str(part)) for part in (parts.css, parts.script))
+    parts: Any = form.make_module(facts)
+    style, script = (f"'sha256-{digest(str(part))}'" for part in (parts.css, parts.script))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return Page(template.render(facts), policy)
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return Page(form.render(facts), policy)

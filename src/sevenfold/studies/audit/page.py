@@ -1,19 +1,15 @@
 """Write what an audit found as one page in which one key per picture decides."""
 
-import base64
-import functools
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import jinja2
 from PIL import Image
 
 from sevenfold.data import Dataset
 from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels
 from sevenfold.image import shown
+from sevenfold.pages import jpeg_uri, template
 
 LIMIT_BYTES: Final = 4_000_000
 """Of pictures; what does not fit is left out from the end of each list and counted."""
@@ -41,15 +37,11 @@ def render(facts: Mapping[str, Any], dataset: Dataset, pixels: Pixels) -> str:
         room -= used
         left = len(rows) - len(told)
         sections.append({"title": title, "note": note, "rows": told, "left_out": left})
-    return (
-        _environment()
-        .get_template("audit.html.j2")
-        .render(
-            facts=facts,
-            sections=sections,
-            keys=list(enumerate(dataset.classes[:_KEYS], 1)),
-            page=f"{dataset.name}",
-        )
+    return template("audit.html.j2").render(
+        facts=facts,
+        sections=sections,
+        keys=list(enumerate(dataset.classes[:_KEYS], 1)),
+        page=f"{dataset.name}",
     )
 
 
@@ -110,21 +102,4 @@ def _data_uri(dataset: Dataset, index: int, pixels: Pixels) -> str:
         square = pixels.square(dataset, index)
     except ImageRejected:  # deleted meanwhile
         return "data:,"
-    file = io.BytesIO()
-    Image.fromarray(square).save(file, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sevenfold"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "digest": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
-    }
-    return environment
+    return jpeg_uri(Image.fromarray(square), _QUALITY)

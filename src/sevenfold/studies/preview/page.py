@@ -1,18 +1,14 @@
 """Write a contact sheet and its label check as one self-contained page."""
 
-import base64
-import functools
-import hashlib
-import io
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import jinja2
 import numpy as np
 from jaxtyping import UInt8
 
 from sevenfold.image import shown
+from sevenfold.pages import jpeg_uri, template
 from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.studies.preview.drawing import scaled
@@ -43,16 +39,12 @@ def render(
     operations = _bounded(sheet.operations, LIMIT_BYTES)
     used = sum(map(_size, operations))
     classes = _bounded(sheet.classes, LIMIT_BYTES - used)
-    return (
-        _environment()
-        .get_template("preview.html.j2")
-        .render(
-            sheet=sheet,
-            classes=classes,
-            operations=operations,
-            left_out=sheet.left_out + len(sheet.classes) - len(classes),
-            check=_told(check, settings, source) if check else {},
-        )
+    return template("preview.html.j2", (("short", _short),)).render(
+        sheet=sheet,
+        classes=classes,
+        operations=operations,
+        left_out=sheet.left_out + len(sheet.classes) - len(classes),
+        check=_told(check, settings, source) if check else {},
     )
 
 
@@ -73,9 +65,7 @@ def _size(row: dict[str, Any]) -> int:
 
 
 def _data_uri(pixels: UInt8[np.ndarray, "side side 3"]) -> str:
-    file = io.BytesIO()
-    scaled(pixels, _THUMBNAIL).save(file, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return jpeg_uri(scaled(pixels, _THUMBNAIL), _QUALITY)
 
 
 def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict[str, Any]:
@@ -113,19 +103,3 @@ def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict
 def _short(text: str) -> str:
     name = shown(text)
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sevenfold"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "short": _short,
-        "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-    }
-    return environment

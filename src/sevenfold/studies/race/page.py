@@ -1,17 +1,15 @@
 """Show a race on one self-contained page: who leads, how surely, and what it took."""
 
-import base64
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import jinja2
 from markupsafe import Markup
 
 from sevenfold import plots
+from sevenfold.pages import template
 from sevenfold.plots import Band, Line, Marks
 from sevenfold.report import words
+from sevenfold.report.page import FILTERS as REPORT_FILTERS
 from sevenfold.report.page import cleaned
 from sevenfold.report.words import Range, number, percent
 from sevenfold.studies.race.field import CONTESTANTS
@@ -25,6 +23,7 @@ MEASURES: Final = {
     "rare_recall": "Recall of the rare half",
 }
 PAIRS: Final = 40
+FILTERS: Final = (*REPORT_FILTERS, ("decimals", words.decimals))
 
 Facts = Mapping[str, Any]
 
@@ -41,29 +40,25 @@ def render(facts: Facts) -> str:
     order = clean["order"]
     styles = dict(zip(CONTESTANTS["optimization"], STYLES, strict=True)) if searched else {}
     told = [pair for pair in clean["pairs"] if pair["told_apart"]]
-    return (
-        _environment()
-        .get_template("race.html.j2")
-        .render(
-            **{name: clean[name] for name in ("name", "pictures", "seeds", "trials", "objective")},
-            facts=clean,
-            searched=searched,
-            noun="optimizer" if searched else "method",
-            measure=MEASURES[clean["objective"]].lower(),
-            headline=headline(clean),
-            rows=[_row(name, field[name], clean) for name in order],
-            measures=_measures(field, searched),
-            figure=_figure(field, clean, styles),
-            key=[(one, styles[one]) for one in order] if searched else _key(field),
-            curves=_curves(field, clean, styles) if searched else [],
-            search=[(name, trial) for name in order for trial in field[name]["search"]],
-            decisions=_decisions(field, order),
-            told=told[:PAIRS],
-            told_left_out=len(told[PAIRS:]),
-            pairs=len(clean["pairs"]),
-            few=clean["pictures"]["judged_rare"] < TOO_FEW,
-            recipe=clean["recipe_toml"],
-        )
+    return template("race.html.j2", FILTERS, strict=False).render(
+        **{name: clean[name] for name in ("name", "pictures", "seeds", "trials", "objective")},
+        facts=clean,
+        searched=searched,
+        noun="optimizer" if searched else "method",
+        measure=MEASURES[clean["objective"]].lower(),
+        headline=headline(clean),
+        rows=[_row(name, field[name], clean) for name in order],
+        measures=_measures(field, searched),
+        figure=_figure(field, clean, styles),
+        key=[(one, styles[one]) for one in order] if searched else _key(field),
+        curves=_curves(field, clean, styles) if searched else [],
+        search=[(name, trial) for name in order for trial in field[name]["search"]],
+        decisions=_decisions(field, order),
+        told=told[:PAIRS],
+        told_left_out=len(told[PAIRS:]),
+        pairs=len(clean["pairs"]),
+        few=clean["pictures"]["judged_rare"] < TOO_FEW,
+        recipe=clean["recipe_toml"],
     )
 
 
@@ -193,25 +188,3 @@ def _decisions(field: Facts, order: Sequence[str]) -> list[dict[str, Any]]:
         for final in field[name]["finals"]
         if final["decision"]
     ]
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sevenfold"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "count": words.count,
-        "duration": words.duration,
-        "number": number,
-        "span": words.span,
-        "amount": words.amount,
-        "decimals": words.decimals,
-        "digest": lambda css: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-    }
-    return environment

@@ -38,15 +38,6 @@ from results_file import Results, Row, measured, t_interval
 BEGAN = time.perf_counter()
 REPETITIONS = 3
 MEMBERS = 5
-SCRATCH = (
-    "transfer.backbone=resnet20",
-    "transfer.weights=random",
-    "transfer.trainable_blocks=1000",
-    "side=32",
-    "epochs=24",
-    "batch=64",
-)
-SETTINGS = {"clothing": (), "elpv": main_job.DEMO, "cifar10": SCRATCH}
 RESAMPLES = 2000
 RUNS = 40
 Array = np.ndarray[Any, Any]
@@ -248,6 +239,7 @@ def one(asked: Row) -> Row:
     if asked["members"] == 1:
         return {"seconds": seconds, "n": len(split.test)}
     from sevenfold import export
+    from sevenfold.practices.ensembling.graph import voting
 
     began = time.perf_counter()
     found = fit(True)
@@ -278,7 +270,7 @@ def one(asked: Row) -> Row:
     cores = [core(member) for member in found.members]
     models = {
         "single": export.assemble(cores[0], side, classes, 1.0),
-        "members": export.assemble_ensemble(cores, np.ones(len(cores)), "soft", side, classes, 1.0),
+        "members": export.assemble(voting(cores, np.ones(len(cores)), "soft"), side, classes, 1.0),
         "student": export.assemble(core(found.student), side, classes, 1.0),
     }
     return {
@@ -353,7 +345,7 @@ def measure(results: Results, options: argparse.Namespace, name: str, repetition
     key = f"{name}/{repetition}"
     if not results.missing(key):
         return
-    settings = [*SETTINGS[name]]
+    settings = [*main_job.SETTINGS[name]]
     if options.smoke:
         settings = [one for one in settings if not one.startswith("epochs")]
         settings += ["epochs=1", "views=1"] + (["side=64"] if name != "cifar10" else [])
@@ -442,7 +434,7 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
 def summarise(results: Results) -> None:
     """Write the tables of README."""
     tables, titles = [], []
-    for name in SETTINGS:
+    for name in main_job.SETTINGS:
         rows = [row for row in results.rows() if row["key"].partition("/")[0] == name]
         if not rows:
             continue
@@ -456,7 +448,9 @@ def summarise(results: Results) -> None:
 def main() -> None:
     """Measure what is missing, then sum up; with `--one`, train in this process."""
     asked = results_file.parser(__doc__)
-    asked.add_argument("--only", choices=tuple(SETTINGS), nargs="+", default=list(SETTINGS))
+    asked.add_argument(
+        "--only", choices=tuple(main_job.SETTINGS), nargs="+", default=list(main_job.SETTINGS)
+    )
     asked.add_argument("--repetitions", type=int, default=REPETITIONS)
     asked.add_argument("--one", default="", help=argparse.SUPPRESS)
     options = asked.parse_args()

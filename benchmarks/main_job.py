@@ -24,6 +24,15 @@ from results_file import Results, measured, span, t_interval
 
 SEEDS = (0, 1, 2)
 DEMO = ("augmentation.flip_vertical=0.5", "augmentation.quarter_turns=true")
+SCRATCH = (
+    "transfer.backbone=resnet20",
+    "transfer.weights=random",
+    "transfer.trainable_blocks=1000",
+    "side=32",
+    "epochs=24",
+    "batch=64",
+)
+SETTINGS = {"clothing": (), "elpv": DEMO, "cifar10": SCRATCH}
 PUBLISHED = "88.4 % (fine-tuned VGG-19, Deitsch et al. 2019; another split)"
 
 

@@ -32,15 +32,6 @@ import main_job
 import results_file
 from results_file import Results, Row, measured
 
-SCRATCH = (
-    "transfer.backbone=resnet20",
-    "transfer.weights=random",
-    "transfer.trainable_blocks=1000",
-    "side=32",
-    "epochs=24",
-    "batch=64",
-)
-SETTINGS = {"clothing": (), "elpv": main_job.DEMO, "cifar10": SCRATCH}
 TRIALS, SEEDS, PICTURES = 3, 3, 10_000
 NEAR = 0.01
 
@@ -99,7 +90,7 @@ def one(results: Results, asked: argparse.Namespace, name: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     photos = source(name, asked.data, place, asked.smoke)
     stores = {"SEVENFOLD_CACHE": str(place / "stores")}
-    found = measured(command(photos, place / "race", SETTINGS[name], asked), stores)
+    found = measured(command(photos, place / "race", main_job.SETTINGS[name], asked), stores)
     said = found.said
     facts = {
         name: said[name]
@@ -177,7 +168,9 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
 def main() -> None:
     """Race what is missing, then sum up."""
     options = results_file.parser(__doc__)
-    options.add_argument("--sets", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    options.add_argument(
+        "--sets", nargs="+", choices=main_job.SETTINGS, default=list(main_job.SETTINGS)
+    )
     options.add_argument("--trials", type=int, default=TRIALS)
     options.add_argument("--seeds", type=int, default=SEEDS)
     options.add_argument("--place", type=Path, help="of races and stores; goes on with it")

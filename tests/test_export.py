@@ -16,6 +16,7 @@ import photos
 from sevenfold import bundles, data, export, nets
 from sevenfold.errors import GateRefused, ResourceError
 from sevenfold.practices import ensembling
+from sevenfold.practices.ensembling.graph import voting
 
 SIDE = 24
 CLASSES = 3
@@ -285,6 +286,17 @@ def member_logits(made: list[export.Shipped], batch: np.ndarray) -> np.ndarray:
         return np.stack([one(pixels)[0].numpy() for one in made]).astype(np.float64)
 
 
+def ensemble(
+    cores: list[onnx.ModelProto],
+    weights: np.ndarray,
+    vote: str,
+    side: int,
+    classes: int,
+    temperature: float,
+) -> bytes:
+    return export.assemble(voting(cores, weights, vote), side, classes, temperature)
+
+
 @pytest.mark.parametrize("vote", ensembling.VOTES)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_vote_in_the_graph_is_the_vote_of_numpy(voters, vote, batch_size):
@@ -292,7 +304,7 @@ def test_the_vote_in_the_graph_is_the_vote_of_numpy(voters, vote, batch_size):
     batch = np.stack([noise(30, 41, seed) for seed in range(batch_size)])
     temperature = 1.7
     for weights in (np.ones(3), np.array([0.5, 0.0, 0.25])):
-        model = export.assemble_ensemble(cores, weights, vote, SIDE, CLASSES, temperature)
+        model = ensemble(cores, weights, vote, SIDE, CLASSES, temperature)
         onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
         opened = export.session(model, 1)
         assert [one.name for one in opened.get_outputs()] == ["probabilities", "logits", "features"]
@@ -318,7 +330,7 @@ def test_a_vote_of_logits_far_apart_is_finite(voters, vote):
     alone = [export.session(export.assemble(one, SIDE, CLASSES, 1.0), 1) for one in cores]
     logits = np.stack([one.run(["logits"], {"image": batch})[0] for one in alone])
     assert np.ptp(logits, axis=2).min() > 100
-    model = export.assemble_ensemble(cores, np.ones(2), vote, SIDE, CLASSES, 1.0)
+    model = ensemble(cores, np.ones(2), vote, SIDE, CLASSES, 1.0)
     probabilities, found, _ = export.session(model, 1).run(None, {"image": batch})
     assert np.isfinite(found).all()
     expected = np.exp(ensembling.pool(logits, np.ones(2), vote))
@@ -332,8 +344,8 @@ def convolutions(model: bytes) -> int:
 def test_a_shared_trunk_is_stored_and_run_once(core, voters):
     one = export.assemble(core, SIDE, CLASSES, 1.0)
     same = [tampered(core, change) for change in (0.1, 0.2, 0.3)]
-    shared = export.assemble_ensemble(same, np.ones(3), "soft", SIDE, CLASSES, 1.0)
-    apart = export.assemble_ensemble(voters[1], np.ones(3), "soft", SIDE, CLASSES, 1.0)
+    shared = ensemble(same, np.ones(3), "soft", SIDE, CLASSES, 1.0)
+    apart = ensemble(voters[1], np.ones(3), "soft", SIDE, CLASSES, 1.0)
     assert convolutions(one) == 2
     assert convolutions(shared) == 2
     assert convolutions(apart) == 1 + 3  # the first block is the same
@@ -351,7 +363,7 @@ def test_a_shared_trunk_is_stored_and_run_once(core, voters):
 
 def test_members_without_weight_are_not_in_the_file(voters):
     _, cores = voters
-    alone = export.assemble_ensemble(cores, np.array([0, 1, 0]), "soft", SIDE, CLASSES, 1.5)
+    alone = ensemble(cores, np.array([0, 1, 0]), "soft", SIDE, CLASSES, 1.5)
     assert convolutions(alone) == 2
     picture = noise(60, 45)[None]
     expected = export.session(export.assemble(cores[1], SIDE, CLASSES, 1.5), 1)
@@ -370,9 +382,7 @@ def test_members_without_weight_are_not_in_the_file(voters):
 
 def test_the_file_of_all_members_is_reproducible_and_without_traces(voters):
     _, cores = voters
-    model, again = (
-        export.assemble_ensemble(cores, np.ones(3), "hard", SIDE, CLASSES, 1.0) for _ in range(2)
-    )
+    model, again = (ensemble(cores, np.ones(3), "hard", SIDE, CLASSES, 1.0) for _ in range(2))
     assert model == again
     for trace in (b".py", b"/home", b"site-packages", b"torch", b"forward("):
         assert trace not in model, trace
@@ -384,7 +394,7 @@ def test_a_vote_of_mirrored_members_passes_the_gate(dataset):
         made[1].network.head.weight.mul_(-2)
     first = export.core(made[0], SIDE)
     cores = [first, tampered(first, -3.0)]
-    model = export.assemble_ensemble(cores, np.ones(2), "soft", SIDE, CLASSES, 1.5)
+    model = ensemble(cores, np.ones(2), "soft", SIDE, CLASSES, 1.5)
     assert convolutions(model) == 4  # the picture and its mirror image, once for both members
     pictures = range(len(dataset))
     (ours,) = export.run(export.session(model, 1), dataset, pictures, ["probabilities"], 2)
@@ -402,4 +412,4 @@ def test_a_network_with_branches_is_not_joined(core):
     node = branching.graph.node.add(op_type="If", input=["net_pixels"], output=["unused"])
     node.attribute.append(onnx.helper.make_attribute("then_branch", core.graph))
     with pytest.raises(GateRefused, match="cannot be joined"):
-        export.assemble_ensemble([core, branching], np.ones(2), "soft", SIDE, CLASSES, 1.0)
+        ensemble([core, branching], np.ones(2), "soft", SIDE, CLASSES, 1.0)

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
-from sevenfold.practices.augmentation import UNMIXED, Augmentation, mixer
+from sevenfold.loop import unmixed
+from sevenfold.practices.augmentation import Augmentation, mixer
 
 OFF = Augmentation.off
 MIXUP = Augmentation(mixup=0.4)
@@ -23,10 +24,10 @@ def flat(batch: int, channels: int = 3, height: int = 32, width: int = 32) -> to
 
 
 def test_off_costs_nothing():
-    assert mixer(OFF, 0) is UNMIXED
-    assert mixer(Augmentation(), 3) is UNMIXED
+    assert mixer(OFF, 0) is unmixed
+    assert mixer(Augmentation(), 3) is unmixed
     inputs, targets = flat(4), torch.eye(4)
-    found = UNMIXED(inputs, targets, numbers(4), 0)
+    found = unmixed(inputs, targets, numbers(4), 0)
     assert found[0] is inputs
     assert found[1] is targets
 

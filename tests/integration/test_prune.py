@@ -5,14 +5,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import finished
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_job import REQUEST, SETTINGS, Kill, parting, report, sha256
+from test_job import SETTINGS, Kill, parting, report, sha256
 
 import photos
-from sevenfold import export, job, predict, remake, runs
+from sevenfold import export, predict, remake, runs
 from sevenfold.errors import DataError, GateRefused, ModelError, UsageError
 from sevenfold.practices import pruning
 from sevenfold.progress import silent
@@ -34,25 +35,21 @@ def slower(models):
 HOW = {"data": "", "threads": 1, "device": "cpu", "progress": silent, "timer": faster}
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
 @pytest.fixture(autouse=True)
-def _few_pictures_will_do(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "prune-stores"))
-    monkeypatch.setattr(parting, "SMALL_DATA", 60)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def _few_pictures_will_do(stores):
+    with finished.few_pictures(stores):
+        yield
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, stores):
     folder = tmp_path_factory.mktemp("dense")
-    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
-        photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "prune-stores"))
-        patch.setattr(parting, "SMALL_DATA", 60)
-        request = replace(REQUEST, overrides=SETTINGS)
-        job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)
+    finished.train(folder, stores, SETTINGS)
     return folder
 
 

@@ -3,15 +3,13 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
+import finished
 import pytest
-import torch
-from test_job import REQUEST, SETTINGS, Kill, at_step, parting, report, sha256
+from test_job import SETTINGS, Kill, at_step, report, sha256
 
-import photos
-from sevenfold import job, predict, remake
+from sevenfold import predict, remake
 from sevenfold.errors import DataError, ModelError, UsageError
 from sevenfold.progress import silent
 
@@ -19,26 +17,21 @@ VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.select=false")
 HOW = {"lessons": 1, "seed": 5, "threads": 1, "device": "cpu", "progress": silent}
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
 @pytest.fixture(autouse=True)
-def _few_pictures_will_do(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "remake-stores"))
-    monkeypatch.setattr(parting, "SMALL_DATA", 60)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def _few_pictures_will_do(stores):
+    with finished.few_pictures(stores):
+        yield
 
 
 @pytest.fixture(scope="module")
-def voters(tmp_path_factory):
+def voters(tmp_path_factory, stores):
     folder = tmp_path_factory.mktemp("vote")
-    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
-        photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEVENFOLD_CACHE", str(tmp_path_factory.getbasetemp() / "remake-stores"))
-        patch.setattr(parting, "SMALL_DATA", 60)
-        request = replace(REQUEST, overrides=VOTE)
-        facts = job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)
-    return folder, facts
+    return folder, finished.train(folder, stores, VOTE)
 
 
 @pytest.fixture

@@ -13,7 +13,14 @@ from sevenfold import loop
 from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Place
-from sevenfold.practices import ensembling, growth, optimization, pruning
+from sevenfold.practices import (
+    augmentation,
+    ensembling,
+    growth,
+    imbalance,
+    optimization,
+    pruning,
+)
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.balance import Tried, settled
@@ -105,8 +112,10 @@ def fit(
     """
     # What cannot be done is refused now, not after hours of training.
     optimization.check(recipe.optimization)
+    imbalance.check(recipe.imbalance)
     ensembling.check(recipe.ensembling)
     pruning.check(recipe.pruning)
+    augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)

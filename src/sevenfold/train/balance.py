@@ -8,7 +8,7 @@ from jaxtyping import Float
 from sevenfold.practices import imbalance
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench
-from sevenfold.train.member import on_labels
+from sevenfold.train.member import objective, on_labels
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,5 @@ def _tried(
         float(right[bench.labels == label].mean()) if (bench.labels == label).any() else np.nan
         for label in range(logits.shape[1])
     ]
-    accuracy = float(right.mean())
-    balanced = bench.recipe.objective == "balanced_accuracy"
-    score = float(np.nanmean(recalls)) if balanced else accuracy
-    return Tried(value.method, value.strength, score, accuracy, tuple(recalls))
+    score = objective(logits, bench.labels, bench.recipe.objective)
+    return Tried(value.method, value.strength, score, float(right.mean()), tuple(recalls))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from sevenfold import draws, loop, nets
 from sevenfold.loop import Measured, Rows, Stop, Trained
@@ -50,7 +50,7 @@ class Member:
 def hard(bench: Bench) -> Targets:
     """Make the targets of a training on labels alone."""
     labels = torch.from_numpy(bench.split.dataset.labels)
-    hot = nn.functional.one_hot(labels, len(bench.split.dataset.classes)).float()
+    hot = imbalance.targets(labels, len(bench.split.dataset.classes), bench.recipe.imbalance)
     targets = optimization.smooth(hot, bench.recipe.optimization)
     return lambda pictures, _views: targets[pictures]
 
@@ -198,6 +198,15 @@ def _train(
         progress=bench.progress,
     )
     return trained, steps, optimization.decision(moved)
+
+
+def objective(
+    logits: Float[np.ndarray, "pictures classes"],
+    labels: Int64[np.ndarray, "pictures"],
+    name: str,
+) -> float:
+    """Return the accuracy, or the balanced accuracy, of logits."""
+    return float(getattr(measure(logits, labels), name))
 
 
 def measure(

@@ -24,7 +24,8 @@ from sevenfold.practices import imbalance, optimization, pruning
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, prepared
-from sevenfold.train.member import Targets, hard, measure, rows_of
+from sevenfold.train.member import Targets, hard, rows_of
+from sevenfold.train.member import objective as objective
 
 RANKED_ON: Final = 256
 """Training pictures by which channels and blocks are ranked and batch norms recalibrated."""
@@ -286,15 +287,6 @@ def _asked(ground: _Ground, network: nets.Network) -> Candidate:
     moved = copy.deepcopy(network).to(bench.place.device)
     logits = loop.predict(moved, bench.plain, bench.judged, bench.place)
     return Candidate(network, logits, Trained((), 0, False))
-
-
-def objective(
-    logits: Float[np.ndarray, "pictures classes"],
-    labels: Int64[np.ndarray, "pictures"],
-    name: str,
-) -> float:
-    """Return the accuracy, or the balanced accuracy, of logits."""
-    return float(getattr(measure(logits, labels), name))
 
 
 def _score(ground: _Ground, candidate: Candidate) -> float:

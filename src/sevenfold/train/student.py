@@ -13,7 +13,7 @@ from sevenfold import evaluate
 from sevenfold.loop import Numbers, Rows
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.train.bench import Bench, Part, tail_of
-from sevenfold.train.member import Member, hard, measure, rows_of, trained
+from sevenfold.train.member import Member, hard, rows_of, trained
 
 BLEND: Final = 1.0
 """Both parameters of the Beta that blends what a student is shown: every share alike."""
@@ -28,10 +28,16 @@ def stacked(members: Sequence[Member]) -> Float[np.ndarray, "members judged clas
 
 def calibrated(
     logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
-) -> tuple[float, float]:
-    """Return the temperature that fits logits best and the loss that is left."""
-    temperature = evaluate.fit_temperature(logits.astype(np.float64), labels)
-    return temperature, measure(logits / temperature, labels).loss
+) -> Float[np.ndarray, "judged classes"]:
+    """Return log-probabilities at the temperature that fits logits best."""
+    precise = logits.astype(np.float64)
+    return ensembling.log_softmax(precise / evaluate.fit_temperature(precise, labels))
+
+
+def _loss(
+    logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
+) -> float:
+    return float(-calibrated(logits, labels)[np.arange(len(labels)), labels].mean())
 
 
 def distilled(
@@ -94,9 +100,9 @@ def deployed(
     if student is None:
         return voters
     vote = bench.recipe.ensembling.vote
-    pooled = calibrated(ensembling.pool(stacked(members), weights, vote), bench.labels)[1]
-    taught = calibrated(student.logits, bench.labels)[1]
-    single = float(np.mean([calibrated(one.logits, bench.labels)[1] for one in members]))
+    pooled = _loss(ensembling.pool(stacked(members), weights, vote), bench.labels)
+    taught = _loss(student.logits, bench.labels)
+    single = float(np.mean([_loss(one.logits, bench.labels) for one in members]))
     if taught <= single - KEPT * max(0.0, single - pooled):
         return (student,), np.ones(1)
     return voters if pooled < single else (members[:1], np.ones(1))

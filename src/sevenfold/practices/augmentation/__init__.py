@@ -13,7 +13,7 @@ from sevenfold.practices.augmentation.label_check import (
     excluding,
     operations,
 )
-from sevenfold.practices.augmentation.mixing import UNMIXED, Mixer, mixer
+from sevenfold.practices.augmentation.mixing import mixer
 from sevenfold.practices.augmentation.settings import (
     OPERATIONS,
     Augmentation,
@@ -35,11 +35,9 @@ from sevenfold.practices.augmentation.views import (
 __all__ = [
     "DRAWS",
     "OPERATIONS",
-    "UNMIXED",
     "Augmentation",
     "Draw",
     "Finding",
-    "Mixer",
     "Operation",
     "affine",
     "augment",

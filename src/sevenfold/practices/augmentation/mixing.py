@@ -1,7 +1,6 @@
 """Blend the pictures of a batch and their targets: mixup and cutmix."""
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,27 +9,14 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from sevenfold import draws
+from sevenfold.loop import Mix, unmixed
 from sevenfold.practices.augmentation.settings import Augmentation
 
 Batch: TypeAlias = Float[Tensor, "batch *row"]
 Targets: TypeAlias = Float[Tensor, "batch classes"]
-Mixer: TypeAlias = Callable[
-    [Batch, Targets, UInt64[np.ndarray, "batch"], int], tuple[Batch, Targets]
-]
-"""Takes inputs, soft targets, 64 bits of each picture's content hash and the epoch."""
 
 
-def _unmixed(
-    inputs: Batch, targets: Targets, _numbers: UInt64[np.ndarray, "batch"], _epoch: int
-) -> tuple[Batch, Targets]:
-    return inputs, targets
-
-
-UNMIXED: Final[Mixer] = _unmixed
-"""Leaves a batch as it is."""
-
-
-def mixer(settings: Augmentation, seed: int) -> Mixer:
+def mixer(settings: Augmentation, seed: int) -> Mix:
     r"""Return what blends each picture of a batch with the next one.
 
     $$\tilde{x}_i = \lambda_i x_i + (1 - \lambda_i) x_{i+1}, \quad
@@ -50,7 +36,7 @@ def mixer(settings: Augmentation, seed: int) -> Mixer:
         seed: of the training.
 
     Returns:
-        `UNMIXED` where both are off.
+        `loop.unmixed` where both are off.
 
     Example:
         >>> mix = mixer(Augmentation(mixup=0.2), seed=0)
@@ -60,7 +46,7 @@ def mixer(settings: Augmentation, seed: int) -> Mixer:
         [1.0, 1.0]
     """
     if not settings.mixup and not settings.cutmix:
-        return UNMIXED
+        return unmixed
 
     def mix(
         inputs: Batch, targets: Targets, numbers: UInt64[np.ndarray, "batch"], epoch: int

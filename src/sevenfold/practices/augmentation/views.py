@@ -57,8 +57,6 @@ _GRAINS: Final = 64  # grains of noise along a side, whatever its pixels
 _SMALLEST_ERASED: Final = 0.02  # Zhong et al. (2020, arXiv 1708.04896), as the ratio
 _ERASED_RATIO: Final = 3.3
 
-_BITS: Final = 2**64 - 1
-_STEPS: Final = tuple(0x9E3779B97F4A7C15 * (1 + place) & _BITS for place in range(DRAWS))
 
 # A colour is its grey plus two chroma axes (YIQ): a turn by t keeps the grey and
 # turns the axes, so it is GREY + cos(t) CHROMA + sin(t) TURNED, and saturation
@@ -249,24 +247,6 @@ def _erased(view: Any, settings: Augmentation, draws: Sequence[float], side: int
     return erased
 
 
-def drawn(key: str, picture: int, view: int) -> list[float]:
-    """Draw what `draws.uniform` does for one picture, four times as fast without arrays.
-
-    Example:
-        >>> rows = random.uniform("0/augment", np.array([5], np.uint64), 3, DRAWS)
-        >>> drawn("0/augment", 5, 3) == rows[0].tolist()
-        True
-    """
-    start = _mixed(picture ^ random.number(f"{key}/{view}"))
-    return [(_mixed((start + step) & _BITS) >> 11) * 2.0**-53 for step in _STEPS]
-
-
-def _mixed(state: int) -> int:
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _BITS
-    return state ^ (state >> 31)
-
-
 def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
     """Make the views of a setting, each a function of picture and view alone.
 
@@ -280,6 +260,6 @@ def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
     def make(
         pixels: UInt8[np.ndarray, "source source 3"], picture: int, view: int
     ) -> UInt8[np.ndarray, "side side 3"]:
-        return augment(pixels, settings, drawn(f"{salt}/augment", picture, view), side)
+        return augment(pixels, settings, random.one(f"{salt}/augment", picture, view, DRAWS), side)
 
     return Viewer(name, make)

@@ -7,7 +7,7 @@
 from sevenfold.practices.ensembling.diversity import Diversity, diversity
 from sevenfold.practices.ensembling.selection import greedy, mixture
 from sevenfold.practices.ensembling.settings import Ensembling, check, members, weigh
-from sevenfold.practices.ensembling.votes import VOTES, pool
+from sevenfold.practices.ensembling.votes import VOTES, log_softmax, pool
 
 __all__ = [
     "VOTES",
@@ -16,6 +16,7 @@ __all__ = [
     "check",
     "diversity",
     "greedy",
+    "log_softmax",
     "members",
     "mixture",
     "pool",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ def plan(
         begins = max(1, min(epochs - 1, math.ceil(round(settings.defer * epochs, 9))))
     draw = partial(drawn, labels, pictures, numbers, seed)
 
+    @lru_cache(maxsize=2)  # the loop asks for an epoch's steps, rows and offset apart
     def stage(epoch: int) -> Stage:
         return plain if epoch < begins else _acting(settings, counts, plain, draw, epoch)
 

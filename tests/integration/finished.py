@@ -1,0 +1,38 @@
+"""Make finished runs in seconds, for what takes one up again."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_job import REQUEST
+
+import photos
+from sevenfold import job
+from sevenfold.progress import silent
+
+parting = importlib.import_module("sevenfold.data.split")
+
+
+@contextmanager
+def few_pictures(stores: Path) -> Iterator[None]:
+    """Let few pictures have val, keep stores at a place, and leave torch's threads as they are."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(stores))
+        patch.setattr(parting, "SMALL_DATA", 60)
+        yield
+    torch.set_num_threads(before)
+
+
+def train(folder: Path, stores: Path, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Write photos of three roles into a folder and train on them; the run lies beside them."""
+    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
+        photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
+    request = replace(REQUEST, overrides=settings)
+    with few_pictures(stores):
+        return job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)

@@ -24,7 +24,7 @@ from sevenfold.practices import imbalance, optimization, pruning
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, prepared
-from sevenfold.train.member import Targets, hard, rows_of
+from sevenfold.train.member import Targets, hard, measure, rows_of
 from sevenfold.train.member import objective as objective
 
 RANKED_ON: Final = 256

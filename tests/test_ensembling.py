@@ -200,6 +200,13 @@ def test_the_mixture_is_better_than_any_other_weights(seed, members, pictures, c
     assert voted(weights) <= min(map(voted, others)) + 1e-4
 
 
+def test_the_mixture_does_not_creep_where_members_are_nearly_alike():
+    # One picture, and two members that give its class 0.9990 and 0.9991.
+    true = np.array([0.3, 0.9990, 0.9991])
+    logits = np.log(np.stack([true, 1 - true], axis=1))[:, None]
+    assert mixture(logits, np.array([0])) == pytest.approx([0, 0, 1], abs=0.1)
+
+
 def test_selection_takes_the_better_of_two_and_both_where_both_help():
     right, wrong = np.log([[0.9, 0.1]] * 4), np.log([[0.2, 0.8]] * 4)
     labels = np.zeros(4, np.int64)

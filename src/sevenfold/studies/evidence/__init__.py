@@ -1,0 +1,1 @@
+"""Measure what each of the seven practices contributes, on the data at hand."""

@@ -1,0 +1,199 @@
+"""Hold what an evidence study measured: outcomes of arms, and which arm is compared with which."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+Direction = Literal["leave_one_out", "add_one_in"]
+DIRECTIONS: Final[tuple[Direction, Direction]] = ("leave_one_out", "add_one_in")
+
+REFERENCE: Final = "reference"
+"""The recipe as a single unpruned model: one end."""
+BASE: Final = "base"
+"""All off but transfer, of which the head alone is trained: the other end."""
+
+
+def all_but(practice: str, way: str = "") -> str:
+    """Name the arm of the recipe without one practice.
+
+    Args:
+        practice: one of the seven.
+        way: of being off, where there is a second one.
+
+    Example:
+        >>> all_but("imbalance"), all_but("transfer", "random")
+        ('all-but/imbalance', 'all-but/transfer/random')
+    """
+    return "/".join(filter(None, ("all-but", practice, way)))
+
+
+def base_with(practice: str, way: str = "") -> str:
+    """Name the arm of the base with one practice.
+
+    Example:
+        >>> base_with("augmentation")
+        'base+/augmentation'
+    """
+    return "/".join(filter(None, ("base+", practice, way)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Hold what one arm reached in one repetition.
+
+    Args:
+        arm: its name.
+        repetition: which fold was judged, and the seed, from 0.
+        pictures: indices into the data set of the pictures that were judged, ascending;
+            the same in all arms of a repetition.
+        probabilities: calibrated, of each class; every row has the sum 1.
+        seconds: of training, on the machine that trained.
+        megabytes: of the exported file.
+        latency_ms: of the network on one picture: onnxruntime, one thread.
+        detail: plain facts of the training, such as its epochs and rate.
+    """
+
+    arm: str
+    repetition: int
+    pictures: Int64[np.ndarray, " judged"]
+    probabilities: Float64[np.ndarray, "judged classes"]
+    seconds: float
+    megabytes: float
+    latency_ms: float
+    detail: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; `from_json` gives an equal outcome, to the bit."""
+        return {
+            "arm": self.arm,
+            "repetition": self.repetition,
+            "pictures": self.pictures.tolist(),
+            "probabilities": self.probabilities.tolist(),
+            "seconds": self.seconds,
+            "megabytes": self.megabytes,
+            "latency_ms": self.latency_ms,
+            "detail": dict(self.detail),
+        }
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "Outcome":
+        """Read what `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        pictures = np.array(held["pictures"], dtype=np.int64)
+        probabilities = np.array(held["probabilities"], dtype=np.float64)
+        if probabilities.ndim != 2 or pictures.shape != probabilities.shape[:1]:
+            raise ValueError("pictures and probabilities differ in number")
+        return Outcome(
+            arm=str(held["arm"]),
+            repetition=int(held["repetition"]),
+            pictures=pictures,
+            probabilities=probabilities,
+            seconds=float(held["seconds"]),
+            megabytes=float(held["megabytes"]),
+            latency_ms=float(held["latency_ms"]),
+            detail=dict(held["detail"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Say which arm is compared with which, to measure a practice.
+
+    Args:
+        practice: one of the seven.
+        direction: what the rest of the recipe is: all on, or all off.
+        with_arm: in which the practice is on.
+        without_arm: in which it is off.
+        off_means: what stands for it where it is off, in a few words.
+        deciding: whether it bears the practice's verdict; False for a second reference.
+    """
+
+    practice: str
+    direction: Direction
+    with_arm: str
+    without_arm: str
+    off_means: str
+    deciding: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """Say what is measured, on what, and in which regime it holds.
+
+    Args:
+        data: the data set's name.
+        classes: names of the classes.
+        labels: of every picture of the data set.
+        groups: of every picture; what shares a group is never told apart by chance.
+        objective: `accuracy` or `balanced_accuracy`, which verdicts are on.
+        repetitions: that the complete study has; fold r is judged in repetition r.
+        arms: names of all arms, in the order in which they run.
+        contrasts: what is compared; each names two of the arms.
+        not_in_use: practices that the recipe has off, or that the data leaves nothing to do,
+            with the reason.
+        recipe: that the reference stands for, as TOML.
+        regime: plain facts that the evidence holds in: cut, budget, side, views, epochs,
+            pictures, threads, processor, versions.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    labels: Int64[np.ndarray, " pictures"]
+    groups: Int64[np.ndarray, " pictures"]
+    objective: str
+    repetitions: int
+    arms: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]
+    not_in_use: Mapping[str, str]
+    recipe: str
+    regime: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, which `from_json` reads."""
+        return {
+            "data": self.data,
+            "classes": list(self.classes),
+            "labels": self.labels.tolist(),
+            "groups": self.groups.tolist(),
+            "objective": self.objective,
+            "repetitions": self.repetitions,
+            "arms": list(self.arms),
+            "contrasts": [
+                {name: getattr(one, name) for name in Contrast.__slots__} for one in self.contrasts
+            ],
+            "not_in_use": dict(self.not_in_use),
+            "recipe": self.recipe,
+            "regime": dict(self.regime),
+        }
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "Study":
+        """Read what `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return Study(
+            data=str(held["data"]),
+            classes=tuple(held["classes"]),
+            labels=np.array(held["labels"], dtype=np.int64),
+            groups=np.array(held["groups"], dtype=np.int64),
+            objective=str(held["objective"]),
+            repetitions=int(held["repetitions"]),
+            arms=tuple(held["arms"]),
+            contrasts=tuple(Contrast(**one) for one in held["contrasts"]),
+            not_in_use=dict(held["not_in_use"]),
+            recipe=str(held["recipe"]),
+            regime=dict(held["regime"]),
+        )
+
+
+def of_arm(outcomes: Sequence[Outcome], arm: str) -> dict[int, Outcome]:
+    """Return the outcomes of one arm by repetition."""
+    return {one.repetition: one for one in outcomes if one.arm == arm}

@@ -88,9 +88,7 @@ def outcomes(
             answer = np.where(correct, truth, (truth + 1) % len(CLASSES))
             shares = np.full((len(pictures), len(CLASSES)), 0.1)
             shares[np.arange(len(pictures)), answer] = 0.8
-            made.append(
-                Outcome(arm, at, pictures, shares, seconds + at, megabytes, latency_ms, {})
-            )
+            made.append(Outcome(arm, at, pictures, shares, seconds + at, megabytes, latency_ms, {}))
     return made
 
 

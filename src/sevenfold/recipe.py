@@ -237,14 +237,34 @@ def read(path: Path, base: Recipe) -> Recipe:
         UsageError: the file cannot be read, or a setting is unknown or out of range.
     """
     try:
-        given = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the recipe {path} cannot be read", "give a TOML file, see `sevenfold recipe`"
         ) from error
+    return parse(text, base, source=str(path))
+
+
+def parse(text: str, base: Recipe, *, source: str) -> Recipe:
+    """Lay the settings of a TOML text over a recipe.
+
+    Args:
+        text: as `to_toml` writes it.
+        base: whose settings hold where the text has none.
+        source: of the text, for messages.
+
+    Raises:
+        UsageError: it is not TOML, or a setting is unknown or out of range.
+
+    Example:
+        >>> parse("side = 160", Recipe(), source="example").side
+        160
+    """
+    try:
+        given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}", "see `sevenfold recipe`") from error
-    return _merge(base, given, str(path))
+        raise UsageError(f"{source} is not TOML: {error}", "see `sevenfold recipe`") from error
+    return _merge(base, given, source)
 
 
 def _value(text: str) -> Any:

@@ -129,7 +129,7 @@ class Evidence:
         raise KeyError(practice)
 
     def _repr_html_(self) -> str:
-        from sevenfold.studies.evidence.page import fragment
+        from sevenfold.studies.evidence.page import fragment  # what draws is not needed to weigh
 
         return fragment(self)
 
@@ -236,7 +236,12 @@ def _effect(found: Sequence[tuple[Outcome, Outcome]], study: Study, metric: str)
     pictures = _known(found, study, metric)
     if len(found) < 2 and pictures is None:
         return Effect(differences[0], math.nan, math.nan, math.nan)
-    return paired.corrected_t(differences, pictures=pictures)
+    return paired.corrected_t(differences, test_to_train=_shared(study), pictures=pictures)
+
+
+def _shared(study: Study) -> float:
+    """Return the pictures judged over those that a repetition learns from."""
+    return 1 / (study.repetitions - 1) if study.repetitions > 1 else 1.0
 
 
 def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> tuple[int, int]:
@@ -248,7 +253,8 @@ def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> tuple
     known = _known(found, study, study.objective)
     return (
         paired.pictures_to_resolve(judged, (effect.high - effect.low) / 2),
-        paired.repetitions_to_resolve(differences, pictures=known) or 0,
+        paired.repetitions_to_resolve(differences, test_to_train=_shared(study), pictures=known)
+        or 0,
     )
 
 
@@ -299,7 +305,9 @@ def _interactions(
         shared = sorted(set(gains[0]) & set(gains[1]))
         if len(shared) < 2:
             continue
-        difference = paired.corrected_t([gains[0][at] - gains[1][at] for at in shared])
+        difference = paired.corrected_t(
+            [gains[0][at] - gains[1][at] for at in shared], test_to_train=_shared(study)
+        )
         if difference.low > 0 or difference.high < 0:
             found.append(Interaction(finding.practice, difference))
     return found

@@ -118,12 +118,12 @@ def _judged(
             shares = 1 / ((counts > 0).sum() * counts[truth])
         weights.append(shares / len(with_it))
     strata = labels if metric == "balanced_accuracy" else np.zeros_like(labels)
-    return _Judged(
-        np.concatenate(changes), np.concatenate(weights), strata, study.groups[pictures]
-    )
+    return _Judged(np.concatenate(changes), np.concatenate(weights), strata, study.groups[pictures])
 
 
-def _losses(outcome: Outcome, truth: Int64[np.ndarray, " judged"]) -> Float64[np.ndarray, " judged"]:
+def _losses(
+    outcome: Outcome, truth: Int64[np.ndarray, " judged"]
+) -> Float64[np.ndarray, " judged"]:
     given = outcome.probabilities[np.arange(len(truth)), truth]
     found: Float64[np.ndarray, " judged"] = -np.log(np.clip(given, np.finfo(float).eps, 1.0))
     return found

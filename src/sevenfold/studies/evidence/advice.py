@@ -1,0 +1,152 @@
+"""Recommend a recipe by the evidence, and say what it gives up."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sevenfold.paired import NO_DIFFERENCE
+from sevenfold.practices.ensembling import Ensembling
+from sevenfold.practices.pruning import Pruning
+from sevenfold.recipe import PRACTICES, Recipe, parse
+from sevenfold.studies.evidence.arms import LEFT, MEMBERS
+from sevenfold.studies.evidence.effects import Evidence, Finding
+from sevenfold.studies.evidence.measures import COSTS
+from sevenfold.studies.evidence.outcomes import DIRECTIONS
+
+MATERIAL: Final = 0.1
+"""Costs that differ by less than this share are called equal."""
+_DEPLOYED_FIRST: Final = ("latency_ms", "megabytes", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Say whether a practice is recommended.
+
+    Args:
+        practice: one of the seven.
+        recommended: whether it stays, or comes, on.
+        reason: in a sentence.
+        gives_up: the most of the objective, as a fraction, that the choice costs if the end of
+            the interval is right; 0 where the evidence decides, NaN where nothing was measured.
+        saves: what the choice saves in each cost, as a share; only what is material.
+    """
+
+    practice: str
+    recommended: bool
+    reason: str
+    gives_up: float
+    saves: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Hold what the evidence recommends.
+
+    Args:
+        recipe: to train by.
+        choices: of each practice that was measured.
+    """
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+
+
+def advise(evidence: Evidence) -> Advice:
+    """Recommend what helps, leave out what hurts, and take the cheaper way where none is sure.
+
+    The cheaper way has the lower latency; where that is equal, the smaller file, then the
+    shorter training, and where all are equal it is without the practice. Labelled pictures are
+    paid for, so growth always keeps them all. Each practice is judged beside all the others, so
+    leaving out several at once was not measured.
+
+    Args:
+        evidence: complete or not.
+    """
+    choices = tuple(
+        _choice(finding, evidence)
+        for finding in evidence.findings
+        if finding.verdict != "not in use" and finding.deciding(DIRECTIONS[0])
+    )
+    recipe = parse(evidence.study.recipe, Recipe(), source="the study's recipe")
+    for choice in choices:
+        recipe = _switched(recipe, choice)
+    if recipe.pruning.macs and recipe.ensembling.members > 1 and not recipe.ensembling.distil:
+        recipe = replace(recipe, ensembling=replace(recipe.ensembling, distil=True))
+    return Advice(recipe, choices)
+
+
+def _choice(finding: Finding, evidence: Evidence) -> Choice:
+    one = finding.deciding(DIRECTIONS[0])
+    assert one is not None, "only what was measured is chosen on"
+    effect = one.effects[evidence.study.objective]
+    more = {
+        name: share
+        for name in COSTS
+        if abs(share := _more(evidence, one.contrast.with_arm, one.contrast.without_arm, name))
+        > MATERIAL
+    }
+    if finding.practice == "growth":
+        return Choice("growth", True, _growth(finding), 0.0, {})
+    if finding.verdict in ("helps", "hurts"):
+        on = finding.verdict == "helps"
+        return Choice(finding.practice, on, f"it {finding.verdict}", 0.0, _saved(more, on))
+    dearest = next((more[name] for name in _DEPLOYED_FIRST if name in more), 0.0)
+    on = dearest < 0
+    unsure = "it makes no difference"
+    if finding.verdict == "cannot tell":
+        unsure = "whether it helps cannot be told"
+    way = f"{'with' if on else 'without'} it the model is {'cheaper' if more else 'simpler'}"
+    given = max(0.0, -effect.low if on else effect.high)
+    return Choice(
+        finding.practice,
+        on,
+        f"{unsure}, and {way}",
+        given if math.isfinite(effect.low) else math.nan,
+        _saved(more, on),
+    )
+
+
+def _growth(finding: Finding) -> str:
+    if finding.verdict == "helps":
+        return "more pictures help: label more of them"
+    if finding.verdict == "no difference":
+        return f"twice the pictures gained under {NO_DIFFERENCE:.1%}: more will hardly help"
+    if finding.verdict == "hurts":
+        return "half of the pictures did better: look for wrong labels with `sevenfold audit`"
+    return "the pictures are labelled already; whether more would help cannot be told"
+
+
+def _more(evidence: Evidence, with_arm: str, without_arm: str, cost: str) -> float:
+    """Return by which share the arm with the practice costs more."""
+    arms = evidence.arms
+    if with_arm not in arms or without_arm not in arms or cost not in arms[with_arm]:
+        return 0.0
+    before, after = arms[without_arm][cost], arms[with_arm][cost]
+    return after / before - 1 if before > 0 and math.isfinite(after / before) else 0.0
+
+
+def _saved(more: dict[str, float], on: bool) -> dict[str, float]:
+    """Return what each cost falls by; a cost that rises is negative."""
+    return {name: -share if on else share / (1 + share) for name, share in more.items()}
+
+
+def _switched(recipe: Recipe, choice: Choice) -> Recipe:
+    assert choice.practice in PRACTICES
+    if choice.practice == "growth":
+        return recipe
+    if choice.recommended:
+        return _on(recipe, choice.practice)
+    if choice.practice == "transfer":  # off is a linear probe in the table, no random start
+        return replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=0))
+    without = recipe.without(choice.practice)
+    return replace(without, views=1) if choice.practice == "augmentation" else without
+
+
+def _on(recipe: Recipe, practice: str) -> Recipe:
+    """Switch on what the table measured beside the recipe, where the recipe has none of it."""
+    if practice == "ensembling" and recipe.ensembling.members == 1:
+        mirror = recipe.ensembling.mirror
+        return replace(recipe, ensembling=Ensembling(members=MEMBERS, mirror=mirror))
+    if practice == "pruning" and not recipe.pruning.macs:
+        return replace(recipe, pruning=Pruning(macs=round(1 - LEFT, 4)))
+    return recipe

@@ -1,0 +1,92 @@
+"""Say what more pictures would bring."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import Parameter
+
+from sevenfold.cli.options import READING, Count, Reading, app, columns
+from sevenfold.errors import GateRefused
+from sevenfold.terminal import show, warn
+
+_NOWHERE: Final = Path()
+_TYPESET: Final = {0x202F: " ", 0x2068: None, 0x2069: None, 0x201C: "`", 0x201D: "`"}
+"""What a page sets finely and a terminal may not know."""
+
+
+@app.command
+def curve(
+    data: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(show_default=False)] = _NOWHERE,
+    target: float = 0.0,
+    repetitions: int = 10,
+    recipe: str = "",
+    set: tuple[str, ...] = (),
+    seed: Count = 0,
+    threads: Count = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    reading: Reading = READING,
+    json: bool = False,
+) -> None:
+    """Measure the learning curve and forecast what more pictures would bring.
+
+    The test pictures stay closed; with --out the same command goes on after a stop.
+
+    Args:
+        data: labelled pictures, as for `train`.
+        out: the folder for curve.html and what was measured.
+        target: an accuracy, such as 0.95: how many pictures reach it?
+        repetitions: other rankings of the pictures, at least 3.
+        recipe: a TOML file of settings, as `sevenfold recipe` prints them.
+        set: one setting, such as side=160; may be repeated.
+        seed: another number is another draw of everything that is random.
+        threads: processor threads; 0 is one for each core.
+        device: where to compute.
+        json: print one JSON object instead of a summary.
+    """
+    from sevenfold import progress, trial
+    from sevenfold import recipe as recipes
+    from sevenfold.studies import curve as study
+
+    study.check(target, repetitions)
+    base = recipes.read(Path(recipe), recipes.Recipe()) if recipe else recipes.Recipe()
+    facts = study.curve(
+        data,
+        out,
+        recipe=recipes.apply(base, set),
+        target=target,
+        repetitions=repetitions,
+        seed=seed,
+        place=trial.place(device, threads),
+        columns=columns(reading.columns),
+        group_by=reading.group_by,
+        small_classes=reading.small_classes,
+        announce=warn,
+        progress=progress.Lines(sys.stderr),
+    )
+    show(facts, _summary(facts), as_json=json)
+    if facts["refused"]:
+        raise GateRefused(
+            f"no forecast: the curve is {facts['refused']}",
+            "label more pictures, or look for faults with `sevenfold audit`; the points stand",
+        )
+
+
+def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
+    from sevenfold.report.growth import growth
+
+    yield f"{'pictures':>10}  accuracy"
+    for title in ("points", "forecast"):
+        for one in facts[title]:
+            accuracy = f"{one['accuracy']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+            mark = "  forecast" * (title == "forecast")
+            yield f"{one['pictures']:>10,}  {accuracy}{mark}"
+    for sentence in growth({"curve": facts})["said"]:
+        yield sentence.translate(_TYPESET)
+    if facts["out"]:
+        yield f"page           {Path(facts['out']) / 'curve.html'}"
+    yield f"time           {facts['seconds']:.0f} s"

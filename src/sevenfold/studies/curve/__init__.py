@@ -1,0 +1,323 @@
+"""Measure the learning curve of the user's data and forecast what more pictures would bring."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from scipy import stats
+
+from sevenfold import data as datasets
+from sevenfold import train
+from sevenfold.data import Split
+from sevenfold.errors import ResourceError, UsageError
+from sevenfold.features.pixels import MARGIN, Pixels, ingest
+from sevenfold.image import shown
+from sevenfold.loop import Place
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.studies.curve import course as courses
+from sevenfold.studies.curve import forecast as forecasts
+from sevenfold.studies.curve import heads, page
+from sevenfold.studies.curve.forecast import HORIZON, Curve
+
+__all__ = ["REPETITIONS", "Curve", "check", "curve"]
+
+SCHEMA: Final = "sevenfold.curve/1"
+REPETITIONS: Final = 10
+NOWHERE: Final = Path()
+"""No folder: nothing is kept and no page is written."""
+_TIMES: Final = (1.0, 1.5, 2.0, 4.0)
+_DRAWN: Final = 60  # places of the line
+_OURS: Final = {"trials", "curve.json", "curve.html"}
+
+
+def check(target: float, repetitions: int) -> None:
+    """Refuse what cannot be asked for.
+
+    Raises:
+        UsageError: the target is no accuracy, or there are too few repetitions.
+    """
+    if target and not 0 < target < 1:
+        raise UsageError(
+            f"--target {target:g} is no accuracy", "give a fraction between 0 and 1, such as 0.95"
+        )
+    if repetitions < forecasts.LEAST_REPETITIONS:
+        raise UsageError(
+            f"--repetitions {repetitions} leaves nothing to tell noise from a curve by",
+            f"give at least {forecasts.LEAST_REPETITIONS}",
+        )
+
+
+def curve(
+    data: str,
+    out: Path,
+    *,
+    recipe: Recipe,
+    target: float,
+    repetitions: int,
+    seed: int,
+    place: Place,
+    columns: Mapping[str, str],
+    group_by: str,
+    small_classes: datasets.SmallClasses,
+    announce: Callable[[str], None],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure accuracy against the number of training pictures, and forecast it.
+
+    What is trained is a linear head on the stored activations of the recipe's backbone:
+    every picture is looked at once, a head takes about a second, and its loss has one
+    minimum, so that a curve shows the pictures' worth and no optimizer's luck. The trained
+    network stands higher; what carries over is the share of errors that more pictures remove.
+
+    The pictures outside test are parted into as many folds as repetitions. Each repetition
+    leaves one out, ranks the others anew, trains on nested shares of them (whole groups,
+    each class alike) and is judged on its fold, so that every picture is judged once at
+    every size. The test pictures stay closed.
+
+    Writes each repetition to `out/trials`, goes on after what is there, and writes
+    `curve.json` and `curve.html` last.
+
+    Args:
+        data: folder, table or packaged name.
+        out: folder of the study; the empty path keeps nothing.
+        recipe: whose backbone, side and objective count.
+        target: accuracy to reach, 0 to 1; 0 asks for none.
+        repetitions: at least 3; fewer are made where a class has fewer groups.
+        seed: of the rankings.
+        place: where to compute.
+        columns: names of a table's columns, by what they hold.
+        group_by: pattern that takes the group from the file name, or "".
+        small_classes: `refuse`, `drop` or `other`.
+        announce: is told the cost before it is spent.
+        progress: is told how far it is.
+
+    Returns:
+        The object of `curve --json`, schema "sevenfold.curve/1".
+
+    Raises:
+        SevenfoldError: with the exit code of its kind.
+    """
+    began = time.perf_counter()
+    check(target, repetitions)
+    _prepare(out)
+    pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
+    dataset = datasets.read(
+        data,
+        columns=columns,
+        group_by=group_by,
+        small_classes=small_classes,
+        fingerprints=lambda listing: ingest(
+            listing, pixels=pixels, threads=place.threads, progress=progress
+        ),
+    )
+    whole = datasets.split(dataset)
+    split = courses.opened(whole)
+    folds = courses.repetitions(split, repetitions)
+    settled = train.settle(recipe, whole)
+    cost = _cost(split, folds, settled)
+    announce(
+        f"{cost['looks']:,} pictures once through the backbone, where a training looks "
+        f"{cost['looks_of_training']:,} times; then {cost['heads']:,} linear heads"
+    )
+    rows = heads.described(dataset, split.train, recipe, pixels, place, progress)
+    folder = out / "trials" if out != NOWHERE else NOWHERE
+    course = courses.Course(split, rows, recipe, place, folds, seed, folder, progress)
+    results = courses.run(course)
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "data": data,
+        "name": dataset.name,
+        "labelled": len(split.train),
+        "backbone": recipe.transfer.backbone,
+        "repetitions": folds,
+        "objective": settled.objective,
+        **told(results, len(split.train), target),
+        **_worth(results, dataset.classes, settled.objective),
+        "cost": cost,
+        "out": "" if out == NOWHERE else str(out),
+        "seconds": time.perf_counter() - began,
+    }
+    if out != NOWHERE:
+        courses.write(out / "curve.json", json.dumps(facts, indent=1, allow_nan=False))
+        courses.write(out / "curve.html", page.render(facts))
+    return facts
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder of the study, or refuse one that holds something else."""
+    if out == NOWHERE:
+        return
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
+    if out.exists() and {path.name for path in out.iterdir()} - _OURS:
+        raise UsageError(
+            f"--out {shown(str(out))} holds other files", "name a new folder, or that of a curve"
+        )
+    try:
+        (out / "trials").mkdir(parents=True, exist_ok=True)
+        courses.write(out / "trials" / "writable", "")
+    except OSError as error:
+        raise ResourceError(
+            f"--out {shown(str(out))} cannot be written to: {error.strerror}",
+            "choose another folder",
+        ) from error
+
+
+def _cost(split: Split, folds: int, recipe: Recipe) -> dict[str, int]:
+    """Say what it takes, beside what a training of the recipe takes."""
+    classes = min(len(split.dataset.classes), courses.GIVEN_CLASSES)
+    return {
+        "looks": len(split.train),
+        "looks_of_training": recipe.views * len(split.train),
+        "heads": folds * (len(courses.shares(split, folds)) + classes),
+    }
+
+
+def told(results: Sequence[Mapping[str, Any]], labelled: int, target: float) -> dict[str, Any]:
+    """Sum the repetitions up: points, forecast, target, or why there is no forecast.
+
+    Args:
+        results: of the repetitions, as `course.run` returns them.
+        labelled: pictures outside test.
+        target: accuracy to reach; 0 asks for none.
+    """
+    sizes = np.array([[one["pictures"] for one in result["sizes"]] for result in results])
+    judged = [result["judged"] for result in results]
+    rights = [[one["right"] for one in result["sizes"]] for result in results]
+    by_name = {
+        name: np.stack(
+            [courses.scores(at, judged, name) for at in zip(*rights, strict=True)], axis=1
+        )
+        for name in ("accuracy", "balanced_accuracy")
+    }
+    measured = Curve(sizes.mean(axis=0), 1 - by_name["accuracy"])
+    points = [
+        {"pictures": round(pictures), **_interval(column, "accuracy"), "balanced_accuracy": mean}
+        for pictures, column, mean in zip(
+            measured.pictures,
+            by_name["accuracy"].T,
+            by_name["balanced_accuracy"].mean(axis=0).tolist(),
+            strict=True,
+        )
+    ]
+    found: dict[str, Any] = {
+        "points": points,
+        "forecast": [],
+        "line": [],
+        "doubling": {},
+        "target": {},
+        "families": [],
+        "refused": forecasts.refusal(measured),
+    }
+    return found if found["refused"] else found | forecast_of(measured, labelled, target)
+
+
+def forecast_of(measured: Curve, labelled: int, target: float) -> dict[str, Any]:
+    """Carry a sound curve on; refuses where the interval at twice the pictures says nothing."""
+    asked = np.array(_TIMES) * labelled
+    grid = np.geomspace(measured.pictures[0], HORIZON * labelled, 600)
+    drawn = np.linspace(measured.pictures[0], 2.5 * labelled, _DRAWN)
+    places = np.concatenate([asked, drawn, grid])
+    mixture = forecasts.forecast(measured, places)
+    low, high = mixture.ends()
+    middle = mixture.middle
+    rows = [
+        {"pictures": round(n), "accuracy": float(a), "low": float(b), "high": float(c)}
+        for n, a, b, c in zip(places, middle, low, high, strict=True)
+    ]
+    now, double = rows[0], rows[2]
+    if reason := forecasts.too_wide(double["low"], double["high"]):
+        return {"refused": reason}
+    gains = mixture.drawn[:, :, 0] - mixture.drawn[:, :, 2]
+    weights = np.repeat(mixture.weights / gains.shape[1], gains.shape[1])
+    order = np.argsort(gains.ravel())
+    ends = np.interp([0.025, 0.975], np.cumsum(weights[order]), gains.ravel()[order])
+    gain = double["accuracy"] - now["accuracy"]
+    start = len(asked) + len(drawn)
+    return {
+        "forecast": rows[: len(asked)],
+        "line": rows[len(asked) : start],
+        "doubling": {
+            "pictures": double["pictures"],
+            "gain": gain,
+            "low": min(gain, float(ends[0])),
+            "high": max(gain, float(ends[1])),
+            "errors_removed": gain / max(1e-9, 1 - now["accuracy"]),
+        },
+        "target": _target(target, places[start:], middle[start:], low[start:], high[start:])
+        | ({"now": now["accuracy"]} if target else {}),
+        "families": [
+            {"name": name, "weight": float(weight), "missed": float(missed)}
+            for name, weight, missed in zip(
+                mixture.names, mixture.weights, mixture.missed, strict=True
+            )
+        ],
+    }
+
+
+def _target(
+    target: float, places: forecasts.Places, *accuracies: forecasts.Places
+) -> dict[str, Any]:
+    """Say how many pictures reach the target: likely, at most, and at the very least."""
+    if not target:
+        return {}
+    likely, most, least = (forecasts.reaching(target, places, some) for some in accuracies)
+    return {
+        "accuracy": target,
+        "pictures": likely,
+        "low": least,
+        "high": most,
+        "horizon": math.floor(places[-1]),
+    }
+
+
+def _interval(values: np.ndarray[Any, Any], name: str, level: float = 0.95) -> dict[str, float]:
+    """Return mean and Student's interval over the repetitions."""
+    mean = float(values.mean())
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    return {name: mean, "low": mean - half, "high": mean + half}
+
+
+def _worth(
+    results: Sequence[Mapping[str, Any]], classes: Sequence[str], objective: str
+) -> dict[str, Any]:
+    """Rank classes by what a further picture of each brings.
+
+    Half of a class's pictures are taken away, all others stay: what the objective loses, by
+    the pictures that went, is what they were worth; the next ones are worth a little less.
+    Intervals hold for all classes together (Bonferroni).
+    """
+    judged = [result["judged"] for result in results]
+    whole = courses.scores([result["whole"] for result in results], judged, objective)
+    rights, counts = (
+        np.array([result["whole"] for result in results]).sum(axis=0),
+        sum(np.array(one) for one in judged),
+    )
+    labels = sorted({one["label"] for result in results for one in result["given"]})
+    rows = []
+    for label in labels:
+        mine = [next((g for g in r["given"] if g["label"] == label), None) for r in results]
+        some = [at for at, one in enumerate(mine) if one]
+        if len(some) < forecasts.LEAST_REPETITIONS:
+            continue
+        without = courses.scores(
+            [one["right"] for one in mine if one], [judged[at] for at in some], objective
+        )
+        taken = np.array([one["without"] for one in mine if one])
+        gains = 100 * (whole[some] - without) / taken
+        level = 1 - 0.05 / len(labels)
+        rows.append(
+            {
+                "label": classes[label],
+                "recall": float(rights[label] / max(1, counts[label])),
+                **_interval(gains, "gain_per_100", level),
+            }
+        )
+    rows.sort(key=lambda row: -row["gain_per_100"])
+    sure = [row["label"] for row in rows if row["low"] > 0]
+    return {"classes": rows, "next_class": sure[0] if sure else ""}

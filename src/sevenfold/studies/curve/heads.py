@@ -1,0 +1,132 @@
+"""Train linear heads on stored activations: a training in a second, and always the best one."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from torch import nn
+
+from sevenfold import nets
+from sevenfold.data import Dataset
+from sevenfold.errors import UsageError
+from sevenfold.features import trunk as engines
+from sevenfold.features.pixels import Pixels
+from sevenfold.features.views import activations
+from sevenfold.loop import Place
+from sevenfold.practices import augmentation, transfer
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+
+COMPONENTS: Final = 256
+_REGULARITIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
+_STEPS: Final = 200
+FOLDS: Final = 3
+
+Rows = Float32[np.ndarray, "pictures channels"]
+Labels = Int64[np.ndarray, "pictures"]
+
+
+def described(
+    dataset: Dataset,
+    pictures: Int64[np.ndarray, "pictures"],
+    recipe: Recipe,
+    pixels: Pixels,
+    place: Place,
+    progress: Progress,
+) -> Rows:
+    """Describe pictures by the pooled features of the recipe's backbone, of length 1.
+
+    Writes to the stores: each picture is looked at once, as it is.
+
+    Raises:
+        UsageError: the recipe starts from random weights.
+    """
+    if recipe.transfer.weights == "random":
+        raise UsageError(
+            "transfer.weights=random: the curve is measured over a backbone that has learnt",
+            "leave transfer.weights as it is, or name a backbone with weights",
+        )
+    network, _ = transfer.build(recipe.transfer, len(dataset.classes), recipe.side, 0)
+    trunk = nets.Trunk(network.normalise, nn.Sequential(*network.blocks, network.pool))
+    views = activations(
+        dataset,
+        pictures,
+        pixels,
+        augmentation.viewer(augmentation.Augmentation.off, recipe.side, ""),
+        engines.engine(trunk, recipe.side, place.device),
+        count=1,
+        threads=place.threads,
+        progress=progress,
+    )
+    rows = views.get(pictures, np.zeros_like(pictures)).reshape(len(pictures), -1)
+    rows = rows.astype(np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Axes:
+    """Hold the directions in which pictures differ most, and how far they do.
+
+    Args:
+        centre: mean of the pictures.
+        directions: orthonormal.
+        scale: root mean square along all directions together.
+    """
+
+    centre: Float32[np.ndarray, "channels"]
+    directions: Float32[np.ndarray, "channels components"]
+    scale: float
+
+    def of(self, rows: Rows) -> Rows:
+        """Return rows along the directions, of unit scale."""
+        return np.asarray((rows - self.centre) @ self.directions / np.float32(self.scale))
+
+
+def axes(rows: Rows) -> Axes:
+    """Find the principal axes of pictures, without their labels."""
+    centre = rows.mean(axis=0)
+    moved = rows - centre
+    _, vectors = np.linalg.eigh(moved.T @ moved)
+    directions = vectors[:, ::-1][:, : min(COMPONENTS, len(rows) - 1)]
+    return Axes(centre, directions, float((moved @ directions).std()) or 1.0)
+
+
+def regularity(rows: Rows, labels: Labels) -> float:
+    """Choose the strength of the prior on a head's weights by cross-validated likelihood.
+
+    A prior belongs to the problem, not to the number of pictures: one is chosen for all sizes.
+
+    Args:
+        rows: of the pictures that choose, of unit scale.
+        labels: of classes with at least three pictures each.
+    """
+    losses = []
+    parts: Any = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    folds = list(parts.split(rows, labels))
+    for strength in _REGULARITIES:
+        loss = 0.0
+        for others, these in folds:
+            head = trained(rows[others], labels[others], strength)
+            p = head.predict_proba(rows[these])[
+                np.arange(len(these)), np.searchsorted(head.classes_, labels[these])
+            ]
+            loss -= float(np.log(np.maximum(p, 1e-12)).sum())
+        losses.append(loss)
+    return _REGULARITIES[int(np.argmin(losses))]
+
+
+def trained(rows: Rows, labels: Labels, strength: float) -> Any:
+    """Fit a head by logistic regression; the loss is convex, so that there is one result."""
+    head: Any = LogisticRegression(C=strength, max_iter=_STEPS, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a few more steps would not change an answer
+        return head.fit(rows, labels)
+
+
+def right(head: Any, rows: Rows, labels: Labels) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell which pictures a head answers rightly."""
+    return np.asarray(head.predict(rows) == labels)

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime
 
+from sevenfold import swap
 from sevenfold.errors import ModelError, UsageError
 from sevenfold.image import shown
 
@@ -54,12 +55,21 @@ def read_bundle(path: Path) -> Bundle:
         UsageError: there is no such folder.
         ModelError: a file is missing, damaged, or of a newer version; it is named.
     """
-    folder = path / "bundle" if (path / "bundle").is_dir() else path
+    folder = swap.serving(path)
     if not folder.is_dir():
         raise UsageError(
             f"{shown(str(path))} is not a folder",
             "give the run that `sevenfold train` wrote, or the bundle in it",
         )
+    try:
+        return _read(folder)
+    except ModelError:
+        if (now := swap.serving(path)) == folder:
+            raise
+        return _read(now)  # an update was replacing the files that were read
+
+
+def _read(folder: Path) -> Bundle:
     files = _verified(folder)
     labels = _text(folder / "labels.txt", files["labels.txt"])
     classes = tuple(labels.removesuffix("\n").split("\n"))

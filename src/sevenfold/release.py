@@ -326,6 +326,7 @@ def release(
     progress: Progress,
     made: tuple[Exported, Predictions] | None = None,
     pruning: Mapping[str, Any] = MappingProxyType({}),
+    update: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Make the run of a fitted network; `report.json` is written last.
 
@@ -339,6 +340,7 @@ def release(
         progress: is told `export`.
         made: the graph and its answers, where they are there already.
         pruning: facts of how the network was pruned; empty where it was not.
+        update: facts of the update that made it; empty where none did.
 
     Returns:
         The object of `train --json`.
@@ -360,7 +362,7 @@ def release(
         test = recompute(predictions, role="test")
         chosen = recompute(predictions, role="val" if len(split.val) else "train")
         facts = _facts(asked, fitted, split, model, predictions, test, chosen, place, command)
-        facts["pruning"] = dict(pruning)
+        facts |= {"pruning": dict(pruning), "update": dict(update)}
     manifest = datasets.manifest_of(split, known=asked.known)
     manifest = datasets.opened(manifest, facts["run"]["created"], command)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one

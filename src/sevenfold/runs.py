@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 import safetensors.torch
 
 from sevenfold import data as datasets
-from sevenfold import nets
+from sevenfold import nets, swap
 from sevenfold.data import Split, shown
-from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, ingest
 from sevenfold.practices import pruning, transfer
 from sevenfold.progress import Progress
@@ -65,8 +65,11 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
         ModelError: a file of it is damaged.
         DataError: pictures of it are missing.
     """
+    swap.finish(folder)
     facts = _json(folder / "report.json")
     arch = _json(folder / "arch.json")
+    _ours(folder / "report.json", facts, "sevenfold.report/1")
+    _ours(folder / "arch.json", arch, "sevenfold.arch/1")
     try:
         recipe = read(folder / "recipe.toml", Recipe())
     except UsageError as error:
@@ -74,6 +77,7 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
             f"{shown(str(folder / 'recipe.toml'))} is damaged: {error.problem}",
             "restore it from a copy, or train again",
         ) from error
+    _same_backbone(folder, recipe, arch)
     manifest = datasets.from_json(
         (folder / "data.json").read_text("utf-8"), name=str(folder / "data.json")
     )
@@ -113,8 +117,62 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _ours(path: Path, found: Mapping[str, Any], schema: str) -> None:
+    if found.get("schema") != schema:
+        raise ModelError(
+            f"{shown(str(path))} has the schema {shown(str(found.get('schema')))!r}, not {schema}",
+            "use the version of Sevenfold that wrote the run, or train again",
+        )
+
+
+def _same_backbone(folder: Path, recipe: Recipe, arch: Mapping[str, Any]) -> None:
+    """Refuse a recipe that was changed after the training."""
+    try:
+        trained, side = arch["transfer"]["backbone"], arch["side"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder / "arch.json") from error
+    if (recipe.transfer.backbone, recipe.side) != (trained, side):
+        raise ModelError(
+            f"{shown(str(folder / 'recipe.toml'))} names {shown(recipe.transfer.backbone)} at "
+            f"{recipe.side} pixels, and the run was trained with {shown(str(trained))} at {side}",
+            "restore recipe.toml from versions/ or a copy; to change the backbone, train again",
+        )
+
+
 def _damaged(path: Path) -> ModelError:
     return ModelError(f"{shown(str(path))} is damaged", "restore it from a copy, or train again")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Name where pictures lie and how they are read there.
+
+    Args:
+        source: folder, table or packaged name.
+        columns: names of a table's columns, by what they hold.
+        group_by: pattern that takes the group from the file name, or "".
+    """
+
+    source: str
+    columns: Mapping[str, str]
+    group_by: str
+
+
+def places(facts: Mapping[str, Any]) -> tuple[Place, ...]:
+    """Return where the pictures of a run lie: what it was trained on, and what updates added.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
+    try:
+        reading = facts["run"]["reading"]
+        first = {"source": facts["data"]["source"], **reading}
+        return tuple(
+            Place(str(one["source"]), dict(one["columns"]), str(one["group_by"]))
+            for one in (first, *reading.get("added", ()))
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(Path("report.json")) from error
 
 
 def _split(
@@ -125,33 +183,51 @@ def _split(
     threads: int,
     progress: Progress,
 ) -> Split:
-    """Read the pictures and give each the role that it had; new ones are left out."""
-    try:
-        source, reading = facts["data"]["source"], facts["run"]["reading"]
-        columns, group_by = dict(reading["columns"]), str(reading["group_by"])
-        small_classes = reading["small_classes"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(Path("report.json")) from error
-    dataset = datasets.read(
-        data or source,
-        columns=columns,
-        group_by=group_by,
-        small_classes=small_classes,
-        classes=manifest.classes,
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=threads, progress=progress
-        ),
+    """Read the pictures and give each the label and role that it had; new ones are left out."""
+    known = places(facts)
+    if data:
+        known = (replace(known[0], source=data),)
+    listing = datasets.joined(
+        [datasets.scan(one.source, columns=one.columns, group_by=one.group_by) for one in known]
     )
+    prints = ingest(listing, pixels=pixels, threads=threads, progress=progress)
+    dataset = _known(listing, prints, manifest)
     role_of = {row.hash: row.role for row in manifest.rows}
     if lost := set(role_of) - set(dataset.hashes):
         raise DataError(
             f"{len(lost):,} of the run's {len(role_of):,} pictures are not in "
-            f"{shown(data or source)}",
+            f"{shown(known[0].source)}{' and what was added' * (len(known) > 1)}",
             "say with --data where its pictures are now; they are found by their content",
         )
-    roles = np.array([role_of.get(content, "") for content in dataset.hashes])
+    roles = np.array([role_of[content] for content in dataset.hashes])
     train, val, test = (np.flatnonzero(roles == role) for role in ("train", "val", "test"))
-    return Split(dataset, train, val, test, dataset.quarantined)
+    left_out = tuple(dict.fromkeys((*manifest.quarantined, *dataset.quarantined)))
+    return Split(dataset, train, val, test, left_out)
+
+
+def _known(
+    listing: datasets.Listing,
+    prints: Sequence[datasets.Fingerprint | ImageRejected],
+    manifest: datasets.Manifest,
+) -> datasets.Dataset:
+    """Keep the pictures that a manifest holds, with its labels, and one place of each.
+
+    Copies within one place stay: they were trained on as such.
+    """
+    labels = {row.hash: row.label for row in manifest.rows}
+    first: dict[str, int] = {}
+    kept = []
+    for photo, found in zip(listing.photos, prints, strict=True):
+        if not isinstance(found, datasets.Fingerprint) or found.hash not in labels:
+            continue
+        place, _ = datasets.placed(photo.path)
+        if first.setdefault(found.hash, place) == place:
+            kept.append((replace(photo, label=labels[found.hash]), found))
+    return datasets.assemble(
+        replace(listing, photos=tuple(photo for photo, _ in kept)),
+        [found for _, found in kept],
+        classes=manifest.classes,
+    )
 
 
 def _network(

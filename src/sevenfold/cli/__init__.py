@@ -17,6 +17,8 @@ from sevenfold.cli import preview as _preview  # noqa: F401
 from sevenfold.cli import remaking as _remaking  # noqa: F401
 from sevenfold.cli import serve as _serve  # noqa: F401
 from sevenfold.cli import studies as _studies  # noqa: F401
+from sevenfold.cli import suggest as _suggest  # noqa: F401
+from sevenfold.cli import update as _update  # noqa: F401
 from sevenfold.cli.options import app, columns
 from sevenfold.terminal import explain, warn
 

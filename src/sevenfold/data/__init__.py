@@ -9,6 +9,7 @@ from sevenfold.data.assemble import (
     merged_groups,
     read,
 )
+from sevenfold.data.joined import JoinedSource, joined, placed, prefixed
 from sevenfold.data.manifest import (
     EMPTY,
     Manifest,
@@ -20,13 +21,14 @@ from sevenfold.data.manifest import (
 )
 from sevenfold.data.packaged import elpv, fashion_mnist
 from sevenfold.data.photos import Listing, Photo, Quarantined, Role, Source
-from sevenfold.data.scan import scan
+from sevenfold.data.scan import PACKAGED, scan
 from sevenfold.data.sources import ArraySource, FolderSource, ParquetSource
 from sevenfold.data.split import SMALL_DATA, Split, manifest_of, split
 from sevenfold.image import WHOLE, Box, Fingerprint, shown
 
 __all__ = [
     "EMPTY",
+    "PACKAGED",
     "SMALL_DATA",
     "WHOLE",
     "ArraySource",
@@ -35,6 +37,7 @@ __all__ = [
     "Fingerprint",
     "Fingerprints",
     "FolderSource",
+    "JoinedSource",
     "Listing",
     "Manifest",
     "Opening",
@@ -51,9 +54,12 @@ __all__ = [
     "fashion_mnist",
     "fingerprint_all",
     "from_json",
+    "joined",
     "manifest_of",
     "merged_groups",
     "opened",
+    "placed",
+    "prefixed",
     "read",
     "scan",
     "shown",

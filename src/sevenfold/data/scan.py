@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from sevenfold.data.folders import scan_folder
+from sevenfold.data.joined import collected
 from sevenfold.data.packaged import elpv, fashion_mnist
 from sevenfold.data.photos import ROLES, Listing
 from sevenfold.data.tables import COLUMNS, read_csv, read_parquet
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
+
+
+PACKAGED = ("elpv", "fashion-mnist")
+"""Names of data that packages hold."""
 
 
 def scan(source: str, *, columns: Mapping[str, str] | None = None, group_by: str = "") -> Listing:
@@ -19,8 +24,8 @@ def scan(source: str, *, columns: Mapping[str, str] | None = None, group_by: str
     Args:
         source: a folder (`class/photo.jpg`, or `train|val|test/class/photo.jpg`;
             classes are searched in depth), a CSV, a parquet file, a folder of
-            parquet files, or `elpv` or `fashion-mnist` for packaged data (write
-            `./elpv` for a folder of that name).
+            parquet files, what a server collected, or `elpv` or `fashion-mnist` for
+            packaged data (write `./elpv` for a folder of that name).
         columns: other names of the columns of a CSV or parquet file:
             `{"path": "file", "label": "species"}`.
         group_by: a regular expression that is searched in each file's name; its
@@ -40,7 +45,7 @@ def scan(source: str, *, columns: Mapping[str, str] | None = None, group_by: str
             f"columns: `{shown(unknown[0])}` is not a column that can be named.",
             f"Name one of: {', '.join(COLUMNS)}.",
         )
-    listing = _packaged(source) or _tables(source, path, columns)
+    listing = _packaged(source) or collected(source, columns) or _tables(source, path, columns)
     if listing is None:
         if columns:
             raise UsageError(

@@ -104,8 +104,23 @@ def prepared(
     progress: Progress,
 ) -> Bench:
     """Look at every picture once through the frozen trunk, in its views."""
+    network, _ = start(recipe, len(split.dataset.classes), seed)
+    return behind(network, recipe, split, pictures, place, pixels, folder, seed, progress)
+
+
+def behind(
+    network: nets.Network,
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> Bench:
+    """Do what `prepared` does with the trunk of a network that is there already."""
     dataset = split.dataset
-    network, _ = start(recipe, len(dataset.classes), seed)
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     judged = split.val if len(split.val) else pictures
     plain = Pixels(recipe.side, full=True)
@@ -116,7 +131,7 @@ def prepared(
         fill(plain, dataset, judged, threads=place.threads, progress=progress)
         plain_views = look(plain, PLAIN, count=1)
 
-        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer) -> Views:
+        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, _factor: int) -> Views:
             return look(pixels, viewer)
     else:
         engine = engines.engine(trunk, recipe.side, place.device)
@@ -125,8 +140,8 @@ def prepared(
         )
         plain_views = compute(judged, plain, PLAIN, count=1)
 
-        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer) -> Views:
-            return compute(some, pixels, viewer, count=recipe.views)
+        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
+            return compute(some, pixels, viewer, count=factor * recipe.views)
 
     views = _by_class(recipe, split, pictures, salt, seen)
     return Bench(recipe, split, pictures, views, plain_views, place, folder, progress)
@@ -137,18 +152,23 @@ def _by_class(
     split: Split,
     pictures: Int64[np.ndarray, "pictures"],
     salt: str,
-    seen: Callable[[Int64[np.ndarray, "some"], Viewer], Views],
+    seen: Callable[[Int64[np.ndarray, "some"], Viewer, int], Views],
 ) -> Views:
-    """Join the views of classes that are augmented differently."""
-    dataset = split.dataset
-    each = augmentation.for_classes(recipe.augmentation, dataset.classes)
-    kinds = list(dict.fromkeys(map(str, each)))
-    kind_of = np.array([kinds.index(str(value)) for value in each])[dataset.labels]
+    """Join the views of classes that are augmented differently, or have more of them."""
+    dataset, settings = split.dataset, recipe.augmentation
+    each = [
+        (augmentation.viewer(value, recipe.side, salt), settings.class_views.get(name, 1))
+        for name, value in zip(
+            dataset.classes, augmentation.for_classes(settings, dataset.classes), strict=True
+        )
+    ]
+    kinds = list(dict.fromkeys((viewer.key, factor) for viewer, factor in each))
+    kind_of_class = np.array([kinds.index((viewer.key, factor)) for viewer, factor in each])
+    kind_of = kind_of_class[dataset.labels]
     parts = []
-    for kind in kinds:
-        value = next(value for value in each if str(value) == kind)
-        some = pictures[kind_of[pictures] == kinds.index(kind)]
-        parts.append(seen(some, augmentation.viewer(value, recipe.side, salt)))
+    for kind in range(len(kinds)):
+        viewer, factor = each[int(np.flatnonzero(kind_of_class == kind)[0])]
+        parts.append(seen(pictures[kind_of[pictures] == kind], viewer, factor))
     return parts[0] if len(parts) == 1 else JoinedViews(parts, kind_of)
 
 

@@ -110,7 +110,7 @@ def trained(
     logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
         network, origin = start(bench.recipe, classes, seed)
-        trained, steps, decision = _train(
+        trained, steps, decision = train_part(
             bench,
             network,
             rows(at, part),
@@ -162,7 +162,7 @@ def probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
     return optimization.probe(settings, loss_at, pretrained)
 
 
-def _train(
+def train_part(
     bench: Bench,
     network: nets.Network,
     rows: Rows,
@@ -171,7 +171,20 @@ def _train(
     seed: int,
     saved: Path,
 ) -> tuple[Trained, int, optimization.Decision | None]:
-    """Train one network on some pictures and judge it on others. Changes the network."""
+    """Train one network on some pictures and judge it on others. Changes the network.
+
+    Args:
+        bench: what it is trained on.
+        network: that training starts from.
+        rows: what it sees.
+        part: names its pictures, and those that judge it.
+        rate: the largest learning rate.
+        seed: of everything random in it.
+        saved: the checkpoint's file.
+
+    Returns:
+        The history, the steps of the schedule, and what the optimizer decided.
+    """
     recipe = bench.recipe
     tail = tail_of(network, recipe).to(bench.place.device)
     steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))

@@ -1,0 +1,142 @@
+"""Put another version in the place of a run's files; a whole model is served at any moment.
+
+A version lies complete in `RUN/versions/N`. `begin` writes `RUN/swap.json`, which names it:
+from that moment on it is what the run serves, however many of the run's own files are
+replaced already. `finish` replaces them one after another and deletes `swap.json` last. What
+a kill left half done is finished by the next command that opens the run. A folder that holds
+files cannot be replaced at once on any system, a small file can on all.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sevenfold.errors import ResourceError
+from sevenfold.image import shown
+
+JOURNAL: Final = "swap.json"
+VERSIONS: Final = "versions"
+FILES: Final = (
+    "model.safetensors",
+    "arch.json",
+    "data.json",
+    "predictions.csv",
+    "recipe.toml",
+    "metrics.jsonl",
+    "pruning.json",
+    "report.html",
+    "report.json",
+)
+FOLDERS: Final = ("bundle", "members")
+"""What makes a version, beside its record."""
+_PART: Final = ".part"
+_WAITS: Final = (0.05, 0.2, 1.0)  # seconds; Windows replaces no file that is being read
+
+
+def folder_of(run: Path, number: int) -> Path:
+    """Say where a version lies."""
+    return run / VERSIONS / str(number)
+
+
+def pending(run: Path) -> int:
+    """Return the version that is taking the place of the run's files; 0 for none."""
+    try:
+        found = json.loads((run / JOURNAL).read_text("utf-8"))
+        number = found["version"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    whole = isinstance(number, int) and (folder_of(run, number) / "bundle" / "SHA256SUMS").is_file()
+    return number if whole else 0
+
+
+def serving(path: Path) -> Path:
+    """Return the folder of the bundle that a run, or a bundle, serves now.
+
+    Args:
+        path: of a run, of its bundle, or of a bundle that was copied out of one.
+    """
+    run = path.parent if path.name == "bundle" else path
+    if number := pending(run):
+        return folder_of(run, number) / "bundle"
+    return path / "bundle" if (path / "bundle").is_dir() else path
+
+
+def begin(run: Path, number: int) -> None:
+    """Make a version, which must be complete, the one that the run serves."""
+    write(run / JOURNAL, json.dumps({"version": number}).encode())
+
+
+def finish(run: Path) -> None:
+    """Bring the run's files up to the version that it serves. Does nothing where they are.
+
+    Raises:
+        ResourceError: a file cannot be replaced; the run serves the version all the same.
+    """
+    number = pending(run)
+    if not number:
+        return
+    source = folder_of(run, number)
+    try:
+        for name in _held(source):
+            _replace(run / name, (source / name).read_bytes())
+        for name in set(_held(run)) - set(_held(source)):
+            (run / name).unlink(missing_ok=True)
+        (run / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{shown(str(error.filename or run))} cannot be replaced: {error.strerror}; the run "
+            f"serves version {number} all the same",
+            "close the programs that use the run; its next command goes on",
+        ) from error
+
+
+def _held(folder: Path) -> Iterator[str]:
+    """Yield the names of a version's files; report.json, which ends a run, last."""
+    for name in FOLDERS:
+        if (folder / name).is_dir():
+            files = sorted((folder / name).iterdir())
+            yield from (f"{name}/{file.name}" for file in files if file.is_file())
+    yield from (name for name in FILES if (folder / name).is_file())
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy the files of a version into a folder, which is made anew."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in _held(source):
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+
+
+def settle(part: Path, target: Path) -> None:
+    """Give a folder its name once all that is in it lies safely on the disk."""
+    for path in part.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    part.rename(target)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{_PART}")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    for wait in _WAITS:
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    part.replace(path)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write(path, content)

@@ -1,0 +1,195 @@
+"""Hold new labels against what the running model says, before anything is trained.
+
+New pictures may be harder than the old ones, and the model is wrong at times. What honest
+data hardly ever does is to be far from it: the check speaks up where even an agreement a
+good deal below what the model reached on test is not believable.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int64
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
+
+SLACK: Final = 0.1
+"""By how much all new pictures together may be harder than test (benchmarks/update.py)."""
+CLASS_SLACK: Final = 0.2
+"""By how much those of one class may be (same file)."""
+LEVEL: Final = 0.05
+"""Of all checks together: the chance to refuse data that agrees as little as it may."""
+_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Hold one comparison.
+
+    Args:
+        name: of the class, or `all`.
+        pictures: that were asked about; a group counts as one.
+        agreed: the share of them that the model answers as labelled.
+        expected: the least share that would pass for honest.
+        p: of as little agreement at that share, for all checks together.
+    """
+
+    name: str
+    pictures: int
+    agreed: float
+    expected: float
+    p: float
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the labels cannot be believed."""
+        return self.p < LEVEL
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Hold what the running model says of new labels.
+
+    Args:
+        checks: of all pictures, of each class, and of classes that changed places.
+        confusion: pictures by label and by answer.
+        permutation: answers by labels that explain it, where two or more classes changed
+            places; empty otherwise.
+        classes: names.
+        worst: indexes of pictures whose label the model is surest against.
+    """
+
+    checks: tuple[Check, ...]
+    confusion: Int64[np.ndarray, "classes classes"]
+    permutation: Mapping[str, str]
+    classes: tuple[str, ...]
+    worst: tuple[int, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Return what speaks against the labels."""
+        return tuple(one for one in self.checks if one.failed)
+
+
+def agreement(
+    probabilities: Float[np.ndarray, "pictures classes"],
+    labels: Int64[np.ndarray, "pictures"],
+    groups: Sequence[str],
+    classes: Sequence[str],
+    least: Mapping[str, float],
+) -> Agreement:
+    """Compare new labels with the running model's answers.
+
+    One-sided binomial tests of the agreement: overall, in each class, and over classes
+    whose answers look like each other's, each against the lower bound of what the model
+    reached on test, less a slack. Bonferroni's correction over them.
+
+    Args:
+        probabilities: of the running model.
+        labels: of classes that it knows.
+        groups: of the pictures; one group counts as one picture.
+        classes: that it knows.
+        least: lower bound of the accuracy on test (`all`) and of each class's recall.
+    """
+    count = len(classes)
+    answers = probabilities.argmax(axis=1)
+    confusion = np.zeros((count, count), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    places = _permutation(confusion)
+    right = answers == labels
+    parts = [("all", np.ones(len(labels), bool), max(0.0, least["all"] - SLACK))]
+    parts += [
+        (name, labels == at, max(0.0, least[name] - CLASS_SLACK))
+        for at, name in enumerate(classes)
+        if (labels == at).any()
+    ]
+    moved = np.flatnonzero(places != np.arange(count))
+    if len(moved):
+        floor = float(np.mean([least[classes[at]] for at in moved]))
+        name = " and ".join(classes[at] for at in moved)
+        parts.append((name, np.isin(labels, moved), max(0.0, floor - CLASS_SLACK)))
+    checks = tuple(
+        _check(name, right[some], [groups[at] for at in np.flatnonzero(some)], floor, len(parts))
+        for name, some, floor in parts
+    )
+    explained = {}
+    if any(one.failed for one in checks) and len(moved):
+        explained = {classes[at]: classes[places[at]] for at in moved}
+    shares = probabilities[np.arange(len(labels)), labels]
+    worst = [int(at) for at in np.argsort(shares, kind="stable")[:_SHOWN] if not right[at]]
+    return Agreement(checks, confusion, explained, tuple(classes), tuple(worst))
+
+
+def _permutation(confusion: Int64[np.ndarray, "classes classes"]) -> Int64[np.ndarray, "classes"]:
+    """Find which class each label stands for, if labels only changed places.
+
+    Labels without pictures stand for themselves, and so does everything where the best
+    assignment does not agree with more than half of the pictures that it moves.
+    """
+    count = len(confusion)
+    identity = np.arange(count)
+    _, places = linear_sum_assignment(confusion + 1e-6 * np.eye(count), maximize=True)
+    moved = identity != places
+    seen = confusion.sum(axis=1) > 0
+    fits = confusion[identity, places].sum(where=moved)
+    if not moved.any() or not seen[moved].all() or 2 * fits <= confusion[moved].sum():
+        return identity
+    return np.asarray(places, np.int64)
+
+
+def _check(name: str, right: np.ndarray, groups: Sequence[str], floor: float, tests: int) -> Check:  # type: ignore[type-arg]
+    names, member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
+    means = np.bincount(member, right) / np.bincount(member)
+    # A share of a picture more, in favour of the data.
+    agreed = int(np.ceil(means.sum() - 1e-9))
+    p = min(1.0, tests * float(binom.cdf(agreed, len(names), floor)))
+    return Check(name, len(names), float(means.mean()), floor, p)
+
+
+def least_of(test: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, float]:
+    """Read the lower bounds from the scores on test that a run's report holds."""
+    found = {
+        renamed.get(one["label"], one["label"]): float(one["recall"]["low"] or 0.0)
+        for one in test["classes"]
+    }
+    return {"all": float(test["accuracy"]["low"]), **found}
+
+
+def told(found: Agreement, paths: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Return what JSON and report tell of it."""
+    return {
+        "checks": [
+            {
+                "name": one.name,
+                "pictures": one.pictures,
+                "agreed": one.agreed,
+                "expected": one.expected,
+                "p": one.p,
+                "failed": one.failed,
+            }
+            for one in found.checks
+        ],
+        "classes": list(found.classes),
+        "confusion": found.confusion.tolist(),
+        "permutation": dict(found.permutation),
+        "worst": [{"path": paths[at], "label": labels[at]} for at in found.worst],
+    }
+
+
+def reason(found: Agreement) -> tuple[str, str]:
+    """Say in two lines why new labels are not believed, and what to do."""
+    worst = min(found.failed, key=lambda one: one.p)
+    where = "all new pictures" if worst.name == "all" else f"the new pictures of {worst.name}"
+    problem = (
+        f"the running model agrees with {worst.agreed:.0%} of the labels of {where}, and with "
+        f"what it reached on test at least {worst.expected:.0%} would be expected"
+    )
+    if found.permutation:
+        swaps = ", ".join(f"{old} for {new}" for old, new in found.permutation.items())
+        options = " ".join(f"--relabel '{old}={new}'" for old, new in found.permutation.items())
+        return (
+            f"{problem}: classes seem to have changed places ({swaps})",
+            f"look at these pictures; {options} reads them so, --trust-labels goes on",
+        )
+    return problem, "look at these pictures; --trust-labels goes on if their labels are right"

@@ -1,0 +1,175 @@
+"""Decide whether a candidate may take the place of a model: not if it does harm.
+
+Harm is shown by the answers of both to the same old test pictures. The candidate meets the
+running version, and the last one that a person signed off, so that small losses cannot add up.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from sevenfold import paired
+
+DROP: Final = 0.01
+"""Of the objective, by which a candidate may be worse at most: one point."""
+LEVEL: Final = 0.05
+FEW: Final = 60
+"""Test pictures of a class under which it warns and cannot veto."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """Hold what became of one class.
+
+    Args:
+        label: its name.
+        pictures: of test.
+        before: recall of the reference.
+        after: recall of the candidate.
+        p: one-sided, that it got no worse, by Holm over the classes; 1 where too few.
+        too_few: whether it cannot veto.
+    """
+
+    label: str
+    pictures: int
+    before: float
+    after: float
+    p: float
+    too_few: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Hold a candidate against a reference on the reference's test pictures.
+
+    Args:
+        reference: what it is held against.
+        counts: right and wrong answers of reference and candidate.
+        drop: of the objective, as a fraction; negative is a gain.
+        p: one-sided, that the candidate is no worse.
+        classes: each class with test pictures.
+    """
+
+    reference: str
+    counts: paired.Paired
+    drop: float
+    p: float
+    classes: tuple[ClassChange, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Say what forbids the candidate to ship; nothing where it may."""
+        found = []
+        if self.drop > DROP:
+            found.append(
+                f"it drops by {100 * self.drop:.1f} points against {self.reference}, more than "
+                f"{100 * DROP:g}"
+            )
+        if self.p < LEVEL:
+            found.append(
+                f"it is worse than {self.reference}: {self.counts.only_first} answers got wrong "
+                f"and {self.counts.only_second} right (p {self.p:.3f})"
+            )
+        found += [
+            f"{one.label} falls from {one.before:.1%} to {one.after:.1%} of {one.pictures} test "
+            f"pictures against {self.reference} (p {one.p:.3f})"
+            for one in self.classes
+            if one.p < LEVEL
+        ]
+        return tuple(found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Name the classes that look worse and have too few pictures to say so."""
+        return tuple(
+            f"{one.label} falls from {one.before:.1%} to {one.after:.1%} of only {one.pictures} "
+            f"test pictures, too few to judge"
+            for one in self.classes
+            if one.too_few and one.after < one.before
+        )
+
+
+def harm(
+    before: Bool[np.ndarray, "pictures"],
+    after: Bool[np.ndarray, "pictures"],
+    groups: Sequence[str],
+) -> float:
+    r"""Test one-sided whether answers got worse: the exact half of McNemar's test.
+
+    $$p = P(X \ge b), \quad X \sim \text{Binomial}(b + c, 1/2)$$
+
+    with b answers that got wrong and c that got right. Where pictures come in groups both
+    are divided by the design effect (Rao & Scott 1992) and rounded in the candidate's favour.
+
+    Example:
+        >>> worse = np.array([True] * 5 + [False]), np.array([False] * 5 + [False])
+        >>> harm(*worse, list("abcdef"))
+        0.03125
+    """
+    counts = paired.count(before, after)
+    effect = max(1.0, paired.design(before, after, groups).effect)
+    wrong = math.floor(counts.only_first / effect)
+    right = math.ceil(counts.only_second / effect)
+    tail = sum(math.comb(wrong + right, k) for k in range(wrong, wrong + right + 1))
+    return min(1.0, tail / 2 ** (wrong + right))
+
+
+def compared(
+    reference: str,
+    before: Bool[np.ndarray, "pictures"],
+    after: Bool[np.ndarray, "pictures"],
+    labels: Int64[np.ndarray, "pictures"],
+    groups: Sequence[str],
+    classes: Sequence[str],
+    objective: str,
+) -> Comparison:
+    """Compare the answers of a reference and a candidate to the same pictures.
+
+    Args:
+        reference: its name in sentences.
+        before: which pictures the reference answers right.
+        after: which pictures the candidate answers right.
+        labels: their classes.
+        groups: pictures of one group are not independent.
+        classes: names.
+        objective: `accuracy` or `balanced_accuracy`.
+    """
+    found = []
+    for at in np.unique(labels):
+        some = labels == at
+        few = int(some.sum()) < FEW
+        its = [group for group, mine in zip(groups, some, strict=True) if mine]
+        p = 1.0 if few else harm(before[some], after[some], its)
+        was, now = float(before[some].mean()), float(after[some].mean())
+        found.append(ClassChange(classes[at], int(some.sum()), was, now, p, few))
+    judged = [at for at, one in enumerate(found) if not one.too_few]
+    adjusted = dict(zip(judged, paired.holm([found[at].p for at in judged]), strict=True))
+    changes = tuple(
+        ClassChange(one.label, one.pictures, one.before, one.after, adjusted.get(at, 1.0), few)
+        for at, one in enumerate(found)
+        for few in [one.too_few]
+    )
+    counts = paired.count(before, after)
+    drop = -counts.difference
+    if objective == "balanced_accuracy":
+        drop = float(np.mean([one.before - one.after for one in changes]))
+    return Comparison(reference, counts, drop, harm(before, after, groups), changes)
+
+
+def told(found: Comparison) -> Mapping[str, Any]:
+    """Return what JSON and report tell of a comparison."""
+    return {
+        "reference": found.reference,
+        "pictures": found.counts.pictures,
+        "drop": found.drop,
+        "p": found.p,
+        "negative_flips": found.counts.only_first,
+        "positive_flips": found.counts.only_second,
+        "reasons": list(found.reasons),
+        "warnings": list(found.warnings),
+        "classes": [asdict(one) for one in found.classes],
+    }

@@ -1,0 +1,213 @@
+"""Fine-tune a run's networks on all of its data, old and new.
+
+Under a bounded budget nothing beats mixing in a uniform replay of the old data (Prabhu et
+al. 2023, arXiv 2303.11165): an epoch shows every picture once, new or old, under the recipe
+of the training, and there are few epochs at a lower rate.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from sevenfold import loop, nets, runs
+from sevenfold.errors import ModelError
+from sevenfold.image import shown
+from sevenfold.loop import Place
+from sevenfold.practices import growth, imbalance
+from sevenfold.predictions import read_predictions
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.remake import record
+from sevenfold.train import Bench, Fitted, Member
+from sevenfold.train.bench import Part, behind, parts_of, tail_of
+from sevenfold.train.member import hard, rows_of, train_part
+from sevenfold.update.incoming import Incoming
+
+EPOCHS: Final = 0.2
+"""Of those of the training: with what else is done less than a quarter of its time
+(benchmarks/update.py)."""
+RATE: Final = 0.3
+"""Of the largest rate of the training (same file)."""
+_UNASKED: Final = 1e-4  # probability of a class that a model did not know when it was asked
+_TABLES: Final = ("class_strength", "class_off", "class_views")
+
+_Logits = Float[np.ndarray, "judged classes"]
+
+
+def epochs(recipe: Recipe) -> int:
+    """Return how many epochs a fine-tuning has."""
+    return max(1, int(EPOCHS * recipe.epochs))
+
+
+def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
+    """Return a recipe whose settings for single classes have the classes' new names."""
+    settings = recipe.augmentation
+    tables = {
+        table: {names.get(name, name): value for name, value in getattr(settings, table).items()}
+        for table in _TABLES
+        if hasattr(settings, table)
+    }
+    return replace(recipe, augmentation=replace(settings, **tables))
+
+
+def tuned(
+    run: runs.Run,
+    found: Incoming,
+    *,
+    seed: int,
+    place: Place,
+    folder: Path,
+    progress: Progress,
+) -> Fitted:
+    """Go on from a run's weights; what was pruned or distilled keeps its architecture.
+
+    Writes to the stores and checkpoints into `folder`; goes on from what is there. Only
+    pictures that the trunk has not seen yet cost its time.
+
+    Args:
+        run: that is updated.
+        found: its data with what is new.
+        seed: of everything random.
+        place: where to compute.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+    """
+    recipe, split = renamed(run.recipe, found.renamed), found.split
+    members, weights = _voters(run)
+    pictures = growth.given(split, recipe.growth, members[0].seed)
+    short = _short(recipe)
+    made, bench = [], None
+    for at, member in enumerate(members):
+        network = grown(member.network, len(found.learned))
+        bench = bench or behind(
+            network, short, split, pictures, place, run.pixels, folder, seed, progress
+        )
+        made.append(_member(run, found, bench, replace(member, network=network), seed + at, at))
+    assert bench is not None
+    rate = float(run.facts["training"]["rate"])
+    return Fitted(
+        recipe, tuple(made), weights, None, tuple(made), weights, rate, (), (), bench.labels
+    )
+
+
+def _voters(run: runs.Run) -> tuple[list[Member], Float[np.ndarray, "members"]]:
+    """Return what ships: one network, or all that have a say."""
+    if run.facts["ensembling"].get("ships") != "vote":
+        return [record.shipped(run)], np.ones(1)
+    weights = np.array(run.weights)
+    has_say = np.flatnonzero(weights)
+    return [record.members(run)[at] for at in has_say], weights[has_say] / weights.sum()
+
+
+def _short(recipe: Recipe) -> Recipe:
+    """Shorten a recipe; what would begin late begins at once, for the beginning is done."""
+    count = epochs(recipe)
+    settings = recipe.imbalance
+    if settings.method == "deferred_weights":
+        settings = replace(settings, method="class_weights")
+    if settings.method == "deferred_sampling":
+        settings = replace(settings, defer=1e-6)
+    return replace(recipe, epochs=count, views=min(recipe.views, max(count, 1)), imbalance=settings)
+
+
+def grown(network: nets.Network, classes: int) -> nets.Network:
+    """Copy a network and give its head rows for new classes.
+
+    A new row is the mean of the old ones: a new class starts as likely as an average one,
+    and the answers among the old ones stay as they are.
+    """
+    larger = copy.deepcopy(network).requires_grad_(True)
+    if not classes:
+        return larger
+    old = larger.head
+    head = nn.Linear(old.in_features, old.out_features + classes)
+    with torch.no_grad():
+        rows = old.weight.mean(dim=0, keepdim=True).expand(classes, -1)
+        head.weight.copy_(torch.cat([old.weight, rows]))
+        head.bias.copy_(torch.cat([old.bias, old.bias.mean().expand(classes)]))
+    larger.head = head
+    return larger
+
+
+def _member(
+    run: runs.Run, found: Incoming, bench: Bench, start: Member, seed: int, at: int
+) -> Member:
+    """Fine-tune one network; with small data also one for each fold, which judges what is new."""
+    settings, targets = bench.recipe.imbalance, hard(bench)
+    after = settings.method == "adjusted_after"
+    rate = RATE * float(run.facts["training"]["rate"])
+    if after:
+        # The shift is no part of what was trained: it is made anew for the new counts.
+        imbalance.shift_head(start.network.head, _before(run, bench), -settings.strength)
+    logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
+    for part in _parts(bench):
+        network = copy.deepcopy(start.network)
+        trained, steps, decision = train_part(
+            bench,
+            network,
+            rows_of(bench, part, targets, seed),
+            part,
+            rate,
+            seed,
+            bench.folder / f"{at}{part.name}.checkpoint",
+        )
+        if part.name or len(bench.split.val):
+            tail = tail_of(network, bench.recipe)
+            answers = loop.predict(tail, bench.plain, part.judged, bench.place)
+            logits[np.searchsorted(bench.judged, part.judged)] = answers
+        network.cpu().eval()
+    if after:
+        imbalance.shift_head(network.head, bench.counts, settings.strength)
+        logits = np.asarray(imbalance.adjusted(logits, bench.counts, settings.strength))
+    if not len(bench.split.val):
+        logits = _remembered(run, found, bench, logits)
+    return Member(network, (), start.origin, seed, trained, steps, decision, logits)
+
+
+def _parts(bench: Bench) -> Sequence[Part]:
+    return parts_of(bench)
+
+
+def _before(run: runs.Run, bench: Bench) -> Int64[np.ndarray, "classes"]:
+    """Count the run's training pictures, and as many of a new class as of an average one."""
+    old = np.bincount(
+        run.split.dataset.labels[run.split.train], minlength=len(run.manifest.classes)
+    )
+    more = len(bench.split.dataset.classes) - len(old)
+    return np.concatenate([old, np.full(more, max(1, round(old.mean())))])
+
+
+def _remembered(run: runs.Run, found: Incoming, bench: Bench, logits: _Logits) -> _Logits:
+    """Put what the run's folds said of its own pictures in the place of the new folds'.
+
+    The running weights have seen all old pictures, so only the old folds are fair to them.
+    """
+    told = read_predictions(run.folder / "predictions.csv")
+    row_of = {content: at for at, content in enumerate(told.hashes) if told.roles[at] == "train"}
+    temperature = float(_temperature(run.facts))
+    known = len(told.classes)
+    kept = logits.copy()
+    for place, index in enumerate(bench.judged.tolist()):
+        if index >= found.old:
+            continue
+        try:
+            shares = told.probabilities[row_of[bench.split.dataset.hashes[index]]]
+        except KeyError as error:
+            raise ModelError(
+                f"{shown(str(run.folder / 'predictions.csv'))} lacks pictures of the run",
+                "restore it from a copy, or train again",
+            ) from error
+        kept[place] = np.log(_UNASKED) * temperature
+        kept[place, :known] = np.log(np.maximum(shares, 1e-12)) * temperature
+    return kept
+
+
+def _temperature(facts: Mapping[str, Any]) -> float:
+    return float(facts["training"]["temperature"])

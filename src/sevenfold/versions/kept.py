@@ -1,0 +1,303 @@
+"""Keep whole copies of a run's model in `RUN/versions`, and a log of what became of them."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from sevenfold import bundles, swap
+from sevenfold import data as datasets
+from sevenfold.errors import ModelError, UsageError
+from sevenfold.image import shown
+
+SCHEMA: Final = "sevenfold.version/1"
+LOG_SCHEMA: Final = "sevenfold.versions/1"
+RECORD: Final = "version.json"
+LOG: Final = "log.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Tell of one version.
+
+    Args:
+        number: from 1; never used twice.
+        parent: the version that it came from; 0 for the first.
+        time: when the model was made.
+        command: that made it.
+        pictures: of each role.
+        test: the scores on test when it was made, by name.
+        signed_off: whether a person has approved it; what a training made is.
+        current: whether it is what the run serves.
+    """
+
+    number: int
+    parent: int
+    time: str
+    command: str
+    pictures: Mapping[str, int]
+    test: Mapping[str, float]
+    signed_off: bool
+    current: bool
+
+
+def listed(run: Path) -> list[Version]:
+    """List the versions of a run; one that was never updated has one, which is not kept yet.
+
+    Raises:
+        UsageError: the folder holds no finished run.
+        ModelError: a version's record is damaged.
+    """
+    _check(run)
+    now, signed = current(run), _signed_off(run)
+    found = [
+        _version(swap.folder_of(run, number), number, _parent(run, number), signed, now)
+        for number in _numbers(run)
+    ]
+    if not now:
+        number, parent = upcoming(run), _before(run)
+        signed |= set() if parent else {number}
+        found.append(_version(run, number, parent, signed, number))
+    return found
+
+
+def current(run: Path) -> int:
+    """Return the number of the version that the run serves; 0 where that is not kept."""
+    if number := swap.pending(run):
+        return number
+    here = _sums(run)
+    return next((n for n in reversed(_numbers(run)) if _sums(swap.folder_of(run, n)) == here), 0)
+
+
+def keep(run: Path) -> int:
+    """Keep a copy of what the run serves, unless there is one; return its number.
+
+    A run that `distill` or `prune` made anew after an update gets a number of its own.
+    """
+    swap.finish(run)
+    now = current(run)
+    _tidy(run, now)
+    if not now:
+        now, parent = upcoming(run), _before(run)
+        part = part_of(run)
+        swap.copy(run, part)
+        _settle(run, part, now, parent)
+    if now not in _logged(run):
+        log(run, {"event": "kept", "version": now})
+    return now
+
+
+def accept(run: Path, parent: int, event: Mapping[str, Any]) -> int:
+    """Serve what lies in `part_of(run)`, a whole run, as a new version; return its number."""
+    number = upcoming(run)
+    _settle(run, part_of(run), number, parent)
+    swap.begin(run, number)
+    swap.finish(run)
+    log(run, {"event": "accepted", "version": number, **event})
+    return number
+
+
+def baseline(run: Path, number: int) -> int:
+    """Return the last version signed off among one and those that it came from."""
+    signed = _signed_off(run)
+    while number not in signed and 0 < (before := _parent(run, number)) < number:
+        number = before
+    return number
+
+
+def rollback(run: Path, number: int) -> Version:
+    """Serve an earlier version again. Writes to the run; the caller holds its lock.
+
+    What is known of openings of test stays known.
+
+    Raises:
+        UsageError: there is no such version, or it is what the run serves.
+        ModelError: the version is damaged.
+    """
+    before = keep(run)
+    if number not in _numbers(run):
+        raise UsageError(
+            f"{shown(str(run))} has no version {number}",
+            f"choose one of {', '.join(map(str, _numbers(run)))}",
+        )
+    if number == before:
+        raise UsageError(f"version {number} is what {shown(str(run))} serves", "choose another")
+    folder = swap.folder_of(run, number)
+    bundles.read_bundle(folder)
+    _join_openings(run, folder)
+    swap.begin(run, number)
+    swap.finish(run)
+    log(run, {"event": "rollback", "version": number, "before": before})
+    return next(one for one in listed(run) if one.number == number)
+
+
+def sign_off(run: Path, number: int) -> Version:
+    """Note that a person has approved a version, against which updates are held from then on.
+
+    Raises:
+        UsageError: there is no such version.
+    """
+    keep(run)
+    if number not in _numbers(run):
+        raise UsageError(
+            f"{shown(str(run))} has no version {number}",
+            f"choose one of {', '.join(map(str, _numbers(run)))}",
+        )
+    log(run, {"event": "signed off", "version": number})
+    return next(one for one in listed(run) if one.number == number)
+
+
+def log(run: Path, event: Mapping[str, Any]) -> None:
+    """Add a line to the log of a run's versions."""
+    folder = run / swap.VERSIONS
+    folder.mkdir(exist_ok=True)
+    told = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **event}
+    content = {"schema": LOG_SCHEMA, "events": [*_events(run), told]}
+    swap.write(folder / LOG, json.dumps(content, indent=1).encode())
+
+
+def _events(run: Path) -> list[dict[str, Any]]:
+    path = run / swap.VERSIONS / LOG
+    if not path.exists():
+        return []
+    try:
+        events = [{**one, "event": str(one["event"])} for one in _json(path)["events"]]
+        if not all(isinstance(one.get("version", 0), int) for one in events):
+            raise TypeError("a version is no number")
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{shown(str(path))} is damaged", "restore it from a copy, or delete it"
+        ) from error
+    return events
+
+
+def _signed_off(run: Path) -> set[int]:
+    """Return what people have approved, and what a training made, which others came from."""
+    roots = {number for number in _numbers(run) if not _parent(run, number)}
+    return roots | {int(one["version"]) for one in _events(run) if one["event"] == "signed off"}
+
+
+def _logged(run: Path) -> set[int]:
+    return {int(one["version"]) for one in _events(run) if one["event"] in ("kept", "accepted")}
+
+
+def _numbers(run: Path) -> list[int]:
+    folder = run / swap.VERSIONS
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def upcoming(run: Path) -> int:
+    """Return the number that the next version will have."""
+    return max(_numbers(run), default=0) + 1
+
+
+def _before(run: Path) -> int:
+    """Return the version that what the run serves was made from; 0 if it was trained anew.
+
+    Whatever goes on from a training keeps the openings of its test pictures.
+    """
+    served = [
+        int(one["version"])
+        for one in _events(run)
+        if one["event"] in ("kept", "accepted", "rollback")
+    ]
+    if not served:
+        return 0
+    here, there = (_manifest(one) for one in (run, swap.folder_of(run, served[-1])))
+    return served[-1] if here.openings[:1] == there.openings[:1] else 0
+
+
+def _parent(run: Path, number: int) -> int:
+    return int(_json(swap.folder_of(run, number) / RECORD).get("parent", 0))
+
+
+def part_of(run: Path) -> Path:
+    """Say where the next version is made."""
+    return run / swap.VERSIONS / "next.part"
+
+
+def _tidy(run: Path, now: int) -> None:
+    """Remove what a kill left: a version half made, or made and never served."""
+    shutil.rmtree(part_of(run), ignore_errors=True)
+    logged = _logged(run)
+    for number in _numbers(run):
+        if logged and number not in logged and number != now and _parent(run, number) == now:
+            shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
+
+
+def _settle(run: Path, part: Path, number: int, parent: int) -> None:
+    record = {"schema": SCHEMA, "number": number, "parent": parent}
+    (part / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    swap.settle(part, swap.folder_of(run, number))
+
+
+def _join_openings(run: Path, folder: Path) -> None:
+    mine, theirs = _manifest(folder), _manifest(run)
+    together = tuple(dict.fromkeys((*mine.openings, *theirs.openings)))
+    if together != mine.openings:
+        told = datasets.to_json(replace(mine, openings=together))
+        swap.write(folder / "data.json", told.encode())
+
+
+def _manifest(folder: Path) -> datasets.Manifest:
+    path = folder / "data.json"
+    try:
+        return datasets.from_json(path.read_text("utf-8"), name=str(path))
+    except OSError as error:
+        raise ModelError(
+            f"{shown(str(path))} is missing", "restore it from a copy, or train again"
+        ) from error
+
+
+def _sums(folder: Path) -> bytes:
+    path = folder / "bundle" / bundles.SUMS
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _check(run: Path) -> None:
+    if not (run / "report.json").is_file() and not swap.pending(run):
+        raise UsageError(
+            f"{shown(str(run))} holds no finished run: report.json is missing",
+            "name the folder that `sevenfold train --out` wrote",
+        )
+
+
+def _version(folder: Path, number: int, parent: int, signed: set[int], now: int) -> Version:
+    told = _json(folder / "report.json")
+    try:
+        classes, test = told["data"]["classes"], told["test"]
+        return Version(
+            number,
+            parent,
+            str(told["run"]["created"]),
+            str(told["run"]["command"]),
+            {role: sum(one[role] for one in classes) for role in ("train", "val", "test")},
+            {
+                name: float(test[name]["value"])
+                for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll")
+            },
+            number in signed,
+            number == now,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{shown(str(folder / 'report.json'))} is damaged",
+            "restore it from a copy, or remove the version's folder",
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{shown(str(path))} is damaged", "restore it from a copy, or train again"
+        ) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{shown(str(path))} is damaged", "restore it from a copy")
+    return found

@@ -40,6 +40,16 @@ def base_with(practice: str, way: str = "") -> str:
     return "/".join(filter(None, ("base+", practice, way)))
 
 
+def reference_with(practice: str, way: str = "") -> str:
+    """Name an arm that adds to the reference what a single, whole network has not.
+
+    Example:
+        >>> reference_with("ensembling"), reference_with("pruning", "unpruned")
+        ('reference+/ensembling', 'reference+/pruning/unpruned')
+    """
+    return "/".join(filter(None, ("reference+", practice, way)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """Hold what one arm reached in one repetition.

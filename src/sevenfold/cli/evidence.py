@@ -1,0 +1,120 @@
+"""Measure what each of the seven practices contributes."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from sevenfold.cli.options import READING, Count, Reading, app, columns
+from sevenfold.terminal import show, warn
+
+if TYPE_CHECKING:
+    from sevenfold.studies.evidence.outcomes import Outcome, Study
+
+_PATIENCE = 10.0  # seconds between two lines where no terminal is
+
+
+@app.command
+def evidence(
+    data: str,
+    /,
+    *,
+    out: Path,
+    practices: str = "",
+    repetitions: int = 6,
+    budget: str = "quick",
+    recipe: str = "",
+    set: tuple[str, ...] = (),
+    engine: Literal["local", "ray"] = "local",
+    address: str = "",
+    gpus_per_trial: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
+    threads: Count = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    reading: Reading = READING,
+    json: bool = False,
+) -> None:
+    """Measure what each practice contributes on these pictures, and what it costs.
+
+    The test pictures stay closed; the same command goes on after a stop.
+
+    Args:
+        data: labelled pictures, as for `train`.
+        out: the folder of the study.
+        practices: names of those that are measured, such as transfer,augmentation.
+        repetitions: folds, each judged once; 6 is the least that a claim can come of.
+        budget: quick, normal, thorough, or a time such as 20m: of one training.
+        recipe: a TOML file of settings, as `sevenfold recipe` prints them.
+        set: one setting that all arms have in common, such as side=160; may be repeated.
+        engine: processes of this machine, or a Ray cluster.
+        address: of the Ray cluster, such as auto or ray://head:10001.
+        gpus_per_trial: that each training takes on Ray; below 1 several share one.
+        threads: processor threads of each training; 0 is one for every eight cores.
+        device: where to train.
+        json: print one JSON object instead of a table.
+    """
+    from dataclasses import replace
+
+    from sevenfold import progress
+    from sevenfold import recipe as recipes
+    from sevenfold.studies import evidence as study
+
+    base = recipes.default(budget)
+    base = replace(base, transfer=replace(base.transfer, trainable_blocks=study.EVIDENCE_BLOCKS))
+    base = recipes.read(Path(recipe), base) if recipe else base
+    names = tuple(name.strip() for name in practices.split(",") if name.strip())
+    with _watching() as watch:
+        facts = study.evidence(
+            study.Reading(data, columns(reading.columns), reading.group_by, reading.small_classes),
+            out,
+            study.Asked(recipes.apply(base, set), names, repetitions, budget),
+            study.Where(engine, address, gpus_per_trial, threads, device),
+            progress=progress.Lines(sys.stderr),
+            announce=warn,
+            watch=watch,
+        )
+    show(facts, _summary(facts), as_json=json)
+
+
+def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
+    from sevenfold.studies.evidence import table
+
+    yield from table.lines(facts)
+    yield f"report         {Path(facts['evidence']) / 'evidence.html'}"
+
+
+@contextmanager
+def _watching() -> Iterator[Callable[["Study", "Sequence[Outcome]", float], None]]:
+    """Draw the table anew whenever a trial ends; where no terminal is, print a line at times."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from sevenfold.progress import duration
+    from sevenfold.studies.evidence import table
+    from sevenfold.studies.evidence.effects import weigh
+    from sevenfold.studies.evidence.facts import facts
+
+    drawn = Live(console=Console(stderr=True), auto_refresh=False)
+    written = 0.0
+
+    def watch(study: "Study", outcomes: "Sequence[Outcome]", left: float) -> None:
+        nonlocal written
+        done, all_ = len(outcomes), len(study.arms) * study.repetitions
+        line = f"{done} of {all_} arms and repetitions, about {duration(left)} left"
+        if sys.stderr.isatty():
+            told = facts(weigh(study, outcomes, metrics=(study.objective,)))
+            drawn.start()
+            drawn.update(Group(table.live(told), Text(line)), refresh=True)
+        elif time.monotonic() - written >= _PATIENCE or done == all_:
+            written = time.monotonic()
+            warn(line)
+
+    try:
+        yield watch
+    finally:
+        drawn.stop()

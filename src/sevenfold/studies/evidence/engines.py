@@ -1,0 +1,258 @@
+"""Run calls in processes of this machine: JSON in, JSON out, and none is lost to a kill.
+
+An engine knows nothing of what it runs. A call is a JSON object, a function is named
+`module:function` and takes and returns one; what it returns must depend on the call alone,
+so that a call whose process was killed is simply made again.
+"""
+
+import importlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TextIO
+
+from sevenfold import errors
+from sevenfold.errors import ResourceError, SevenfoldError
+
+Json = Mapping[str, Any]
+Function = Callable[[Json], Json]
+TRIES: Final = 3
+"""Processes that may end while they work on one call, before it is given up."""
+
+
+class Engine(Protocol):
+    """Make calls somewhere, several at a time."""
+
+    @property
+    def workers(self) -> int:
+        """How many calls are made at a time."""
+        ...
+
+    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+        """Make calls, and yield the number of each with its result as it ends.
+
+        Args:
+            calls: in the order in which they begin.
+            function: as `module:function`.
+
+        Raises:
+            SevenfoldError: as the function raised it, or ResourceError where none answers.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Make one call after the other in this process.
+
+    Args:
+        functions: that stand for those of their names.
+    """
+
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    workers: int = 1
+
+    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+        """Make calls in their order, see `Engine`."""
+        called = self.functions.get(function) or named(function)
+        for number, call in enumerate(calls):
+            yield number, json.loads(json.dumps(called(call)))
+
+
+@dataclass(frozen=True)
+class Local:
+    """Make calls in processes of this machine.
+
+    Args:
+        workers: processes, 1 or more.
+        threads: of each, 1 or more.
+    """
+
+    workers: int
+    threads: int
+
+    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+        """Make calls in processes that are ended with it, see `Engine`. Starts processes."""
+        waiting: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        for number, call in enumerate(calls):
+            waiting.put((number, json.dumps(call)))
+        answers: queue.SimpleQueue[tuple[int, Json | BaseException]] = queue.SimpleQueue()
+        crew = [
+            _Worker(function, self.threads, waiting, answers)
+            for _ in range(min(self.workers, len(calls)))
+        ]
+        try:
+            for worker in crew:
+                worker.start()
+            for _ in calls:
+                number, found = _next(answers)
+                if isinstance(found, BaseException):
+                    raise found
+                yield number, result_of(found)
+        finally:
+            for worker in crew:
+                worker.end()
+
+
+def _next(
+    answers: "queue.SimpleQueue[tuple[int, Json | BaseException]]",
+) -> tuple[int, Json | BaseException]:
+    """Wait for an answer; in short steps, since Windows hears Ctrl-C between them only."""
+    while True:
+        try:
+            return answers.get(timeout=0.5)
+        except queue.Empty:
+            continue
+
+
+class _Worker(threading.Thread):
+    """Feed one process with calls, and start another where it ends."""
+
+    def __init__(
+        self,
+        function: str,
+        threads: int,
+        waiting: "queue.SimpleQueue[tuple[int, str]]",
+        answers: "queue.SimpleQueue[tuple[int, Json | BaseException]]",
+    ) -> None:
+        super().__init__(daemon=True)
+        self._function = function
+        self._environment = {
+            **os.environ,
+            **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        self._waiting, self._answers = waiting, answers
+        self._process: subprocess.Popen[str] | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Make calls until none waits."""
+        while True:
+            try:
+                number, text = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._answers.put((number, self._answered(text)))
+            except BaseException as error:
+                self._answers.put((number, error))
+                return
+
+    def _answered(self, text: str) -> Json:
+        code: int | None = None
+        for _ in range(TRIES):
+            process = self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(f"{text}\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+            if line:
+                answer: Json = json.loads(line)
+                return answer
+            code = process.wait()
+            if self._ended:
+                break
+        raise ResourceError(
+            f"a process that was at work ended {TRIES} times, the last time with {code}",
+            "free memory, or give fewer --threads, so that fewer processes run at a time",
+        )
+
+    def _started(self) -> "subprocess.Popen[str]":
+        with self._lock:
+            if self._ended:
+                raise ResourceError("the work was ended", "run the same command again")
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-c",
+                        f"from {__name__} import serve; serve()",
+                        self._function,
+                    ],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    encoding="utf-8",
+                    env=self._environment,
+                )
+            return self._process
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                for pipe in (self._process.stdin, self._process.stdout):
+                    if pipe:
+                        pipe.close()
+
+
+def named(function: str) -> Function:
+    """Find the function that `module:function` names."""
+    module, _, name = function.partition(":")
+    found: Function = getattr(importlib.import_module(module), name)
+    return found
+
+
+def answered(function: Function, call: Json) -> Json:
+    """Make a call and wrap what came of it: a result, a failure of `errors`, or a bug."""
+    try:
+        return {"result": function(call)}
+    except SevenfoldError as error:
+        return {"failed": type(error).__name__, "problem": error.problem, "cure": error.cure}
+    except Exception:
+        return {"bug": traceback.format_exc()}
+
+
+def result_of(answer: Json) -> Json:
+    """Unwrap what `answered` wrapped.
+
+    Raises:
+        SevenfoldError: as it was raised there.
+        RuntimeError: what was raised there is a bug.
+    """
+    if "bug" in answer:
+        raise RuntimeError(str(answer["bug"]))
+    if "failed" in answer:
+        kind = getattr(errors, str(answer["failed"]))
+        raise kind(str(answer["problem"]), str(answer["cure"]))
+    result: Json = answer["result"]
+    return result
+
+
+def serve() -> None:
+    """Answer calls, one a line, until stdin ends: the main function of a worker process."""
+    # The process that started this one decides what Ctrl-C means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whatever a library prints must not end up between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    os.dup2(2, 1)
+    calls: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, calls), daemon=True).start()
+    function = named(sys.argv[1])
+    while True:
+        answer = answered(function, json.loads(calls.get()))
+        answers.write(f"{json.dumps(answer)}\n")
+        answers.flush()
+
+
+def _listen(stream: TextIO, calls: "queue.SimpleQueue[str]") -> None:
+    """Pass calls on; where nobody is left to answer to, nothing is worth finishing."""
+    for line in stream:
+        calls.put(line)
+    os._exit(0)

@@ -1,0 +1,182 @@
+"""Estimate what a study will take before it starts, from a few measured steps."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+
+from sevenfold import latency, nets
+from sevenfold.export import Shipped, assemble, core
+from sevenfold.features import trunk as trunks
+from sevenfold.loop import Place
+from sevenfold.practices import optimization
+from sevenfold.practices.ensembling.graph import voting
+from sevenfold.practices.transfer import ALL_BLOCKS
+from sevenfold.recipe import Recipe
+from sevenfold.studies.evidence.arms import Arm, Training
+from sevenfold.train import bench
+
+_BATCH: Final = 8
+_STEPS: Final = 2
+_ROUNDS: Final = 40
+_APART: Final = 1e-3  # between the weights of members, so that no two count as one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hold what a study will take.
+
+    Args:
+        seconds: of each training, by its number.
+        rows: that the stores lack at most.
+        row_seconds: of each.
+        row_bytes: of each.
+    """
+
+    seconds: tuple[float, ...]
+    rows: int
+    row_seconds: float
+    row_bytes: int
+
+    def whole(self, repetitions: int, workers: int) -> float:
+        """Return the seconds of all, so many trainings at a time."""
+        return (sum(self.seconds) * repetitions + self.rows * self.row_seconds) / workers
+
+
+def estimated(
+    trainings: Sequence[Training],
+    stored: Sequence[Recipe],
+    pictures: int,
+    trained_on: int,
+    classes: int,
+    place: Place,
+) -> Cost:
+    """Estimate trainings by their steps, and the stores by their rows.
+
+    Args:
+        trainings: of one repetition.
+        stored: a recipe of each set of views that the stores hold.
+        pictures: that have rows.
+        trained_on: of them, in each repetition.
+        classes: of the data.
+        place: where to compute.
+    """
+    paces: dict[tuple[int, int], float] = {}
+
+    def pace(recipe: Recipe) -> float:
+        key = recipe.side, recipe.transfer.trainable_blocks
+        if key not in paces:
+            paces[key] = _pace(recipe, classes, place)
+        return paces[key]
+
+    seconds = []
+    for one in trainings:
+        recipe = one.recipe
+        rates = optimization.rates(recipe.optimization, recipe.transfer.weights != "random")
+        probed = 0 if recipe.optimization.rate else len(rates) * optimization.PROBE_STEPS
+        steps = recipe.epochs * trained_on * one.share + probed * recipe.batch
+        took = steps * pace(recipe)
+        if carving := one.carving:
+            whole = replace(recipe.transfer, trainable_blocks=ALL_BLOCKS)
+            took += 2 * carving.pictures * pace(replace(carving.recipe, transfer=whole))
+        seconds.append(took)
+    rows = sum(pictures * (recipe.views + 1) for recipe in stored)
+    each = [_row(recipe, classes, place) for recipe in stored]
+    sizes = [bytes_ for _, bytes_ in each]
+    return Cost(
+        tuple(seconds),
+        rows,
+        float(np.mean([took for took, _ in each])) if each else 0.0,
+        int(np.mean(sizes)) if sizes else 0,
+    )
+
+
+def _pace(recipe: Recipe, classes: int, place: Place) -> float:
+    """Time steps of a recipe's tail on noise; seconds a picture."""
+    network, _ = bench.start(recipe, classes, 0)
+    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
+    pixels = torch.rand(_BATCH, 3, recipe.side, recipe.side) * 255
+    with torch.no_grad():
+        rows = trunk(pixels) if len(trunk.blocks) else pixels
+    rows, tail = rows.to(place.device), tail.to(place.device).train()
+    labels = torch.zeros(_BATCH, dtype=torch.int64, device=place.device)
+    began = 0.0
+    for step in range(_STEPS + 1):
+        if step == 1:
+            began = time.perf_counter()
+        with place.cast():
+            logits = tail(rows)
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    return (time.perf_counter() - began) / (_STEPS * _BATCH)
+
+
+def _row(recipe: Recipe, classes: int, place: Place) -> tuple[float, int]:
+    """Time the trunk on noise; seconds and bytes a row."""
+    network, _ = bench.start(recipe, classes, 0)
+    trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
+    engine = trunks.engine(trunk, recipe.side, place.device)
+    pixels = np.zeros((_BATCH, recipe.side, recipe.side, 3), np.uint8)
+    engine.run(pixels)
+    began = time.perf_counter()
+    engine.run(pixels)
+    return (time.perf_counter() - began) / _BATCH, 2 * int(np.prod(engine.shape))
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """Hold what an arm's file costs whoever runs it.
+
+    Args:
+        megabytes: of the exported file.
+        latency_ms: of the network on one picture, one thread.
+    """
+
+    megabytes: float
+    latency_ms: float
+
+
+def gauged(arms: Sequence[Arm], classes: int) -> dict[str, Gauge]:
+    """Measure each distinct architecture once, before it is trained; see `latency`.
+
+    What a network costs does not depend on what it has learned. Networks that are pruned
+    differ and are timed where they are made, against the unpruned one.
+
+    Args:
+        arms: all of a study.
+        classes: of the data.
+    """
+    kinds = {arm.name: _kind(arm) for arm in arms}
+    files: dict[tuple[int, int, int], bytes] = {}
+    sizes: dict[tuple[int, int, int], float] = {}
+    for arm in arms:
+        kind = kinds[arm.name]
+        if kind not in files:
+            recipe = arm.trainings[0].recipe
+            joined = _joined(recipe, classes, len(arm.trainings))
+            files[kind] = joined.SerializeToString()
+            sizes[kind] = len(assemble(joined, recipe.side, classes, 1.0)) / 1e6
+    times = np.median(latency.timed(list(files.values()), rounds=_ROUNDS), axis=1)
+    took = dict(zip(files, times.tolist(), strict=True))
+    return {name: Gauge(sizes[kind], took[kind]) for name, kind in kinds.items()}
+
+
+def _kind(arm: Arm) -> tuple[int, int, int]:
+    recipe, count = arm.trainings[0].recipe, len(arm.trainings)
+    return recipe.side, count, recipe.transfer.trainable_blocks if count > 1 else 0
+
+
+def _joined(recipe: Recipe, classes: int, members: int) -> onnx.ModelProto:
+    """Export a network, or several that share a frozen trunk and vote."""
+    cores = []
+    for number in range(members):
+        network, _ = bench.start(recipe, classes, 0)
+        _, tail = nets.cut(network, recipe.transfer.trainable_blocks)
+        with torch.no_grad():
+            for weight in tail.parameters():
+                weight.add_(number * _APART)
+        cores.append(core(Shipped(network, False).eval(), recipe.side))
+    return voting(cores, np.ones(members), "soft") if members > 1 else cores[0]

@@ -1,0 +1,132 @@
+"""Run calls on a Ray cluster: the same functions, JSON in and JSON out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sevenfold.errors import ResourceError
+from sevenfold.studies.evidence.engines import TRIES, Json, answered, named, result_of
+
+LOCAL = "local"
+"""Address that starts a cluster on this machine."""
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Make calls on the nodes of a Ray cluster.
+
+    Args:
+        address: of the cluster, such as `auto` or `ray://head:10001`; `local` starts one here.
+        threads: processor cores that each call takes.
+        gpus: that each call takes; below 1 several share one.
+        workers: calls at a time that the cluster has room for.
+    """
+
+    address: str
+    threads: int
+    gpus: float
+    workers: int
+
+    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+        """Make calls on the cluster; see `engines.Engine`. Ray makes a lost one again."""
+        ray = _ray()
+        task = ray.remote(_called).options(
+            num_cpus=self.threads, num_gpus=self.gpus, max_retries=TRIES - 1
+        )
+        tasks = {task.remote(function, json.dumps(call)): at for at, call in enumerate(calls)}
+        try:
+            while tasks:
+                (done,), _ = ray.wait(list(tasks), num_returns=1)
+                number = tasks.pop(done)
+                yield number, result_of(json.loads(_got(ray, done)))
+        finally:
+            for one in tasks:
+                ray.cancel(one, force=True)
+
+    def everywhere(self, call: Json, function: str) -> list[Json]:
+        """Make one call on every node of the cluster that has room for it.
+
+        Raises:
+            SevenfoldError: as a node raised it.
+        """
+        ray = _ray()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+        tasks = [
+            ray.remote(_called)
+            .options(num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False))
+            .remote(function, json.dumps(call))
+            for node in _nodes(ray)
+        ]
+        return [result_of(json.loads(_got(ray, one))) for one in tasks]
+
+
+def connected(address: str, threads: int, gpus: float) -> OnRay:
+    """Connect to a cluster and count what it has room for.
+
+    Args:
+        address: see `OnRay`; "" is `auto`.
+        threads: cores that each call takes, 1 or more.
+        gpus: that each call takes, 0 or more.
+
+    Raises:
+        ResourceError: Ray is not installed, no cluster answers, or a call needs more than
+            any node has.
+    """
+    ray = _ray()
+    where = address or "auto"
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if not ray.is_initialized():
+            ray.init(address=where, **options)
+    except Exception as error:  # Ray has no common class for them
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise ResourceError(
+            f"--address {where}: no Ray cluster answers ({told[0]})",
+            "start one with `ray start --head`, name its address, or use --engine local",
+        ) from error
+    room = sum(
+        min(
+            int(node["Resources"].get("CPU", 0) // threads),
+            int(node["Resources"].get("GPU", 0) // gpus) if gpus else 1 << 30,
+        )
+        for node in _nodes(ray)
+    )
+    if not room:
+        raise ResourceError(
+            f"no node of the Ray cluster {where} has {threads} cores and {gpus:g} GPUs for a trial",
+            "give fewer --threads or --gpus-per-trial, or add nodes",
+        )
+    return OnRay(where, threads, gpus, room)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ResourceError(
+            "--engine ray: the package ray is not installed",
+            "pip install 'sevenfold[ray]' on every node, or use --engine local",
+        ) from error
+    return ray
+
+
+def _nodes(ray: Any) -> list[Any]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _got(ray: Any, task: Any) -> str:
+    """Fetch an answer."""
+    try:
+        return str(ray.get(task))
+    except ray.exceptions.RayError as error:
+        told = str(error).strip().splitlines()
+        raise ResourceError(
+            f"a node of the Ray cluster failed: {told[-1] if told else type(error).__name__}",
+            "look at the node's log; the same command goes on from what is there",
+        ) from error
+
+
+def _called(function: str, text: str) -> str:
+    return json.dumps(answered(named(function), json.loads(text)))

@@ -1,0 +1,224 @@
+"""Measure the seven practices from start to end: the command and the Python call."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sevenfold import trial
+from sevenfold.data import Split
+from sevenfold.errors import ResourceError, UsageError
+from sevenfold.features.pixels import MARGIN, Pixels, fill
+from sevenfold.progress import Progress, silent
+from sevenfold.recipe import Recipe
+from sevenfold.studies.evidence import arms, course, folds, page, trials
+from sevenfold.studies.evidence.course import Asked, Course, Reading, Watch
+from sevenfold.studies.evidence.effects import Evidence, weigh
+from sevenfold.studies.evidence.engines import Engine, Inline, Json, Local
+from sevenfold.studies.evidence.facts import facts
+from sevenfold.studies.evidence.outcomes import Outcome, Study
+from sevenfold.studies.evidence.ray_engine import OnRay, connected
+from sevenfold.studies.evidence.trials import Ground
+
+
+@dataclass(frozen=True)
+class Where:
+    """Say where trials run.
+
+    Args:
+        engine: `local` or `ray`.
+        address: of the Ray cluster; "" is the one that this machine belongs to.
+        gpus: that each trial takes on Ray, 0 or more.
+        threads: of each trial, the same for all; 0 is one for every eight cores.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    engine: str = "local"
+    address: str = ""
+    gpus: float = 0.0
+    threads: int = 0
+    device: str = "auto"
+
+
+def check(practices: Sequence[str], where: Where) -> None:
+    """Refuse what makes no sense, before any work.
+
+    Raises:
+        UsageError: a name is no practice, or an option speaks to an engine that is not asked for.
+    """
+    arms.check(practices)
+    for name, given in (("--address", where.address), ("--gpus-per-trial", where.gpus)):
+        if given and where.engine != "ray":
+            raise UsageError(
+                f"{name} {given} would do nothing with --engine {where.engine}",
+                "leave it out, or add --engine ray",
+            )
+
+
+def unwatched(study: Study, outcomes: Sequence[Outcome], left: float) -> None:
+    """Look away."""
+
+
+def evidence(
+    reading: Reading,
+    out: Path,
+    asked: Asked,
+    where: Where,
+    *,
+    progress: Progress,
+    announce: Callable[[str], None],
+    watch: Watch,
+) -> dict[str, Any]:
+    """Measure what each practice contributes on the user's pictures.
+
+    Every arm is trained in every repetition, and each repetition is one fold of the pictures
+    outside test, with a seed of its own: six trainings an arm, every picture judged once by
+    each. Arms of a repetition share pictures, roles and draws, so that what differs between
+    them is the practice. The data's test pictures stay closed.
+
+    Writes each trial's result to `out/trials` when it ends and goes on after what is there;
+    writes `evidence.json` and `evidence.html` after each repetition, and when it is stopped.
+
+    Args:
+        reading: which pictures.
+        out: folder of the study.
+        asked: what is measured.
+        where: on what.
+        progress: is told the stages.
+        announce: is given the estimate, one line, before the work starts.
+        watch: is told whenever a trial has ended.
+
+    Returns:
+        The object of `evidence --json`, schema "sevenfold.evidence/1".
+
+    Raises:
+        SevenfoldError: with the exit code of its kind.
+    """
+    began = time.perf_counter()
+    check(asked.practices, where)
+    folds.check_repetitions(asked.repetitions)
+    course.prepared(out)
+    workers, threads = course.workers_of(where.threads)
+    ray = connected(where.address, threads, where.gpus) if where.engine == "ray" else None
+    asked = replace(asked, kept=ray is None)
+    place = trial.place(where.device if ray is None else "cpu", threads)
+    told = course.told(reading, asked, place)
+    if ray is not None and where.gpus:
+        told["device"] = "cuda"
+    ground = trials.read(told | {"device": place.device, "readers": workers * threads}, progress)
+    told["digest"] = folds.digest(ground.split.dataset, ground.split)
+    if ray is not None:
+        _alike(ray, told)
+    engine: Engine = ray or Local(workers if place.device == "cpu" else 1, threads)
+    planned = course.laid(ground, told, asked, out, progress)
+    announce(course.whole(planned, engine))
+    come: list[Outcome] = []
+
+    def seen(study: Study, outcomes: Sequence[Outcome], left: float) -> None:
+        before, come[:] = len(come), outcomes
+        if len(come) // len(study.arms) > before // len(study.arms):
+            written(out, study, come)
+        watch(study, outcomes, left)
+
+    try:
+        course.run(planned, engine, progress, seen)
+    finally:
+        # Also after Ctrl-C, and after a trial that failed: what there is, is valid.
+        if come:
+            found = written(out, planned.study, come)
+    return found | {"evidence": str(out), "wall_seconds": time.perf_counter() - began}
+
+
+def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Write what the outcomes say to `evidence.json` and `evidence.html`, and return it."""
+    told = facts(weigh(study, outcomes))
+    course.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
+    course.write(out / "evidence.html", page.render(told))
+    return told
+
+
+def _alike(ray: OnRay, told: Json) -> None:
+    """Refuse nodes that cannot read the pictures, or that are not of one kind.
+
+    Raises:
+        DataError: a node cannot read them, or sees others.
+        ResourceError: nodes differ in what they compute with.
+    """
+    kinds = sorted({str(one["kind"]) for one in ray.everywhere({"ground": told}, trials.CHECK)})
+    if len(kinds) > 1:
+        raise ResourceError(
+            f"the nodes of the Ray cluster differ ({'; '.join(kinds)}), and all arms of a "
+            "repetition must run on one kind",
+            "give the cluster nodes of one kind, or start one of them alone",
+        )
+
+
+def measure(
+    recipe: Recipe,
+    split: Split,
+    *,
+    practices: Sequence[str] = (),
+    repetitions: int = folds.CLAIMING,
+    folder: Path | None = None,
+    threads: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+    watch: Watch = unwatched,
+) -> Evidence:
+    """Measure what each practice of a recipe contributes, in this process.
+
+    Args:
+        recipe: that the reference stands for, taken as it is.
+        split: the pictures; those of test stay closed.
+        practices: names; empty: all seven.
+        repetitions: folds, each judged once, 6 or more.
+        folder: where results are kept, to go on after a stop; None keeps none.
+        threads: 0 is one for each core.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: is told the stages.
+        watch: is told whenever a trial has ended.
+
+    Raises:
+        UsageError: a practice is unknown or off, or there are too few repetitions.
+        DataError: there is too little data for any claim.
+
+    Example:
+        >>> measure(Recipe(), None, practices=["magic"])  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        UsageError: 'magic' is no practice
+    """
+    arms.check(practices)
+    folds.check_repetitions(repetitions)
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="sevenfold-") as place:
+            return measure(
+                recipe,
+                split,
+                practices=practices,
+                repetitions=repetitions,
+                folder=Path(place),
+                threads=threads,
+                device=device,
+                progress=progress,
+                watch=watch,
+            )
+    course.prepared(folder)
+    where = trial.place(device, threads)
+    asked = Asked(recipe, tuple(practices), repetitions)
+    reading = course.told(Reading(split.dataset.name, {}), asked, where)
+    ground = Ground(split, repetitions, where)
+    pixels = Pixels(round(MARGIN * recipe.side))
+    pictures = folds.outside_test(split)
+    fill(pixels, split.dataset, pictures, threads=where.threads, progress=progress)
+    planned: Course = course.laid(ground, reading, asked, folder, progress)
+    engine = Inline(
+        {
+            trials.TRAIN: partial(trials.trained, ground),
+            trials.FILL: partial(trials.fill_stores, ground),
+        }
+    )
+    return weigh(planned.study, course.run(planned, engine, progress, watch))

@@ -1,0 +1,345 @@
+"""Train one trial of a study, wherever the call lands: what an engine's workers run."""
+
+import base64
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from sevenfold import account, draws, evaluate, export, latency, loop, nets, train, trial
+from sevenfold import data as datasets
+from sevenfold.data import Split
+from sevenfold.errors import DataError
+from sevenfold.features import trunk as trunks
+from sevenfold.features.pixels import MARGIN, Pixels, fill, ingest
+from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.image import shown
+from sevenfold.loop import Place
+from sevenfold.practices import growth, pruning
+from sevenfold.practices.growth import Growth
+from sevenfold.practices.transfer import ALL_BLOCKS
+from sevenfold.progress import Progress, silent
+from sevenfold.recipe import Recipe
+from sevenfold.studies.evidence import folds
+from sevenfold.studies.evidence.arms import Carving, Training
+from sevenfold.studies.evidence.engines import Json
+from sevenfold.train import Fitted, Member, bench, pruned
+
+TRAIN = f"{__name__}:called"
+FILL = f"{__name__}:filled"
+CHECK = f"{__name__}:checked"
+HOTTEST = 5.0
+"""The largest temperature; one by it is the smallest: a tuning part may hold no mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Hold what all trials of a study share.
+
+    Args:
+        split: the data's own roles.
+        repetitions: folds in all.
+        place: where to compute.
+    """
+
+    split: Split
+    repetitions: int
+    place: Place
+
+    def folded(self, repetition: int) -> Split:
+        """Return the roles of one repetition."""
+        return folds.folded(self.split, repetition, self.repetitions)
+
+
+def read(told: Json, progress: Progress = silent) -> Ground:
+    """Read the pictures that a call names. Fills the store of pixels.
+
+    Args:
+        told: `data`, `columns`, `group_by`, `small_classes`, `side`, `repetitions`,
+            `threads`, `device` and `digest` (see `folds.digest`; "" is any).
+        progress: is told the reading.
+
+    Raises:
+        DataError: they cannot be read here, or are others.
+    """
+    place = trial.place(told["device"], told["threads"])
+    pixels = Pixels(round(MARGIN * told["side"]))
+    readers = told.get("readers", place.threads)
+    dataset = datasets.read(
+        told["data"],
+        columns=told["columns"],
+        group_by=told["group_by"],
+        small_classes=told["small_classes"],
+        fingerprints=lambda listing: ingest(
+            listing, pixels=pixels, threads=readers, progress=progress
+        ),
+    )
+    split = datasets.split(dataset)
+    if told["digest"] not in ("", folds.digest(dataset, split)):
+        raise DataError(
+            f"{shown(told['data'])}: a node that is to train sees other pictures there",
+            "share one folder among the nodes, or copy the same pictures to each",
+        )
+    return Ground(split, told["repetitions"], place)
+
+
+@lru_cache(maxsize=1)
+def _read(text: str) -> Ground:
+    return read(json.loads(text))
+
+
+def _ground(call: Json) -> Ground:
+    return _read(json.dumps(call["ground"], sort_keys=True))
+
+
+def checked(call: Json) -> Json:
+    """Read the pictures, and say how many there are and what would compute."""
+    ground = _ground(call)
+    name = account.processor()
+    if ground.place.device == "cuda":
+        name = torch.cuda.get_device_name()
+    return {"pictures": len(ground.split.dataset), "kind": name}
+
+
+def called(call: Json) -> Json:
+    """Train a trial of the data that the call names."""
+    return trained(_ground(call), call)
+
+
+def filled(call: Json) -> Json:
+    """Fill the stores for some pictures of the data that the call names."""
+    return fill_stores(_ground(call), call)
+
+
+def told_of(training: Training) -> dict[str, Any]:
+    """Turn a training into plain values, which `training_of` reads."""
+    return asdict(training)
+
+
+def training_of(told: Mapping[str, Any]) -> Training:
+    """Read what `told_of` returned."""
+    found: Training = cattrs.Converter(forbid_extra_keys=True).structure(told, Training)
+    return found
+
+
+def fill_stores(ground: Ground, call: Json) -> Json:
+    """Run the trunk of a recipe over some pictures, in all their views. Fills the stores.
+
+    Args:
+        ground: the data.
+        call: `recipe`, and `pictures`, their indices.
+    """
+    recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
+    pictures = np.array(call["pictures"], np.int64)
+    split = replace(ground.split, train=pictures, val=pictures, test=pictures[:0])
+    pixels = _pixels(recipe, split, pictures, ground.place)
+    with tempfile.TemporaryDirectory() as folder:
+        bench.prepared(recipe, split, pictures, ground.place, pixels, Path(folder), 0, silent)
+    return {"pictures": len(pictures)}
+
+
+def _pixels(
+    recipe: Recipe, split: Split, pictures: Int64[np.ndarray, "some"], place: Place
+) -> Pixels:
+    """Return the store of decoded pictures of a recipe's side, filled."""
+    pixels = Pixels(round(MARGIN * recipe.side))
+    fill(pixels, split.dataset, pictures, threads=place.threads, progress=silent)
+    return pixels
+
+
+def trained(ground: Ground, call: Json) -> Json:
+    """Train one trial and ask it about the pictures that it is judged by.
+
+    Args:
+        ground: the data.
+        call: `training`, `repetition`, `seed`, and `folder`, where checkpoints lie, "" for
+            a place of this machine that is deleted afterwards.
+
+    Returns:
+        By part, "" being the network, `pruned` and `unpruned` what came of it: `tuning` and
+        `judged` (logits, see `packed`), `seconds` and plain facts.
+    """
+    training = training_of(call["training"])
+    split = ground.folded(call["repetition"])
+    shared = growth.given(split, Growth(training.share), call["repetition"])
+    split = replace(split, train=shared)
+    folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    place, recipe = ground.place, training.recipe
+    pixels = _pixels(recipe, split, np.concatenate([split.train, split.val]), place)
+    began = time.perf_counter()
+    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
+        fitted = train.fit(
+            recipe,
+            replace(split, test=split.test[:0]),  # what is judged is not even at hand
+            seed=call["seed"],
+            place=place,
+            pixels=pixels,
+            folder=folder,
+            progress=silent,
+        )
+    seconds = time.perf_counter() - began
+    member = fitted.members[0]
+    # A resumed training has spent the time of its earlier epochs, too.
+    seconds = max(seconds, sum(epoch.seconds for epoch in member.trained.history))
+    parts = {"": _part(member.network, member.logits, fitted.recipe, split, place)}
+    parts[""] |= {"seconds": seconds, "detail": _detail(fitted, split)}
+    if training.carving:
+        made = _carved(fitted, training.carving, split, call["seed"], place, folder)
+        parts |= {
+            name: part | {"seconds": part["seconds"] + seconds} for name, part in made.items()
+        }
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"parts": parts}
+
+
+def _detail(fitted: Fitted, split: Split) -> dict[str, Any]:
+    """Tell how a training went."""
+    member = fitted.members[0]
+    return {
+        "pictures": len(split.train),
+        "epochs": len(member.trained.history),
+        "steps": member.steps,
+        "rate": fitted.rate,
+        "method": fitted.recipe.imbalance.method,
+    }
+
+
+def _part(
+    network: nets.Network,
+    tuning: Float[np.ndarray, "tuning classes"],
+    recipe: Recipe,
+    split: Split,
+    place: Place,
+) -> dict[str, Any]:
+    judged = answers(network, recipe, split, split.test, place)
+    return {"tuning": packed(tuning), "judged": packed(judged)}
+
+
+def _carved(
+    fitted: Fitted, how: Carving, split: Split, seed: int, place: Place, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Prune a network in one step, and train it on beside the unpruned one."""
+    recipe, member = how.recipe, fitted.members[0]
+    labels = split.dataset.labels[split.val]
+    pixels = _pixels(recipe, split, split.train, place)
+    plan = pruned.Plan(
+        pruning.Target("macs", how.left),
+        how.left,
+        pruning.Pruning(),
+        steps=1,
+        epochs=1,
+        rate=how.rate,
+        max_drop=1.0,
+        smaller=False,
+    )
+    outcome = pruned.shrunk(
+        member.network,
+        temperature_of(member.logits, labels),
+        recipe,
+        split,
+        _some(split, how.pictures, seed),
+        plan,
+        latency=lambda _: 0.0,
+        seed=seed,
+        place=place,
+        pixels=pixels,
+        folder=folder,
+        progress=silent,
+    )
+    assert outcome.dense is not None
+    whole = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=ALL_BLOCKS))
+    found = {}
+    for name, one in (("pruned", outcome.shrunk.kept[0].network), ("unpruned", outcome.dense)):
+        found[name] = _part(one.network, one.logits, whole, split, place)
+        found[name]["seconds"] = sum(epoch.seconds for epoch in one.trained.history)
+        found[name]["detail"] = {"pictures": min(how.pictures, len(split.train)), "epochs": 1}
+    found["pruned"]["detail"] |= _saved(member, outcome.shrunk.kept[0].network.network, recipe.side)
+    return found
+
+
+def _some(split: Split, count: int, seed: int) -> Int64[np.ndarray, "some"]:
+    """Draw so many of the training pictures."""
+    numbers = draws.numbers([split.dataset.hashes[one] for one in split.train])
+    order = draws.order(f"{seed}/retrain", numbers, 0)
+    return np.sort(split.train[order[:count]])
+
+
+def _saved(member: Member, smaller: nets.Network, side: int) -> dict[str, Any]:
+    """Tell what a pruned network saves; both are timed together, so that work beside it cancels."""
+    files = [
+        export.core(export.Shipped(one, False).eval(), side).SerializeToString()
+        for one in (member.network, smaller)
+    ]
+    whole, less = latency.timed(files)
+    before, after = (pruning.cost(one, side) for one in (member.network, smaller))
+    return {
+        "macs_left": after.macs / before.macs,
+        "megabytes_left": len(files[1]) / len(files[0]),
+        "latency_left": latency.ratio(less, whole).value,
+    }
+
+
+def answers(
+    network: nets.Network,
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+) -> Float[np.ndarray, "pictures classes"]:
+    """Return a network's logits of pictures as they are; the frozen trunk's rows are stored."""
+    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
+    plain = Pixels(recipe.side, full=True)
+    if len(trunk.blocks):
+        engine = trunks.engine(trunk, recipe.side, place.device)
+        views = activations(
+            split.dataset,
+            pictures,
+            plain,
+            PLAIN,
+            engine,
+            count=1,
+            threads=place.threads,
+            progress=silent,
+        )
+    else:
+        fill(plain, split.dataset, pictures, threads=place.threads, progress=silent)
+        views = pixel_views(split.dataset, plain, PLAIN, threads=place.threads, count=1)
+    return loop.predict(tail.to(place.device), views, pictures, place)
+
+
+def temperature_of(
+    logits: Float[np.ndarray, "tuning classes"], labels: Int64[np.ndarray, "tuning"]
+) -> float:
+    """Fit a temperature from 1/5 to 5; 1 where the logits are none."""
+    if not np.isfinite(logits).all():
+        return 1.0
+    found = evaluate.fit_temperature(logits.astype(np.float64), labels)
+    return min(HOTTEST, max(1 / HOTTEST, found))
+
+
+def packed(values: Float[np.ndarray, "rows classes"]) -> dict[str, Any]:
+    """Turn an array into a JSON object, to the bit; one that diverged becomes zeros."""
+    sound = values if np.isfinite(values).all() else np.zeros_like(values)
+    raw = np.ascontiguousarray(sound, "<f4").tobytes()
+    return {"shape": list(values.shape), "float32": base64.b64encode(raw).decode("ascii")}
+
+
+def unpacked(held: Mapping[str, Any]) -> Float[np.ndarray, "rows classes"]:
+    """Read what `packed` returned.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    raw = base64.b64decode(held["float32"], validate=True)
+    return np.frombuffer(raw, "<f4").reshape(held["shape"])

@@ -66,10 +66,12 @@ class Marks:
     Args:
         label: name of the row.
         marks: value, lower and upper end of its interval, and CSS class.
+        note: words at the right end of the row, such as what it costs.
     """
 
     label: str
     marks: tuple[tuple[float, float, float, str], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,10 @@ ROW = 26
 NAMES = 132
 
 
-def dots(rows: Sequence[Marks], *, key: str, title: str, text: str) -> str:
+NOTES = 128
+
+
+def dots(rows: Sequence[Marks], *, key: str, title: str, text: str, points: bool = False) -> str:
     """Draw fractions with their intervals, one row for each name, over a common axis.
 
     Several marks of a row stand side by side, a little lower each. Ends of intervals beyond
@@ -261,10 +266,13 @@ def dots(rows: Sequence[Marks], *, key: str, title: str, text: str) -> str:
         key: prefix of the ids, unique on the page.
         title: name of the figure.
         text: what it shows, for those who do not see it.
+        points: whether values are differences, in points of a per cent, about a marked zero.
     """
     values = [mark[0] for row in rows for mark in row.marks if math.isfinite(mark[0])]
     if not values:
         return ""
+    if points:
+        values.append(0.0)
     ends = [end for row in rows for mark in row.marks for end in mark[1:3] if math.isfinite(end)]
     reach = 2 * (max(values) - min(values)) + 0.05
     low = max(min([*values, *ends]), min(values) - reach)
@@ -273,23 +281,20 @@ def dots(rows: Sequence[Marks], *, key: str, title: str, text: str) -> str:
     most = max(len(row.marks) for row in rows)
     height = max(ROW, 9 * most + 8)
     bottom = TOP / 2 + height * len(rows)
+    right = WIDTH - RIGHT + NOTES * any(row.note for row in rows)
+    end = WIDTH - RIGHT
 
     def across(value: float) -> float:
         share = (value - steps[0]) / (steps[-1] - steps[0])
-        return NAMES + (WIDTH - NAMES - RIGHT) * _inside(share)
+        return NAMES + (end - NAMES) * _inside(share)
 
-    body = []
-    for step in steps:
-        x = across(step)
-        body.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP / 2:.0f}" y2="{bottom:.0f}"/>'
-        )
-        digits = f"{100 * step:g}\N{NO-BREAK SPACE}%"
-        body.append(_text(digits, f"{x:.1f}", bottom + 17, "quiet", "middle"))
+    body = [_column(across(step), bottom, step, points) for step in steps]
     for number, row in enumerate(rows):
         middle = TOP / 2 + height * (number + 0.5)
         name = plain(row.label, LABEL_LETTERS)
         body.append(_text(name, f"{NAMES - 10}", middle + 4, anchor="end"))
+        if row.note:
+            body.append(_text(plain(row.note, 40), f"{end + 12}", middle + 4, "quiet"))
         for at, (value, start, stop, style) in enumerate(row.marks):
             y = middle + 9 * (at - (len(row.marks) - 1) / 2)
             if math.isfinite(start) and math.isfinite(stop):
@@ -298,8 +303,17 @@ def dots(rows: Sequence[Marks], *, key: str, title: str, text: str) -> str:
             if math.isfinite(value):
                 place = f'cx="{across(value):.1f}" cy="{y:.1f}"'
                 body.append(f'<circle class="dot {style}" {place} r="4.5"/>')
-    size = f'viewBox="0 0 {WIDTH} {bottom + 24:.0f}"'
+    size = f'viewBox="0 0 {right + RIGHT} {bottom + 24:.0f}"'
     return _svg("chart dots", "".join(body), key, title, text, size=size)
+
+
+def _column(x: float, bottom: float, step: float, points: bool) -> str:
+    """Draw one line of the axis with its number."""
+    kind = "mark" if points and step == 0 else "grid"
+    digits = f"{100 * step:+g}" if points else f"{100 * step:g}\N{NO-BREAK SPACE}%"
+    drawn = f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP / 2:.0f}" y2="{bottom:.0f}"/>'
+    named = "0" if step == 0 and points else digits
+    return drawn + _text(named, f"{x:.1f}", bottom + 17, "quiet", "middle")
 
 
 CELL = 32

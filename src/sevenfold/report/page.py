@@ -14,8 +14,10 @@ from sevenfold.pages import template
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.curves import training
+from sevenfold.report.evidence import between, evidence, gain
 from sevenfold.report.pruned import pruned
 from sevenfold.report.rare import rare
+from sevenfold.report.update import update
 from sevenfold.report.verdict import verdict
 from sevenfold.report.vote import vote
 from sevenfold.report.words import Facts, Range, estimate, number, part, percent, rows
@@ -38,7 +40,10 @@ _LENGTHS = {
     "settings": 300,
     "next": 400,
     "advice": 600,
+    "reason": 300,
+    "off_means": 200,
 }
+_RECIPES = ("recipe_toml", "recommended")
 _RECIPE_LINES = 400
 
 
@@ -93,7 +98,7 @@ def cleaned(value: Any, key: str = "") -> Any:
         return [cleaned(item, key) for item in value]
     if key in _IMAGE_KEYS:
         return value if isinstance(value, str) and _IMAGE.fullmatch(value) else ""
-    if key == "recipe_toml" and isinstance(value, str):
+    if key in _RECIPES and isinstance(value, str):
         return "\n".join(plain(line, 300) for line in value.split("\n")[:_RECIPE_LINES])
     return plain(value, _LENGTHS.get(key, 120))
 
@@ -127,6 +132,8 @@ def _view(facts: Facts) -> dict[str, Any]:
         "vote": vote(facts),
         "rare": rare(facts),
         "pruned": pruned(facts),
+        "update": update(facts),
+        "evidence": evidence(part(facts, "evidence")),
         "confusion": _confusion(part(facts, "test")),
         "classes": _classes(facts),
         "practices": rows(facts, "practices")[:7],
@@ -168,6 +175,8 @@ FILTERS: Final = (
     ("number", number),
     ("span", words.span),
     ("amount", words.amount),
+    ("gain", gain),
+    ("between", between),
 )
 METRICS = (
     ("accuracy", "Accuracy", "share of pictures answered rightly"),

@@ -112,7 +112,7 @@ def _growth(finding: Finding) -> str:
     if finding.verdict == "no difference":
         return f"twice the pictures gained under {NO_DIFFERENCE:.1%}: more will hardly help"
     if finding.verdict == "hurts":
-        return "half of the pictures did better: look for wrong labels with `sevenfold audit`"
+        return "half of the pictures did better: look for wrong labels with sevenfold audit"
     return "the pictures are labelled already; whether more would help cannot be told"
 
 

@@ -1,0 +1,253 @@
+"""The arms of a study differ by one practice each, and folds are closed, whole and stratified."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photos import write
+from sevenfold import data
+from sevenfold.errors import DataError, UsageError
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.imbalance import Imbalance
+from sevenfold.practices.optimization import Optimization
+from sevenfold.practices.transfer import Transfer
+from sevenfold.recipe import PRACTICES, Recipe
+from sevenfold.studies.evidence import folds, trials
+from sevenfold.studies.evidence.arms import MEMBERS, Arm, Plan, Training, idle, planned
+from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE, Outcome, Study
+
+SETTLED = Recipe(objective="balanced_accuracy", side=64, epochs=4, views=4)
+UNEVEN = np.array([90, 20, 10])
+
+
+def plan(recipe: Recipe = SETTLED, *practices: str) -> Plan:
+    return planned(recipe, UNEVEN, practices)
+
+
+def named(found: Plan) -> Mapping[str, Arm]:
+    return {arm.name: arm for arm in found.arms}
+
+
+def changed(one: Recipe, other: Recipe) -> set[str]:
+    before, after = asdict(one), asdict(other)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_all_seven_practices_are_measured_in_both_directions() -> None:
+    found = plan()
+    deciding = {(one.practice, one.direction) for one in found.contrasts if one.deciding}
+    assert deciding == {(name, direction) for name in PRACTICES for direction in DIRECTIONS}
+    assert len([one for one in found.contrasts if one.deciding]) == 14
+    assert found.not_in_use == {}
+    arms = named(found)
+    assert len(arms) == len(found.arms)
+    assert all({one.with_arm, one.without_arm} <= set(arms) for one in found.contrasts)
+    assert all(one.off_means for one in found.contrasts)
+
+
+@pytest.mark.parametrize(
+    ("practice", "settings"),
+    [
+        ("growth", {"epochs"}),
+        ("optimization", {"optimization"}),
+        ("imbalance", {"imbalance"}),
+        ("transfer", {"transfer"}),
+        ("augmentation", {"augmentation", "views"}),
+        ("ensembling", set()),
+        ("pruning", set()),
+    ],
+)
+def test_compared_arms_differ_by_their_practice_alone(practice: str, settings: set[str]) -> None:
+    found = plan()
+    arms = named(found)
+    for one in found.contrasts:
+        if one.practice != practice or not one.deciding:
+            continue
+        with_arm, without = arms[one.with_arm], arms[one.without_arm]
+        first, second = with_arm.trainings[0], without.trainings[0]
+        assert changed(first.recipe, second.recipe) == settings
+        assert (first.share != second.share) == (practice == "growth")
+        assert (with_arm.part != without.part) == (practice == "pruning")
+        assert len(with_arm.trainings) == (MEMBERS if practice == "ensembling" else 1)
+        assert len(without.trainings) == 1
+
+
+def test_off_is_what_the_tables_head_says() -> None:
+    arms = named(plan())
+
+    def recipe(name: str) -> Recipe:
+        return arms[name].trainings[0].recipe
+
+    assert recipe("all-but/optimization").optimization == Optimization.off
+    assert recipe("all-but/imbalance").imbalance == Imbalance.off
+    assert recipe("all-but/augmentation").augmentation == Augmentation.off
+    assert recipe("all-but/transfer").transfer.trainable_blocks == 0
+    assert recipe("all-but/transfer/random").transfer.weights == "random"
+    less = arms["all-but/growth"].trainings[0]
+    assert less.share == 0.5
+    # As many steps on half of the pictures.
+    assert less.recipe.epochs * less.share == SETTLED.epochs
+    base = recipe(BASE)
+    assert base.transfer == replace(Transfer(), trainable_blocks=0)
+    assert base.optimization == Optimization.off
+    assert base.imbalance == Imbalance.off
+    assert base.augmentation == Augmentation.off
+    assert arms[BASE].trainings[0].share == 0.5
+
+
+def test_random_start_is_a_second_reference_without_a_verdict() -> None:
+    transfer = [one for one in plan().contrasts if one.practice == "transfer"]
+    assert [one.deciding for one in transfer] == [True, True, False]
+    assert transfer[-1].without_arm == "all-but/transfer/random"
+    assert "random start" in transfer[-1].off_means
+    probe = replace(SETTLED, transfer=Transfer(trainable_blocks=0))
+    (only,) = (one for one in plan(probe, "transfer").contrasts)
+    assert only.deciding
+    assert only.direction == "leave_one_out"
+
+
+def test_members_of_a_vote_differ_by_their_number_alone() -> None:
+    arms = named(plan())
+    for name in ("reference+/ensembling", "base+/ensembling"):
+        trainings = arms[name].trainings
+        assert [one.number for one in trainings] == list(range(MEMBERS))
+        assert {(one.recipe, one.share) for one in trainings} == {
+            (trainings[0].recipe, trainings[0].share)
+        }
+    assert arms["reference+/ensembling"].trainings[0] == arms[REFERENCE].trainings[0]
+
+
+def test_one_training_gives_the_reference_the_pruned_network_and_its_control() -> None:
+    arms = named(plan())
+    three = [arms[REFERENCE], arms["reference+/pruning"], arms["reference+/pruning/unpruned"]]
+    assert len({str(arm.trainings) for arm in three}) == 1
+    assert [arm.part for arm in three] == ["", "pruned", "unpruned"]
+    carving = three[0].trainings[0].carving
+    assert carving is not None
+    assert 0 < carving.left < 1
+    assert all(one.carving is None for arm in plan(SETTLED, "growth").arms for one in arm.trainings)
+
+
+@pytest.mark.parametrize(
+    ("practice", "recipe"),
+    [
+        ("optimization", replace(SETTLED, optimization=Optimization.off)),
+        ("imbalance", replace(SETTLED, imbalance=Imbalance.off)),
+        ("transfer", replace(SETTLED, transfer=Transfer.off)),
+        ("augmentation", replace(SETTLED, augmentation=Augmentation.off)),
+    ],
+)
+def test_what_the_recipe_has_off_is_not_in_use(practice: str, recipe: Recipe) -> None:
+    found = plan(recipe)
+    assert list(found.not_in_use) == [practice]
+    assert all(one.practice != practice for one in found.contrasts)
+    with pytest.raises(UsageError, match=f"--practices {practice}: there is nothing to measure"):
+        plan(recipe, practice)
+
+
+def test_even_classes_leave_imbalance_nothing_to_do() -> None:
+    assert "imbalance" in idle(SETTLED, np.array([20, 20, 20]))
+    assert "imbalance" not in idle(SETTLED, UNEVEN)
+
+
+def test_an_unknown_practice_is_named() -> None:
+    with pytest.raises(UsageError, match="'magic' is no practice"):
+        plan(SETTLED, "magic")
+
+
+def test_a_training_survives_json() -> None:
+    import json
+
+    for arm in plan().arms:
+        for one in arm.trainings:
+            assert trials.training_of(json.loads(json.dumps(trials.told_of(one)))) == one
+    strong = replace(SETTLED, augmentation=Augmentation(class_strength={"blue": 2.0}))
+    assert trials.training_of(trials.told_of(Training(strong))) == Training(strong)
+
+
+def test_logits_survive_json_to_the_bit() -> None:
+    import json
+
+    values = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    assert np.array_equal(trials.unpacked(json.loads(json.dumps(trials.packed(values)))), values)
+    assert not trials.unpacked(trials.packed(np.full((2, 2), np.nan, np.float32))).any()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        trials.unpacked({"shape": [9, 9], "float32": "AAAA"})
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
+    folder = write(tmp_path_factory.mktemp("photos"), {"blue": 60, "green": 30, "red": 12})
+    pairs = data.read(str(folder), group_by=r"(\d\d)\.png")  # each number, whatever its class
+    return data.split(pairs)
+
+
+def test_every_picture_outside_test_is_judged_once(split: data.Split) -> None:
+    parted = [folds.folded(split, at, 6) for at in range(6)]
+    judged = np.concatenate([one.test for one in parted])
+    assert np.array_equal(np.sort(judged), folds.outside_test(split))
+    assert not np.intersect1d(judged, split.test).size
+    for one in parted:
+        roles = [one.train, one.val, one.test]
+        assert np.array_equal(np.sort(np.concatenate(roles)), folds.outside_test(split))
+        assert len(one.val)
+
+
+def test_groups_are_never_parted(split: data.Split) -> None:
+    groups = np.array(split.dataset.groups)
+    for at in range(6):
+        one = folds.folded(split, at, 6)
+        roles = [set(groups[some]) for some in (one.train, one.val, one.test)]
+        assert not roles[0] & roles[1]
+        assert not roles[0] & roles[2]
+        assert not roles[1] & roles[2]
+
+
+def test_every_class_is_trained_on_in_every_fold(split: data.Split) -> None:
+    for at in range(6):
+        one = folds.folded(split, at, 6)
+        assert set(split.dataset.labels[one.train]) == {0, 1, 2}
+
+
+def test_a_class_in_one_group_cannot_be_judged(split: data.Split) -> None:
+    groups = tuple(
+        "one" if label == 2 else group
+        for label, group in zip(split.dataset.labels, split.dataset.groups, strict=True)
+    )
+    alike = replace(split, dataset=replace(split.dataset, groups=groups))
+    with pytest.raises(DataError, match="all pictures of the class `red` are in fold"):
+        [folds.folded(alike, at, 6) for at in range(6)]
+
+
+def test_too_few_pictures_or_repetitions_are_refused_at_once(split: data.Split) -> None:
+    with pytest.raises(UsageError, match="can claim nothing"):
+        folds.check_repetitions(5)
+    folds.check_repetitions(6)
+    folds.check(split, 6)
+    few = replace(split, train=split.train[:40], val=split.val[:0])
+    with pytest.raises(DataError, match="too few for any claim") as found:
+        folds.check(few, 6)
+    assert "1 point about 4,704" in found.value.cure
+
+
+def test_outcomes_and_studies_survive_json(tmp_path: Path) -> None:
+    import json
+
+    random = np.random.default_rng(0)
+    one = Outcome(
+        "base", 2, np.array([1, 4]), random.dirichlet(np.ones(3), 2), 1.5, 2.5, 0.5, {"epochs": 3}
+    )
+    again = Outcome.from_json(json.loads(json.dumps(one.to_json())))
+    assert np.array_equal(again.probabilities, one.probabilities)
+    assert again.to_json() == one.to_json()
+    with pytest.raises(ValueError, match="differ in number"):
+        Outcome.from_json(one.to_json() | {"pictures": [1]})
+    study = Study(
+        "photos", ("a", "b"), np.array([0, 1]), np.array([0, 1]), "accuracy", 6,
+        tuple(arm.name for arm in plan().arms), plan().contrasts, {"growth": "off"}, "side = 64",
+        {"side": 64},
+    )  # fmt: skip
+    assert Study.from_json(json.loads(json.dumps(study.to_json()))).to_json() == study.to_json()

@@ -13,6 +13,7 @@ from sevenfold.errors import DataError
 from sevenfold.pages import template
 from sevenfold.plots import plain
 from sevenfold.report import words
+from sevenfold.report.classwise import classwise
 from sevenfold.report.curves import training
 from sevenfold.report.evidence import between, evidence, gain
 from sevenfold.report.pruned import pruned
@@ -131,6 +132,7 @@ def _view(facts: Facts) -> dict[str, Any]:
         "training": training(part(facts, "training")),
         "vote": vote(facts),
         "rare": rare(facts),
+        "classwise": classwise(facts),
         "pruned": pruned(facts),
         "update": update(facts),
         "evidence": evidence(part(facts, "evidence")),

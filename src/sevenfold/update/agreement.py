@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
@@ -104,17 +104,17 @@ def agreement(
         for at, name in enumerate(classes)
         if (labels == at).any()
     ]
-    moved = np.flatnonzero(places != np.arange(count))
-    if len(moved):
+    moved = np.flatnonzero(places != np.arange(count)).tolist()
+    if moved:
         floor = float(np.mean([least[classes[at]] for at in moved]))
         name = " and ".join(classes[at] for at in moved)
         parts.append((name, np.isin(labels, moved), max(0.0, floor - CLASS_SLACK)))
     checks = tuple(
-        _check(name, right[some], [groups[at] for at in np.flatnonzero(some)], floor, len(parts))
+        _check(name, right[some], [groups[at] for at in np.flatnonzero(some).tolist()], floor, len(parts))
         for name, some, floor in parts
     )
     explained = {}
-    if any(one.failed for one in checks) and len(moved):
+    if any(one.failed for one in checks) and moved:
         explained = {classes[at]: classes[places[at]] for at in moved}
     shares = probabilities[np.arange(len(labels)), labels]
     worst = [int(at) for at in np.argsort(shares, kind="stable")[:_SHOWN] if not right[at]]
@@ -138,7 +138,10 @@ def _permutation(confusion: Int64[np.ndarray, "classes classes"]) -> Int64[np.nd
     return np.asarray(places, np.int64)
 
 
-def _check(name: str, right: np.ndarray, groups: Sequence[str], floor: float, tests: int) -> Check:  # type: ignore[type-arg]
+def _check(
+    name: str, right: Bool[np.ndarray, "some"], groups: Sequence[str], floor: float, tests: int
+) -> Check:
+    """Test whether so many right answers can be believed; a group counts as one picture."""
     names, member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
     means = np.bincount(member, right) / np.bincount(member)
     # A share of a picture more, in favour of the data.

@@ -114,8 +114,8 @@ def harm(
     effect = max(1.0, paired.design(before, after, groups).effect)
     wrong = math.floor(counts.only_first / effect)
     right = math.ceil(counts.only_second / effect)
-    tail = sum(math.comb(wrong + right, k) for k in range(wrong, wrong + right + 1))
-    return min(1.0, tail / 2 ** (wrong + right))
+    tail: int = sum(math.comb(wrong + right, k) for k in range(wrong, wrong + right + 1))
+    return min(1.0, float(tail / 2 ** (wrong + right)))
 
 
 def compared(

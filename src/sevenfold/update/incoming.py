@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from sevenfold import data as datasets
 from sevenfold import runs
 from sevenfold.data import Dataset, Fingerprint, JoinedSource, Manifest, Photo, Row, Split
+from sevenfold.data.manifest import Assigned
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import ingest
 from sevenfold.image import shown
@@ -184,9 +185,10 @@ def _compared(
 ) -> tuple[Manifest, tuple[Correction, ...], list[int]]:
     """Hold new data against what a run knows: its record as it is now, and what is new."""
     dataset = run.split.dataset
-    roles = {
-        int(index): role for role in ("train", "val", "test") for index in getattr(run.split, role)
-    }
+    roles: dict[int, Assigned] = {}
+    roles |= dict.fromkeys(run.split.train.tolist(), "train")
+    roles |= dict.fromkeys(run.split.val.tolist(), "val")
+    roles |= dict.fromkeys(run.split.test.tolist(), "test")
     known = {
         dataset.hashes[at]: (renamed.get(photo.label, photo.label), roles[at])
         for at, photo in enumerate(dataset.photos)

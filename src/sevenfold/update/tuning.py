@@ -49,7 +49,7 @@ def epochs(recipe: Recipe) -> int:
 def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
     """Return a recipe whose settings for single classes have the classes' new names."""
     settings = recipe.augmentation
-    tables = {
+    tables: dict[str, Any] = {
         table: {names.get(name, name): value for name, value in getattr(settings, table).items()}
         for table in _TABLES
         if hasattr(settings, table)

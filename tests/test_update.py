@@ -1,0 +1,196 @@
+"""Check new labels, the gate, and the head that grows: what needs no run."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sevenfold import data, nets
+from sevenfold.data.joined import joined
+from sevenfold.errors import UsageError
+from sevenfold.update import gate, tuning
+from sevenfold.update.agreement import agreement, least_of, reason
+from sevenfold.update.asked import relabelling
+
+CLASSES = ("cat", "cow", "dog")
+LEAST = {"all": 0.88, "cat": 0.8, "cow": 0.8, "dog": 0.8}
+
+
+def answers(labels: np.ndarray, right: float, seed: int, classes: int = 3) -> np.ndarray:
+    """Answer as labelled with this chance, otherwise one of the others."""
+    draw = np.random.default_rng(seed)
+    said = np.where(draw.random(len(labels)) < right, labels, (labels + 1) % classes)
+    return 0.1 + 0.7 * np.eye(classes)[said]
+
+
+def names(count: int) -> list[str]:
+    return [str(at) for at in range(count)]
+
+
+def test_honest_labels_are_believed_even_if_they_are_harder():
+    labels = np.arange(90) % 3
+    passed = 0
+    for seed in range(100):
+        found = agreement(answers(labels, 0.85, seed), labels, names(90), CLASSES, LEAST)
+        passed += not found.failed
+    assert passed >= 90
+
+
+def test_two_classes_that_changed_places_are_found_and_named():
+    truth = np.arange(60) % 3
+    labels = np.array([2, 1, 0])[truth]
+    caught = 0
+    for seed in range(40):
+        found = agreement(answers(truth, 0.9, seed), labels, names(60), CLASSES, LEAST)
+        caught += bool(found.failed) and found.permutation == {"cat": "dog", "dog": "cat"}
+    assert caught >= 38
+    problem, cure = reason(found)
+    assert "changed places" in problem
+    assert "--relabel 'cat=dog' --relabel 'dog=cat'" in cure
+
+
+def test_classes_that_changed_places_are_found_by_few_pictures_together():
+    truth = np.array([1] * 40 + [0] * 3 + [2] * 3)
+    labels = np.array([2, 1, 0])[truth]
+    found = agreement(answers(truth, 1.0, 0), labels, names(46), CLASSES, LEAST)
+    assert [one.name for one in found.failed] == ["cat and dog"]
+
+
+def test_one_class_of_wrong_labels_is_found_among_many_right_ones():
+    truth = np.concatenate([np.zeros(90, int), np.ones(90, int), np.zeros(12, int)])
+    labels = np.concatenate([truth[:180], np.full(12, 2)])
+    found = agreement(answers(truth, 0.95, 0), labels, names(192), CLASSES, LEAST)
+    assert [one.name for one in found.failed] == ["dog"]
+    assert found.permutation == {}
+    assert "new pictures of dog" in reason(found)[0]
+
+
+def test_a_burst_of_frames_counts_as_one_picture():
+    labels = np.zeros(20, int)
+    wrong = answers(labels + 1, 1.0, 0)
+    assert agreement(wrong, labels, names(20), CLASSES, LEAST).failed
+    assert not agreement(wrong, labels, ["burst"] * 20, CLASSES, LEAST).failed
+
+
+def test_least_is_read_from_a_report_under_the_names_that_hold_now():
+    test = {
+        "accuracy": {"low": 0.9},
+        "classes": [
+            {"label": "a", "recall": {"low": 0.7}},
+            {"label": "b", "recall": {"low": None}},
+        ],
+    }
+    assert least_of(test, {"a": "c"}) == {"all": 0.9, "c": 0.7, "b": 0.0}
+
+
+def compared(before: np.ndarray, after: np.ndarray, labels: np.ndarray, **names: str):
+    groups = [str(at) for at in range(len(labels))]
+    objective = names.get("objective", "accuracy")
+    return gate.compared("version 1", before, after, labels, groups, CLASSES, objective)
+
+
+def test_the_gate_refuses_a_drop_above_a_point_whatever_the_test_says():
+    labels = np.arange(300) % 3
+    before = np.ones(300, bool)
+    after = before.copy()
+    after[:4] = False
+    found = compared(before, after, labels)
+    assert found.drop == pytest.approx(4 / 300)
+    assert found.p == pytest.approx(1 / 16)
+    assert [text[:8] for text in found.reasons] == ["it drops"]
+    after[3] = True
+    assert compared(before, after, labels).reasons == ()
+
+
+def test_the_gate_refuses_evidence_of_harm_below_a_point():
+    labels = np.arange(3000) % 3
+    before = np.ones(3000, bool)
+    after = before.copy()
+    after[:20] = False
+    found = compared(before, after, labels)
+    assert found.drop < gate.DROP
+    assert "it is worse than version 1: 20 answers got wrong and 0 right" in found.reasons[0]
+
+
+def test_a_class_vetoes_only_with_enough_pictures():
+    labels = np.array([0] * 500 + [1] * 60 + [2] * 59)
+    before = np.ones(619, bool)
+    before[:20] = False
+    for label, vetoes in ((1, True), (2, False)):
+        after = np.ones(619, bool)
+        after[np.flatnonzero(labels == label)[:12]] = False
+        found = compared(before, after, labels)
+        assert found.drop < 0
+        assert bool(found.reasons) == vetoes
+        assert bool(found.warnings) != vetoes
+
+
+def test_the_drop_is_of_the_objective():
+    labels = np.array([0] * 280 + [1] * 20)
+    before = np.ones(300, bool)
+    after = before.copy()
+    after[-1] = False
+    found = compared(before, after, labels, objective="balanced_accuracy")
+    assert found.drop == pytest.approx(0.025)
+    assert found.reasons
+
+
+def test_harm_is_the_exact_half_of_mcnemar_and_groups_weaken_it():
+    before, after = np.ones(40, bool), np.ones(40, bool)
+    after[:8] = False
+    alone = gate.harm(before, after, names(40))
+    assert alone == pytest.approx(2.0**-8)
+    assert gate.harm(before, after, [str(at // 8) for at in range(40)]) > 0.2
+    assert gate.harm(before, before, names(40)) == 1.0
+
+
+def test_a_gate_of_equal_candidates_hardly_ever_speaks_of_harm():
+    draw, refused = np.random.default_rng(0), 0
+    labels = np.arange(600) % 3
+    for _ in range(200):
+        before, after = draw.random((2, 600)) < 0.9
+        refused += gate.harm(before, after, names(600)) < gate.LEVEL
+    assert refused <= 200 * 0.05 + 3 * math.sqrt(200 * 0.05 * 0.95)
+    assert len(labels) == 600
+
+
+def test_a_grown_head_answers_as_before_among_the_old_classes():
+    network = nets.small("resnet20", 3).eval()
+    torch.nn.init.normal_(network.head.bias)
+    larger = tuning.grown(network, 2).eval()
+    pixels = torch.rand(2, 3, 32, 32) * 255
+    with torch.no_grad():
+        old, new = network(pixels), larger(pixels)
+    torch.testing.assert_close(new[:, :3], old)
+    torch.testing.assert_close(new[:, 3:], old.mean(dim=1, keepdim=True).expand(-1, 2))
+    assert larger.head.out_features == 5
+    same = tuning.grown(network, 0)
+    assert same is not network
+    assert copy.deepcopy(network).head.weight.equal(same.head.weight)
+
+
+def test_pairs_of_names_are_read_or_refused():
+    assert relabelling(["kat=cat", " a = b "]) == {"kat": "cat", "a": "b"}
+    for wrong in (["cat"], ["cat="], ["cat=cat"], ["a=b", "a=c"]):
+        with pytest.raises(UsageError, match="--relabel"):
+            relabelling(wrong)
+
+
+def test_joined_listings_read_each_photo_where_it_lies():
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.location = name
+
+        def load(self, photo: data.Photo) -> bytes:
+            return f"{self.location}/{photo.path}".encode()
+
+    def listing(name: str, path: str) -> data.Listing:
+        return data.Listing(name, (data.Photo(path, "a"),), Named(name))
+
+    for path in ("a/1.png", "added:1:a/1.png"):
+        found = joined([listing("x", path), listing("y", path)])
+        read = [found.source.load(photo).decode() for photo in found.photos]
+        assert read == [f"x/{path}", f"y/{path}"]
+        assert len({photo.path for photo in found.photos}) == 2

@@ -1,0 +1,199 @@
+"""Keep versions of a run, swap them whole, and let one process at a time change it."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bundles as made
+from sevenfold import bundles, cli, data, swap, versions
+from sevenfold.errors import ModelError, ResourceError, UsageError
+
+CLASSES = ("blue", "red")
+
+
+def made_run(run: Path, *, opened: str = "2026-01-01T00:00:00", classes=CLASSES) -> Path:
+    """Write what a finished run holds, as far as versions look at it."""
+    made.tiny_bundle(run / "bundle", classes)
+    manifest = data.Manifest("photos", tuple(classes), ())
+    manifest = data.opened(manifest, opened, "train photos")
+    (run / "data.json").write_text(data.to_json(manifest), encoding="utf-8")
+    scores = {name: {"value": 0.5} for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll")}
+    roles = [{"label": name, "train": 7, "val": 2, "test": 1} for name in classes]
+    told = {"run": {"created": opened, "command": "train"}, "test": scores}
+    (run / "report.json").write_text(json.dumps(told | {"data": {"classes": roles}}), "utf-8")
+    (run / "model.safetensors").write_bytes(b"weights")
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return made_run(tmp_path / "run")
+
+
+def candidate(run: Path, classes=("blue", "red", "green")) -> Path:
+    part = versions.part_of(run)
+    part.mkdir(parents=True)
+    return made_run(part, classes=classes)
+
+
+def test_a_run_that_was_never_updated_has_one_version_and_is_not_written_to(run):
+    (only,) = versions.listed(run)
+    assert (only.number, only.parent, only.signed_off, only.current) == (1, 0, True, True)
+    assert only.pictures == {"train": 14, "val": 4, "test": 2}
+    assert not (run / "versions").exists()
+
+
+def test_accepting_serves_the_new_version_and_keeps_the_old_one(run):
+    (run / "pruning.json").write_text("{}", encoding="utf-8")
+    assert versions.keep(run) == versions.keep(run) == 1
+    candidate(run)
+    assert versions.accept(run, 1, {"data": "more"}) == 2
+    assert bundles.read_bundle(run).classes == ("blue", "red", "green")
+    assert bundles.read_bundle(run / "versions" / "1").classes == CLASSES
+    assert not (run / "pruning.json").exists()
+    assert not (run / swap.JOURNAL).exists()
+    assert versions.current(run) == 2
+    assert versions.baseline(run, 2) == 1
+    versions.sign_off(run, 2)
+    assert versions.baseline(run, 2) == 2
+
+
+@pytest.mark.parametrize("done", range(8))
+def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, monkeypatch):
+    versions.keep(run)
+    candidate(run)
+    real, seen = swap.write, 0
+
+    def write(path: Path, content: bytes) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > done:
+            raise KeyboardInterrupt
+        real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            versions.accept(run, 1, {})
+    expected = ("blue", "red", "green") if done else CLASSES
+    assert bundles.read_bundle(run).classes == expected
+    assert bundles.read_bundle(run / "bundle").classes == expected
+    if done:
+        assert versions.keep(run) == 2
+        assert not (run / swap.JOURNAL).exists()
+        assert [one.current for one in versions.listed(run)] == [False, True]
+    else:  # made and never served: it is made anew
+        assert versions.keep(run) == 1
+        assert [one.number for one in versions.listed(run)] == [1]
+
+
+def test_a_swap_that_begins_while_a_bundle_is_read_is_followed(run, monkeypatch):
+    versions.keep(run)
+    candidate(run)
+    real = bundles._verified
+
+    def slow(folder: Path):
+        if folder == run / "bundle":
+            monkeypatch.setattr(bundles, "_verified", real)
+            swap.settle(versions.part_of(run), run / "versions" / "2")
+            swap.begin(run, 2)
+            (run / "bundle" / "model.onnx").write_bytes(b"half")
+        return real(folder)
+
+    monkeypatch.setattr(bundles, "_verified", slow)
+    assert bundles.read_bundle(run).classes == ("blue", "red", "green")
+
+
+def test_a_journal_that_names_nothing_whole_is_not_believed(run):
+    for content in ('{"version": 9}', "[]", "{", '{"version": "../../x"}'):
+        (run / swap.JOURNAL).write_text(content, encoding="utf-8")
+        assert bundles.read_bundle(run).classes == CLASSES
+
+
+def test_rollback_brings_back_every_file_and_unknown_ones_stay(run):
+    (run / "evidence.json").write_text("{}", encoding="utf-8")
+    versions.keep(run)
+    candidate(run)
+    versions.accept(run, 1, {})
+    found = versions.rollback(run, 1)
+    assert found.current
+    assert bundles.read_bundle(run).classes == CLASSES
+    assert (run / "evidence.json").exists()
+    with pytest.raises(UsageError, match="is what"):
+        versions.rollback(run, 1)
+
+
+def test_a_model_made_anew_goes_on_from_the_last_and_a_training_begins_again(run):
+    versions.keep(run)
+    made_run(run, classes=("blue", "green"))
+    assert versions.keep(run) == 2
+    assert versions.baseline(run, 2) == 1
+    made_run(run, opened="2027-01-01T00:00:00", classes=("x", "y"))
+    assert versions.listed(run)[-1].signed_off
+    assert versions.keep(run) == 3
+    assert versions.baseline(run, 3) == 3
+
+
+def test_the_commands_list_and_go_back(run, capsys):
+    versions.keep(run)
+    candidate(run)
+    versions.accept(run, 1, {})
+    assert cli.main(["versions", str(run), "--sign-off", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "sevenfold.versions/1"
+    assert [one["signed_off"] for one in told["versions"]] == [True, True]
+    assert cli.main(["rollback", str(run), "3"]) == 2
+    assert "choose one of 1, 2" in capsys.readouterr().err
+    assert cli.main(["rollback", str(run), "1"]) == 0
+    assert cli.main(["versions", str(run / "bundle")]) == 2
+
+
+def test_listing_and_rolling_back_need_no_torch():
+    code = "import sys, sevenfold.versions; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_damaged_log_is_named(run):
+    versions.keep(run)
+    (run / "versions" / "log.json").write_text('{"events": [1]}', encoding="utf-8")
+    with pytest.raises(ModelError, match=r"log\.json is damaged"):
+        versions.listed(run)
+
+
+def test_the_lock_of_a_process_that_lives_holds(run):
+    path = run / "update.lock"
+    with versions.locked(run):
+        assert json.loads(path.read_bytes())["pid"] == os.getpid()
+        with (
+            pytest.raises(ResourceError, match=f"process {os.getpid()}") as caught,
+            versions.locked(run),
+        ):
+            pass
+        assert "delete" in caught.value.cure
+    assert not path.exists()
+
+
+def test_the_lock_of_a_process_that_ended_is_taken_over(run):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    told = {"pid": ended.pid, "host": socket.gethostname(), "started": "1"}
+    (run / "update.lock").write_text(json.dumps(told), encoding="utf-8")
+    with versions.locked(run):
+        assert json.loads((run / "update.lock").read_bytes())["pid"] == os.getpid()
+    assert not (run / "update.lock").exists()
+
+
+def test_the_lock_of_another_machine_holds(run):
+    told = {"pid": 1, "host": "elsewhere", "since": "yesterday"}
+    (run / "update.lock").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ResourceError, match="on elsewhere since yesterday"), versions.locked(run):
+        pass
+    shutil.rmtree(run)
+    with pytest.raises(ResourceError, match="cannot be written"), versions.locked(run):
+        pass

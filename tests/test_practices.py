@@ -99,7 +99,7 @@ def test_plain_types_alone(practice):
 REFUSED = {
     "imbalance.strength=0.5": lambda r: imbalance.check(r.imbalance),
     "ensembling.vote=hard": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
-    "pruning.macs=0.5": lambda r: pruning.prune("network", r.pruning),
+    "pruning.steps=2": lambda r: pruning.check(r.pruning),
     "optimization.name=adagrad": lambda r: optimization.optimizer(r.optimization, []),
 }
 
@@ -114,7 +114,7 @@ def test_more_than_there_is_is_refused_by_its_name(override):
 
 
 @pytest.mark.parametrize(
-    "override", ["ensembling.distil=true", "imbalance.strength=0.5", "pruning.macs=0.5"]
+    "override", ["ensembling.distil=true", "imbalance.strength=0.5", "pruning.steps=2"]
 )
 def test_it_is_refused_before_any_work(override):
     recipe = apply(RECIPE, [override])
@@ -137,8 +137,7 @@ def test_off_does_nothing_where_an_identity_exists():
     targets = imbalance.targets(torch.tensor([2, 0]), 3, imbalance.Imbalance.off)
     assert targets.tolist() == [[0, 0, 1], [1, 0, 0]]
     assert ensembling.members(ensembling.Ensembling.off, lambda number: number) == (0,)
-    network = object()
-    assert pruning.prune(network, pruning.Pruning.off) is network
+    pruning.check(pruning.Pruning.off, voters=5)
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     view = augmentation.viewer(augmentation.Augmentation.off, 32, "").make(picture, 1, 2)
     np.testing.assert_array_equal(view, picture)

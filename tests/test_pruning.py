@@ -28,7 +28,6 @@ from sevenfold.practices.pruning import (
     lesion_blocks,
     lesioned,
     prove,
-    prune,
     removable_blocks,
     remove,
     reshape,
@@ -499,9 +498,15 @@ def test_lesions_leave_out_what_agrees_in_shape(name, wanted):
 # Settings.
 
 
-def test_only_what_would_remove_something_is_refused():
-    network = object()
-    assert prune(network, Pruning(ranking="l1", normalised=False, blocks=False)) is network
+def test_what_would_do_nothing_is_refused():
     check(Pruning.off)
-    with pytest.raises(UsageError, match=r"pruning\.macs = 0\.3"):
-        check(Pruning(macs=0.3))
+    check(Pruning(macs=0.3, ranking="l1"))
+    with pytest.raises(UsageError, match=r"pruning\.ranking = 'l1' would do nothing"):
+        check(Pruning(ranking="l1", normalised=False))
+
+
+def test_one_network_is_pruned_not_a_vote():
+    check(Pruning.off, voters=3)
+    with pytest.raises(UsageError, match="3 are to vote") as caught:
+        check(Pruning(macs=0.3), voters=3)
+    assert "ensembling.distil=true" in caught.value.cure

@@ -90,7 +90,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     """
     recipe = _recipe(request)
     _prepare(out, request)
-    from sevenfold import account, release, train, trial
+    from sevenfold import account, judging, release, train, trial
     from sevenfold.features.pixels import MARGIN, Pixels, ingest
 
     clock = release.Clock()
@@ -123,13 +123,24 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
             folder=folder,
             progress=progress,
         )
+    found = judging.settled(fitted, split, place=place, clock=clock, progress=progress)
     reading = {
         "columns": dict(request.columns),
         "group_by": request.group_by,
         "small_classes": request.small_classes,
     }
     asked = release.Asked(data, request.budget, request.seed, request.licence, reading)
-    return release.release(out, asked, fitted, split, place=place, clock=clock, progress=progress)
+    return release.release(
+        out,
+        asked,
+        found.fitted,
+        split,
+        place=place,
+        clock=clock,
+        progress=progress,
+        made=found.made,
+        pruning=found.told,
+    )
 
 
 def _recipe(request: Request) -> "Recipe":

@@ -186,7 +186,7 @@ def test_a_certificate_out_of_reach_is_refused_before_any_work(run):
 
 def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
     monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: 0.5)
-    monkeypatch.setattr("sevenfold.remake.judging.least_bound", lambda _: 0.1)
+    monkeypatch.setattr("sevenfold.judging.least_bound", lambda _: 0.1)
     before = files(run, "data.json")
     asked = replace(ASKED, max_drop=0.4, require_certificate=True, controls="none", steps=1)
     with pytest.raises(GateRefused, match="no step is certified"):
@@ -207,11 +207,11 @@ def test_what_is_slower_does_not_ship(run):
 def test_the_first_step_past_the_drop_ships_nothing(run, monkeypatch):
     before = files(run)
     monkeypatch.setattr(
-        "sevenfold.train.pruned.objective",
+        "sevenfold.train.pruned.ground.objective",
         lambda logits, *_: float(len(seen.append(0) or seen) == 1),
     )
     seen: list[int] = []
-    with pytest.raises(GateRefused, match="more than --max-drop"):
+    with pytest.raises(GateRefused, match="that is allowed"):
         remake.prune(run, replace(ASKED, max_drop=0.01), **HOW)
     assert files(run) == before
 

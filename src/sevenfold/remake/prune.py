@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from sevenfold import data as datasets
-from sevenfold import export, latency, nets, paired, release, runs, trial
+from sevenfold import export, judging, latency, nets, release, runs, trial
 from sevenfold.errors import GateRefused, UsageError
+from sevenfold.judging import File
+from sevenfold.judging.choice import up
 from sevenfold.loop import Place
-from sevenfold.practices import growth, pruning
+from sevenfold.practices import growth, pruning, transfer
 from sevenfold.progress import Progress
-from sevenfold.remake import judging
 from sevenfold.remake.asked import Asked, check
-from sevenfold.remake.judging import File, Speed, Tested
 from sevenfold.remake.record import asked, members, shipped
 from sevenfold.train import Fitted, Member, pruned
 
@@ -84,22 +84,29 @@ def prune(
             folder=folder / "trials" / pruned.key(plan, run.network, run.recipe.side, key),
             progress=progress,
         )
-        _any_kept(outcome, request)
     with clock.stage("judge"):
-        dense = replace(dense, score=outcome.score)
-        files = _files(outcome, fitted, run, place, progress)
-        told, best = _judged(dense, files, run, request, place, timer)
-        told |= _what(plan, request, run, outcome)
-        told["seconds"] = clock.seconds
+        found = judging.chosen(
+            fitted,
+            plan,
+            outcome,
+            replace(dense, score=outcome.score),
+            run.split,
+            place=place,
+            progress=progress,
+            timer=timer,
+            certified=request.require_certificate,
+            opened=lambda: _log_opening(run),
+        )
+        told = found.told | {"seconds": clock.seconds}
     facts = release.release(
         folder,
         asked(run),
-        _shipping(fitted, best.file.member, told["macs_cut"], request),
+        _shipping(found.fitted, plan, run),
         run.split,
         place=place,
         clock=clock,
         progress=progress,
-        made=(best.file.made, best.predictions),
+        made=found.made,
         pruning=told,
     )
     return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
@@ -122,13 +129,9 @@ def _prunable(run: runs.Run, request: Asked) -> None:
         raise GateRefused(
             f"no drop under {least:.4f} can be certified with {len(run.split.test):,} test "
             f"pictures, and --max-drop is {request.max_drop:g}; nothing was pruned",
-            f"raise --max-drop to {_up(least)}, collect more test pictures, or leave out "
+            f"raise --max-drop to {up(least)}, collect more test pictures, or leave out "
             "--require-certificate",
         )
-
-
-def _up(share: float) -> str:
-    return f"{math.ceil(share * 1000) / 1000:g}"
 
 
 def _fitted(run: runs.Run, place: Place) -> Fitted:
@@ -159,25 +162,20 @@ def _fitted(run: runs.Run, place: Place) -> Fitted:
     )
 
 
-def _shipping(fitted: Fitted, member: Member, macs_cut: float, request: Asked) -> Fitted:
-    """Put a pruned network in the place of what shipped; its history stays that of its training."""
-    before = fitted.ships[0]
-    after = replace(before, network=member.network, logits=member.logits)
-    # What went before went, too.
-    gone = 1 - (1 - fitted.recipe.pruning.macs) * (1 - macs_cut)
-    settings = pruning.Pruning(
-        macs=max(0.0, math.floor(gone * 1000) / 1000),
-        ranking=request.ranking,
-        normalised=not request.literal,
+def _shipping(fitted: Fitted, plan: pruned.Plan, run: runs.Run) -> Fitted:
+    """Say in the recipe how much of the architecture is gone, this time and before."""
+    whole, _ = transfer.build(
+        replace(run.recipe.transfer, weights="random", sha256=""),
+        len(run.manifest.classes),
+        run.recipe.side,
+        0,
     )
-    alone = len(fitted.members) == 1
-    return replace(
-        fitted,
-        recipe=replace(fitted.recipe, pruning=settings),
-        members=(after,) if alone else fitted.members,
-        student=after if fitted.student else None,
-        ships=(after,),
+    dense, left = (
+        pruning.cost(one, run.recipe.side).macs for one in (whole, fitted.ships[0].network)
     )
+    gone = max(0.0, math.floor(1000 - 1000 * left / dense) / 1000)
+    settings = replace(plan.settings, macs=gone) if gone else pruning.Pruning.off
+    return replace(fitted, recipe=replace(fitted.recipe, pruning=settings))
 
 
 def _latency(run: runs.Run, request: Asked) -> Callable[[nets.Network], float]:
@@ -212,7 +210,14 @@ def _plan(
         megabytes=len(dense.made.model) / 1e6,
         latency_ms=timed(run.network) if wanted.kind == "latency" else 0.0,
     )
-    settings = pruning.Pruning(ranking=request.ranking, normalised=not request.literal)
+    settings = pruning.Pruning(
+        max_drop=request.max_drop,
+        steps=request.steps,
+        epochs=request.epochs,
+        controls=request.controls,
+        ranking=request.ranking,
+        normalised=not request.literal,
+    )
     return pruned.Plan(
         wanted,
         share,
@@ -224,138 +229,6 @@ def _plan(
         smaller=request.controls == "all",
         dense=request.controls != "none",
     )
-
-
-def _any_kept(outcome: pruned.Outcome, request: Asked) -> None:
-    beyond = outcome.shrunk.beyond
-    if not outcome.shrunk.kept and beyond is not None:
-        raise GateRefused(
-            f"the first step already drops by {outcome.score - beyond.score:.4f} on validation, "
-            f"more than --max-drop {request.max_drop:g}; the run keeps its model",
-            "take more --steps, more --epochs-per-step, or a larger --max-drop",
-        )
-
-
-def _files(
-    outcome: pruned.Outcome, fitted: Fitted, run: runs.Run, place: Place, progress: Progress
-) -> dict[str, list[File]]:
-    """Export every step and control."""
-    kept = [(f"step {step.number}", step.network) for step in outcome.shrunk.kept]
-    dense = [("dense, trained on", outcome.dense)] if outcome.dense else []
-    smaller = [(f"random {at}", one) for at, one in enumerate(outcome.smaller, 1)]
-    found: dict[str, list[File]] = {}
-    done, whole = 0, len(kept) + len(dense) + len(smaller)
-    labels = run.split.dataset.labels[run.split.val]
-    for kind, some in (("steps", kept), ("dense", dense), ("smaller", smaller)):
-        found[kind] = []
-        for name, one in some:
-            progress("export", done, whole)
-            member = Member(
-                one.network, (), run.origin, fitted.ships[0].seed, one.trained, 0, None, one.logits
-            )
-            score = pruned.objective(one.logits, labels, run.recipe.objective)
-            found[kind].append(judging.filed(name, member, score, fitted, run.split, place))
-            done += 1
-    return found
-
-
-def _judged(
-    dense: File,
-    files: dict[str, list[File]],
-    run: runs.Run,
-    request: Asked,
-    place: Place,
-    timer: judging.Timer,
-) -> tuple[dict[str, Any], Tested]:
-    """Time the steps, open test, and choose what ships.
-
-    Raises:
-        GateRefused: no step may ship.
-    """
-    steps = files["steps"]
-    network, whole = (
-        judging.speed(one(dense), [one(step) for step in steps], timer)
-        for one in (_core, lambda file: file.made.model)
-    )
-    allowed = [at for at, found in enumerate(network.ratios) if found.high >= 1]
-    if not allowed:
-        fastest = max(network.ratios, key=lambda found: found.value)
-        raise GateRefused(
-            f"no step is faster: the best takes {1 / fastest.value:.2f} times the time of the "
-            f"network as it is ({network.dense_ms:.2f} ms); test stayed closed, and the run "
-            "keeps its model",
-            "name a smaller target; channels by eights and whole blocks save the most time",
-        )
-    others = [*files["dense"], *files["smaller"]]
-    first, *found = judging.tested([dense, *steps, *others], run.split, place)
-    bounds = [one.bound for one in found[: len(steps)]]
-    count = paired.certified(bounds, request.max_drop)
-    if request.require_certificate:
-        allowed = [at for at in allowed if at < count]
-        if not allowed:
-            _log_opening(run)
-            raise GateRefused(
-                f"no step is certified to drop by {request.max_drop:g} at most: the smallest drop "
-                f"that {len(run.split.test):,} test pictures certify for one is "
-                f"{min(bounds):.4f}; the run keeps its model",
-                f"raise --max-drop to {_up(min(bounds))}, collect more test pictures, or leave "
-                "out --require-certificate",
-            )
-    chosen = allowed[-1]
-    best, objective = found[chosen], run.recipe.objective
-    rows = [
-        judging.row(one, first, objective) | judging.timing(at, network, whole)
-        for at, one in enumerate(found[: len(steps)])
-    ]
-    controls = [judging.row(one, first, objective) for one in found[len(steps) :]]
-    told = {
-        "dense": judging.row(first, first, objective) | _pace(network, whole),
-        "steps": rows,
-        "controls": {
-            "dense": controls[: len(files["dense"])],
-            "smaller": controls[len(files["dense"]) :],
-        },
-        "chosen": chosen + 1,
-        "macs_cut": 1 - best.file.cost.macs / dense.cost.macs,
-        "parameters_cut": 1 - best.file.cost.parameters / dense.cost.parameters,
-        "speedup": rows[chosen]["speedup"],
-        "steady": network.steady and whole.steady,
-        "against_itself": judging.speedup(network.against_itself),
-        "drop": rows[chosen]["drop"],
-        "drop_bound": rows[chosen]["drop_bound"],
-        "certified": chosen < count,
-        "certified_steps": count,
-        "smallest_certifiable": paired.smallest_certifiable(bounds[: chosen + 1]),
-        "flips": judging.flips(best, first, run.split),
-        "classes": judging.classes(best, first),
-    }
-    return told, best
-
-
-def _core(file: File) -> bytes:
-    return bytes(file.made.core.SerializeToString())
-
-
-def _pace(network: Speed, whole: Speed) -> dict[str, float]:
-    return {"network_latency_ms": network.dense_ms, "latency_ms": whole.dense_ms}
-
-
-def _what(
-    plan: pruned.Plan, request: Asked, run: runs.Run, outcome: pruned.Outcome
-) -> dict[str, Any]:
-    """Return what was asked for, and how far the loop came."""
-    beyond = outcome.shrunk.beyond
-    return {
-        "target": dataclasses.asdict(plan.target),
-        "reached": beyond is None,
-        "beyond": None if beyond is None else {"step": beyond.number, "validation": beyond.score},
-        "max_drop": request.max_drop,
-        "objective": run.recipe.objective,
-        "ranking": request.ranking,
-        "normalised": not request.literal,
-        "epochs_per_step": request.epochs,
-        "test_pictures": len(run.split.test),
-    }
 
 
 def _log_opening(run: runs.Run) -> None:

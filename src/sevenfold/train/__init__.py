@@ -26,9 +26,10 @@ from sevenfold.recipe import Recipe
 from sevenfold.train.balance import Tried, settled
 from sevenfold.train.bench import Bench, prepared, tail_of
 from sevenfold.train.member import Member, on_labels, probe
+from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.student import deployed, distilled, stacked
 
-__all__ = ["Bench", "Fitted", "Member", "distil", "fit", "settle"]
+__all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "settle"]
 
 _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
@@ -50,6 +51,8 @@ class Fitted:
         probed: what the rate probe saw.
         tried: what each way to help rare classes reached, where several were tried.
         labels: of the pictures that choices are made by.
+        pruned: what became of what ships when it was pruned; None where that was not asked
+            for. What ships is the unpruned network until its steps are judged by their files.
     """
 
     recipe: Recipe
@@ -62,6 +65,7 @@ class Fitted:
     probed: tuple[optimization.Probed, ...]
     tried: tuple[Tried, ...]
     labels: Int64[np.ndarray, "judged"]
+    pruned: Attempt | None = None
 
 
 def settle(recipe: Recipe, split: Split) -> Recipe:
@@ -114,7 +118,8 @@ def fit(
     optimization.check(recipe.optimization)
     imbalance.check(recipe.imbalance)
     ensembling.check(recipe.ensembling)
-    pruning.check(recipe.pruning)
+    voters = 1 if recipe.ensembling.distil else recipe.ensembling.members
+    pruning.check(recipe.pruning, voters=voters)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
@@ -130,9 +135,13 @@ def fit(
     if recipe.ensembling.distil:
         student = distilled(bench, members, weights, rate, seed + len(members))
     ships, shares = deployed(bench, members, weights, student)
+    cut = None
+    if recipe.pruning.macs:
+        cut = attempted(ships, bench, rate, seed=seed, pixels=pixels)
     return Fitted(
-        recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels
-    )
+        recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
+        cut,
+    )  # fmt: skip
 
 
 def distil(

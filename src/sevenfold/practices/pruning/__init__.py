@@ -21,7 +21,7 @@ from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refuse
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
 from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
 from sevenfold.practices.pruning.recalibration import recalibrated
-from sevenfold.practices.pruning.settings import Pruning, check, prune
+from sevenfold.practices.pruning.settings import Pruning, check
 from sevenfold.practices.pruning.shapes import Shapes, reshape, shapes
 from sevenfold.practices.pruning.surgery import (
     LARGEST_DIFFERENCE,
@@ -72,7 +72,6 @@ __all__ = [
     "lesion_blocks",
     "lesioned",
     "prove",
-    "prune",
     "recalibrated",
     "remaining",
     "removable_blocks",

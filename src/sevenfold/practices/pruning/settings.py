@@ -1,13 +1,13 @@
 """Say how much goes, and by which ranking."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar
 
 from sevenfold.errors import UsageError
 from sevenfold.practices.pruning.rankings import RANKINGS
 from sevenfold.ranges import Choice, Range
 
-Network = TypeVar("Network")
+CONTROLS = ("all", "dense", "none")
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,13 @@ class Pruning:
     """Say how much of the network is removed, and what goes first.
 
     Args:
-        macs: share of the multiply-accumulates that goes, 0 to below 1; a run that was
-            pruned holds how much went.
+        macs: share of the multiply-accumulates that goes, 0 to below 1; a run that
+            `sevenfold prune` made smaller holds how much went.
+        max_drop: of the objective on validation, at which cutting ends, 0 to below 1.
+        steps: cuts, with a training after each.
+        epochs: of each of these trainings, on pixels.
+        controls: which networks are trained beside: `dense`, the unpruned one as long,
+            `all`, also networks of the same sizes with channels kept at random, or `none`.
         ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
             `nonzero`, `taylor`, or `random` as the control.
         normalised: scores are compared across layers by their layer's mean;
@@ -25,6 +30,10 @@ class Pruning:
     """
 
     macs: Annotated[float, Range(0, 1, below=True)] = 0.0
+    max_drop: Annotated[float, Range(0, 1, below=True)] = 0.01
+    steps: Annotated[int, Range(1, 100)] = 4
+    epochs: Annotated[int, Range(1, 1000)] = 3
+    controls: Annotated[str, Choice(CONTROLS)] = "dense"
     ranking: Annotated[str, Choice(RANKINGS)] = "taylor"
     normalised: bool = True
     blocks: bool = True
@@ -35,25 +44,25 @@ class Pruning:
 Pruning.off = Pruning()
 
 
-def check(settings: Pruning) -> None:
-    """Refuse what cannot be removed, before anything is trained.
+def check(settings: Pruning, *, voters: int = 1) -> None:
+    """Refuse what cannot be done, before anything is trained.
+
+    Args:
+        settings: of the recipe.
+        voters: networks that are to be deployed together.
 
     Raises:
-        UsageError: something is to be removed.
+        UsageError: a setting would do nothing, or several networks are to be pruned.
     """
-    if settings.macs:
+    if settings.macs == 0 and settings != Pruning.off:
+        off = vars(Pruning.off)
+        name = next(name for name, held in vars(settings).items() if held != off[name])
         raise UsageError(
-            f"pruning.macs = {settings.macs} cannot be used: training does not prune",
-            "set pruning.macs=0, and then run `sevenfold prune RUN --target "
-            f"macs={1 - settings.macs:g}`",
+            f"pruning.{name} = {getattr(settings, name)!r} would do nothing: pruning.macs is 0",
+            "set pruning.macs=0.4 or another share that is to go, or leave the setting out",
         )
-
-
-def prune(network: Network, settings: Pruning) -> Network:
-    """Return the network as it is.
-
-    Raises:
-        UsageError: see `check`.
-    """
-    check(settings)
-    return network
+    if settings.macs and voters > 1:
+        raise UsageError(
+            f"pruning.macs = {settings.macs:g} prunes one network, and {voters} are to vote",
+            "set ensembling.distil=true, by which one network learns from the vote",
+        )

@@ -1,0 +1,9 @@
+"""Judge pruned networks by the files that would ship, and choose one.
+
+`files` exports, times and tests them; `choice` walks from the least to the most pruned.
+"""
+
+from sevenfold.judging.choice import Chosen, chosen, settled
+from sevenfold.judging.files import File, Timer, filed, least_bound
+
+__all__ = ["Chosen", "File", "Timer", "chosen", "filed", "least_bound", "settled"]

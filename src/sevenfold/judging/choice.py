@@ -1,0 +1,280 @@
+"""Choose which pruned network ships: never one that is slower, by one look at test."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sevenfold import latency, paired, release
+from sevenfold.data import Split
+from sevenfold.errors import GateRefused
+from sevenfold.judging import files as filing
+from sevenfold.judging.files import File, Speed, Tested, Timer, filed
+from sevenfold.loop import Place
+from sevenfold.practices import pruning
+from sevenfold.predictions import Predictions
+from sevenfold.progress import Progress
+from sevenfold.train import Fitted, Member
+from sevenfold.train.member import objective
+from sevenfold.train.pruned import Outcome, Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Hold what ships after a pruning.
+
+    Args:
+        fitted: with the network that ships.
+        made: its graph and that graph's answers; None where nothing pruned ships.
+        told: of the pruning, for the report.
+    """
+
+    fitted: Fitted
+    made: tuple[release.Exported, Predictions] | None
+    told: dict[str, Any]
+
+
+def settled(
+    fitted: Fitted,
+    split: Split,
+    *,
+    place: Place,
+    clock: release.Clock,
+    progress: Progress,
+    timer: Timer = latency.timed,
+) -> Chosen:
+    """Choose what a training ships after its pruning; the unpruned network, where no step may.
+
+    Opens test if and only if a pruned network ships: the unpruned one is scored when it
+    is released. Starts processes that time.
+
+    Args:
+        fitted: with what became of the pruning.
+        split: pictures by role.
+        place: where to compute.
+        clock: notes how long it takes.
+        progress: is told `export`.
+        timer: times models.
+    """
+    cut = fitted.pruned
+    if cut is None:
+        return Chosen(fitted, None, {})
+    refused = cut.reason
+    if cut.outcome is not None:
+        try:
+            with clock.stage("judge"):
+                dense = filed("dense", fitted.ships[0], cut.outcome.score, fitted, split, place)
+                return chosen(
+                    fitted,
+                    cut.plan,
+                    cut.outcome,
+                    dense,
+                    split,
+                    place=place,
+                    progress=progress,
+                    timer=timer,
+                )
+        except GateRefused as error:
+            refused = error.problem
+    whole = replace(fitted.recipe, pruning=pruning.Pruning.off)
+    told = {"refused": refused, "target": dataclasses.asdict(cut.plan.target)}
+    return Chosen(replace(fitted, recipe=whole), None, told)
+
+
+def chosen(
+    fitted: Fitted,
+    plan: Plan,
+    outcome: Outcome,
+    dense: File,
+    split: Split,
+    *,
+    place: Place,
+    progress: Progress,
+    timer: Timer = latency.timed,
+    certified: bool = False,
+    opened: Callable[[], None] = lambda: None,
+) -> Chosen:
+    """Export all steps and controls, time the steps, open test, and choose what ships.
+
+    Args:
+        fitted: what was pruned, and what it came from.
+        plan: how.
+        outcome: steps and controls.
+        dense: the unpruned network's file.
+        split: pictures by role.
+        place: where to compute.
+        progress: is told `export`.
+        timer: times models.
+        certified: whether a step must keep to the allowed drop at 95 % confidence.
+        opened: is called where test was opened and nothing ships.
+
+    Raises:
+        GateRefused: no step may ship, or a graph disagrees with its network.
+    """
+    _any_kept(outcome, plan)
+    found = _files(outcome, fitted, split, place, progress)
+    told, best = _judged(dense, found, plan, fitted, split, place, timer, certified, opened)
+    told |= _what(plan, outcome, fitted, split)
+    before = fitted.ships[0]
+    after = replace(before, network=best.file.member.network, logits=best.file.member.logits)
+    ships = replace(
+        fitted,
+        members=(after,) if len(fitted.members) == 1 else fitted.members,
+        student=after if fitted.student is before else fitted.student,
+        ships=(after,),
+    )
+    return Chosen(ships, (best.file.made, best.predictions), told)
+
+
+def _any_kept(outcome: Outcome, plan: Plan) -> None:
+    beyond = outcome.shrunk.beyond
+    if not outcome.shrunk.kept and beyond is not None:
+        raise GateRefused(
+            f"the first step already drops by {outcome.score - beyond.score:.4f} on validation, "
+            f"more than the {plan.max_drop:g} that is allowed; the unpruned model stays",
+            "take more steps, more epochs in each, or a larger --max-drop",
+        )
+
+
+def _files(
+    outcome: Outcome, fitted: Fitted, split: Split, place: Place, progress: Progress
+) -> dict[str, list[File]]:
+    """Export every step and control."""
+    kept = [(f"step {step.number}", step.network) for step in outcome.shrunk.kept]
+    dense = [("dense, trained on", outcome.dense)] if outcome.dense else []
+    smaller = [(f"random {at}", one) for at, one in enumerate(outcome.smaller, 1)]
+    found: dict[str, list[File]] = {}
+    done, whole = 0, len(kept) + len(dense) + len(smaller)
+    labels, before = split.dataset.labels[split.val], fitted.ships[0]
+    for kind, some in (("steps", kept), ("dense", dense), ("smaller", smaller)):
+        found[kind] = []
+        for name, one in some:
+            progress("export", done, whole)
+            member = Member(
+                one.network, (), before.origin, before.seed, one.trained, 0, None, one.logits
+            )
+            score = objective(one.logits, labels, fitted.recipe.objective)
+            found[kind].append(filed(name, member, score, fitted, split, place))
+            done += 1
+    return found
+
+
+def _judged(
+    dense: File,
+    files: dict[str, list[File]],
+    plan: Plan,
+    fitted: Fitted,
+    split: Split,
+    place: Place,
+    timer: Timer,
+    must_certify: bool,
+    opened: Callable[[], None],
+) -> tuple[dict[str, Any], Tested]:
+    """Time the steps, open test, and choose what ships.
+
+    Raises:
+        GateRefused: no step may ship.
+    """
+    steps = files["steps"]
+    network, whole = (
+        filing.speed(one(dense), [one(step) for step in steps], timer)
+        for one in (_core, lambda file: file.made.model)
+    )
+    allowed = [at for at, found in enumerate(network.ratios) if found.high >= 1]
+    if not allowed:
+        fastest = max(network.ratios, key=lambda found: found.value)
+        raise GateRefused(
+            f"no step is faster: the best takes {1 / fastest.value:.2f} times the time of the "
+            f"network as it is ({network.dense_ms:.2f} ms); test stayed closed for them, and the "
+            "unpruned model stays",
+            "name a smaller target; channels by eights and whole blocks save the most time",
+        )
+    others = [*files["dense"], *files["smaller"]]
+    first, *found = filing.tested([dense, *steps, *others], split, place)
+    bounds = [one.bound for one in found[: len(steps)]]
+    count = paired.certified(bounds, plan.max_drop)
+    if must_certify:
+        allowed = [at for at in allowed if at < count]
+        if not allowed:
+            opened()
+            raise GateRefused(
+                f"no step is certified to drop by {plan.max_drop:g} at most: the smallest drop "
+                f"that {len(split.test):,} test pictures certify for one is "
+                f"{min(bounds):.4f}; the unpruned model stays",
+                f"raise --max-drop to {up(min(bounds))}, collect more test pictures, or leave "
+                "out --require-certificate",
+            )
+    best = found[allowed[-1]]
+    timing = network, whole
+    return _told(dense, files, first, found, allowed[-1], timing, fitted, split, count), best
+
+
+def _told(
+    dense: File,
+    files: dict[str, list[File]],
+    first: Tested,
+    found: list[Tested],
+    chosen: int,
+    timing: tuple[Speed, Speed],
+    fitted: Fitted,
+    split: Split,
+    certified: int,
+) -> dict[str, Any]:
+    """Return what is told of the judgement."""
+    network, whole = timing
+    best, objective, count = found[chosen], fitted.recipe.objective, len(files["steps"])
+    rows = [
+        filing.row(one, first, objective) | filing.timing(at, network, whole)
+        for at, one in enumerate(found[:count])
+    ]
+    controls = [filing.row(one, first, objective) for one in found[count:]]
+    return {
+        "dense": filing.row(first, first, objective)
+        | {"network_latency_ms": network.dense_ms, "latency_ms": whole.dense_ms},
+        "steps": rows,
+        "controls": {
+            "dense": controls[: len(files["dense"])],
+            "smaller": controls[len(files["dense"]) :],
+        },
+        "chosen": chosen + 1,
+        "macs_cut": 1 - best.file.cost.macs / dense.cost.macs,
+        "parameters_cut": 1 - best.file.cost.parameters / dense.cost.parameters,
+        "speedup": rows[chosen]["speedup"],
+        "steady": network.steady and whole.steady,
+        "against_itself": filing.speedup(network.against_itself),
+        "drop": rows[chosen]["drop"],
+        "drop_bound": rows[chosen]["drop_bound"],
+        "certified": chosen < certified,
+        "certified_steps": certified,
+        "smallest_certifiable": paired.smallest_certifiable(
+            [one.bound for one in found[: chosen + 1]]
+        ),
+        "flips": filing.flips(best, first, split),
+        "classes": filing.classes(best, first),
+    }
+
+
+def up(share: float) -> str:
+    """Write a share rounded up, so that what is offered can be had."""
+    return f"{math.ceil(share * 1000) / 1000:g}"
+
+
+def _core(file: File) -> bytes:
+    return bytes(file.made.core.SerializeToString())
+
+
+def _what(plan: Plan, outcome: Outcome, fitted: Fitted, split: Split) -> dict[str, Any]:
+    """Return what was asked for, and how far the loop came."""
+    beyond = outcome.shrunk.beyond
+    return {
+        "target": dataclasses.asdict(plan.target),
+        "reached": beyond is None,
+        "beyond": None if beyond is None else {"step": beyond.number, "validation": beyond.score},
+        "max_drop": plan.max_drop,
+        "objective": fitted.recipe.objective,
+        "ranking": plan.settings.ranking,
+        "normalised": plan.settings.normalised,
+        "epochs_per_step": plan.epochs,
+        "test_pictures": len(split.test),
+    }

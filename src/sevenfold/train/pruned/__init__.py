@@ -1,0 +1,265 @@
+"""Prune a trained network: the loop's cuts, its retraining on pixels, and two controls.
+
+`plan` says how and holds what comes of it; `ground` holds what all trainings share, and
+trains; the loop and its controls are here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from sevenfold import checkpoint, evaluate, nets
+from sevenfold.data import Split
+from sevenfold.errors import GateRefused, UsageError
+from sevenfold.features.pixels import Pixels
+from sevenfold.loop import Epoch, Place, Trained
+from sevenfold.practices import imbalance, pruning
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.member import Member
+from sevenfold.train.pruned.ground import Ground, Latency, asked, laid, retrained, saved_at, score
+from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
+
+__all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
+
+_WHOLE: Final = 1 << 16  # more blocks than any network has: the cut lies before the first
+
+
+def shrunk(
+    network: nets.Network,
+    temperature: float,
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    plan: Plan,
+    *,
+    latency: Latency,
+    seed: int,
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    progress: Progress,
+) -> Outcome:
+    """Prune a network to a plan's target, step by step, and make the controls.
+
+    Every training starts from a cut with recalibrated batch norms, and learns what the
+    unpruned network says, calibrated, of the same augmented pixels (Hinton et al. 2015,
+    arXiv 1503.02531); all of them see the same views, so that the teacher is asked once.
+    The last epoch counts, whatever validation says. Writes to the stores and checkpoints
+    into `folder`; goes on from what is there, to the bit.
+
+    Args:
+        network: trained; stays as it is.
+        temperature: by which its logits are calibrated.
+        recipe: settled; how it was trained.
+        split: with val.
+        pictures: that it was trained on.
+        plan: how it is pruned.
+        latency: of a network in milliseconds; asked where the target is one.
+        seed: of everything random.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        folder: where checkpoints lie.
+        progress: is told what is under way.
+
+    Raises:
+        UsageError: the target is out of reach.
+    """
+    # What helps rare classes is in the teacher's answers already.
+    plain = replace(
+        recipe,
+        epochs=plan.epochs,
+        imbalance=imbalance.Imbalance.off,
+        transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
+    )
+    bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
+    ground = laid(network, temperature, bench, plan, latency, seed)
+    _reachable(ground)
+    start = asked(ground, network)
+    before = score(ground, start)
+    made = pruning.shrink(
+        start,
+        plan.steps,
+        score=before,
+        max_drop=plan.max_drop,
+        trim=partial(_trim, ground, "step"),
+        retrain=partial(retrained, ground, "step"),
+        measure=partial(score, ground),
+        recall=partial(_recall, ground, "step"),
+        keep=partial(_keep, ground, "step"),
+    )
+    dense: Candidate | None = None
+    smaller: tuple[Candidate, ...] = ()
+    if plan.dense and made.kept:
+        dense = _control(ground, "dense", len(made.kept), lambda held, _: held)[-1]
+    if plan.smaller and made.kept:
+        sizes = [pruning.cost(step.network.network, recipe.side).macs for step in made.kept]
+        smaller = _control(ground, "smaller", len(sizes), _at_random(ground, sizes))
+    return Outcome(before, made, dense, smaller)
+
+
+def attempted(
+    ships: Sequence[Member], bench: Bench, rate: float, *, seed: int, pixels: Pixels
+) -> Attempt:
+    """Prune what a fit made, or say why that cannot be done: a training is never lost by it.
+
+    Writes to the stores and checkpoints below the bench's folder; goes on from what is there.
+
+    Args:
+        ships: what is to be deployed.
+        bench: what it was trained on.
+        rate: the largest learning rate.
+        seed: of everything random.
+        pixels: the store of decoded pictures.
+    """
+    settings, recipe = bench.recipe.pruning, bench.recipe
+    target = pruning.Target("macs", 1 - settings.macs)
+    plan = Plan(
+        target,
+        target.value,
+        settings,
+        settings.steps,
+        settings.epochs,
+        rate,
+        settings.max_drop,
+        smaller=settings.controls == "all",
+        dense=settings.controls != "none",
+    )
+    if len(ships) > 1:
+        return Attempt(plan, None, f"the vote of {len(ships)} networks ships, and one is pruned")
+    if not len(bench.split.val):
+        return Attempt(plan, None, "there are no validation pictures to measure its cost by")
+    (member,) = ships
+    try:
+        outcome = shrunk(
+            member.network,
+            evaluate.fit_temperature(member.logits.astype(np.float64), bench.labels),
+            recipe,
+            bench.split,
+            bench.pictures,
+            plan,
+            latency=lambda _: math.nan,
+            seed=seed,
+            place=bench.place,
+            pixels=pixels,
+            folder=bench.folder / "prune",
+            progress=bench.progress,
+        )
+    except (GateRefused, UsageError) as error:
+        return Attempt(plan, None, error.problem)
+    return Attempt(plan, outcome)
+
+
+def _reachable(ground: Ground) -> None:
+    """Refuse a target that floors and caps put out of reach, before anything is trained."""
+    plan, how = ground.plan, ground.how
+    least = pruning.smallest(ground.network, how)
+    kind, value = plan.target.kind, plan.target.value
+    if kind == "latency":
+        share = plan.share * ground.latency(least) / value
+    else:
+        dense, left = (pruning.cost(one, how.side) for one in (ground.network, least))
+        share = getattr(left, plan.counted) / getattr(dense, plan.counted)
+        if kind == "megabytes":
+            value += (share - plan.share) * dense.parameters * pruning.WEIGHT_BYTES / 1e6
+    if share > plan.share:
+        nearest = value if kind == "megabytes" else value * share / plan.share
+        # Rounded up, so that what is offered can be had.
+        offer = math.ceil(nearest * 1000) / 1000 if nearest < 1000 else math.ceil(nearest)
+        raise UsageError(
+            f"--target {kind}={plan.target.value:g} is out of reach: floors and caps of "
+            f"channels leave at least {offer:g}",
+            f"name {kind}={offer:g} or more",
+        )
+
+
+def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
+    """Cut a network for a step; a cut that was made already is taken as it is."""
+    plan, how, saved = ground.plan, ground.how, saved_at(ground, kind, number, "-cut")
+    if saved.exists():
+        return _candidate(ground, checkpoint.load(saved))
+    ground.bench.progress("prune", number - 1, plan.steps)
+    share = pruning.shares(plan.share, plan.steps)[number - 1]
+    if plan.target.kind == "latency":
+        wanted = plan.target.value * share / plan.share
+        smaller = pruning.trimmed_to_latency(candidate.network, wanted, how, ground.latency)
+    else:
+        have = getattr(pruning.cost(ground.network, how.side), plan.counted)
+        smaller = pruning.trimmed(candidate.network, plan.counted, share * have, how)
+    # Written down also because a clock may decide once, but not twice.
+    cut = Candidate(smaller, candidate.logits[:0], Trained((), 0, False))
+    checkpoint.save(saved, _tree(cut))
+    return cut
+
+
+def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], Candidate]:
+    """Cut channels at random until as many multiply-accumulates are left as in the steps."""
+    settings = replace(ground.plan.settings, ranking="random", blocks=False)
+    how = replace(ground.how, settings=settings)
+
+    def trim(candidate: Candidate, number: int) -> Candidate:
+        smaller = pruning.trimmed(candidate.network, "macs", sizes[number - 1], how)
+        return replace(candidate, network=smaller)
+
+    return trim
+
+
+def _control(
+    ground: Ground, kind: str, steps: int, trim: Callable[[Candidate, int], Candidate]
+) -> tuple[Candidate, ...]:
+    """Go through the loop's steps with another cut."""
+    made = pruning.shrink(
+        asked(ground, ground.network),
+        steps,
+        score=1.0,
+        max_drop=1.0,
+        trim=trim,
+        retrain=partial(retrained, ground, kind),
+        measure=partial(score, ground),
+        recall=partial(_recall, ground, kind),
+        keep=partial(_keep, ground, kind),
+    )
+    return tuple(step.network for step in made.kept)
+
+
+def _keep(ground: Ground, kind: str, step: pruning.Step[Candidate]) -> None:
+    checkpoint.save(
+        saved_at(ground, kind, step.number), _tree(step.network) | {"score": step.score}
+    )
+    for what in ("-training", "-cut"):
+        saved_at(ground, kind, step.number, what).unlink(missing_ok=True)
+
+
+def _recall(ground: Ground, kind: str, number: int) -> pruning.Step[Candidate] | None:
+    path = saved_at(ground, kind, number)
+    if not path.exists():
+        return None
+    tree = checkpoint.load(path)
+    return pruning.Step(number, _candidate(ground, tree), float(tree["score"]))
+
+
+def _tree(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "shapes": pruning.shapes(candidate.network),
+        "weights": candidate.network.state_dict(),
+        "logits": torch.from_numpy(np.ascontiguousarray(candidate.logits)),
+        "history": [asdict(line) for line in candidate.trained.history],
+    }
+
+
+def _candidate(ground: Ground, tree: dict[str, Any]) -> Candidate:
+    """Rebuild what `_tree` describes, to the bit."""
+    network = pruning.reshape(ground.network, tree["shapes"])
+    assert isinstance(network, nets.Network)
+    network.load_state_dict(tree["weights"])
+    history = tuple(Epoch(**line) for line in tree["history"])
+    trained = Trained(history, len(history) - 1 if history else 0, False)
+    return Candidate(network.eval(), tree["logits"].numpy(), trained)

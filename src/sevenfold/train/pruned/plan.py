@@ -1,0 +1,105 @@
+"""Say how a trained network is pruned, and hold what comes of it."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from sevenfold import nets
+from sevenfold.features import trunk as engines
+from sevenfold.loop import Trained
+from sevenfold.practices import pruning
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how a network is pruned.
+
+    Args:
+        target: what is counted, and what it is to be.
+        share: of that, what remains at the end, above 0 to below 1.
+        settings: ranking, whether it is normalised, and whether blocks may go.
+        steps: cuts with a training after each, 1 or more.
+        epochs: of each training, 1 or more.
+        rate: the largest learning rate of each training.
+        max_drop: of the objective on validation, at which the loop ends, 0 to 1.
+        smaller: also prunes at random, as the control for what is chosen.
+        dense: also trains the unpruned network as long, as the control for training.
+    """
+
+    target: pruning.Target
+    share: float
+    settings: pruning.Pruning
+    steps: int
+    epochs: int
+    rate: float
+    max_drop: float
+    smaller: bool = True
+    dense: bool = True
+
+    @property
+    def counted(self) -> pruning.Counted:
+        """What a cut counts."""
+        return "macs" if self.target.kind in ("macs", "latency") else "parameters"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Hold a network of the loop.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        logits: of the validation pictures; empty before it was trained.
+        trained: the history of its last training.
+    """
+
+    network: nets.Network
+    logits: Float[np.ndarray, "judged classes"]
+    trained: Trained
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Hold what was pruned, and its controls.
+
+    Args:
+        score: of the unpruned network on validation.
+        shrunk: the steps.
+        dense: the unpruned network after as much training; None where it was not asked for.
+        smaller: networks of the steps' sizes with channels kept at random; where the steps
+            removed whole blocks, these lost more channels in their stead.
+    """
+
+    score: float
+    shrunk: pruning.Shrunk[Candidate]
+    dense: Candidate | None
+    smaller: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """Hold how the network that a fit made was pruned, or why it was not.
+
+    Args:
+        plan: how.
+        outcome: steps and controls; None where there are none.
+        reason: why there are none, or "".
+    """
+
+    plan: Plan
+    outcome: Outcome | None
+    reason: str = ""
+
+
+def key(plan: Plan, network: nets.Network, side: int, trial: str) -> str:
+    """Name a pruning by the trial's key, its plan and the network that it starts from.
+
+    Neither what is measured here (a latency, and so the share that is to remain), nor where
+    the loop ends, nor which controls stand beside it changes a step.
+    """
+    settings = replace(plan.settings, max_drop=0.0, controls="none")
+    plain = replace(plan, settings=settings, max_drop=0.0, smaller=True, dense=True)
+    plain = replace(plain, share=0.0) if plan.target.kind == "latency" else plain
+    state = f"{trial} {plain} {engines.digest(network, side)}"
+    return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()

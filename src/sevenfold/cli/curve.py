@@ -71,7 +71,7 @@ def curve(
     show(facts, _summary(facts), as_json=json)
     if facts["refused"]:
         raise GateRefused(
-            f"no forecast: the curve is {facts['refused']}",
+            f"no forecast: {facts['refused']}",
             "label more pictures, or look for faults with `sevenfold audit`; the points stand",
         )
 

@@ -48,7 +48,7 @@ def _said(curve: Facts) -> Iterator[str]:
     """Yield what the curve says, a sentence each."""
     labelled = number(curve.get("labelled"))
     if reason := curve.get("refused"):
-        yield f"No forecast was made, because the curve is {reason}."
+        yield f"No forecast was made: {reason}."
     else:
         twice = part(curve, "doubling")
         yield (

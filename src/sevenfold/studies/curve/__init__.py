@@ -104,7 +104,7 @@ def curve(
     """
     began = time.perf_counter()
     check(target, repetitions)
-    _prepare(out)
+    prepare(out)
     pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
     dataset = datasets.read(
         data,
@@ -137,7 +137,7 @@ def curve(
         "repetitions": folds,
         "objective": settled.objective,
         **told(results, len(split.train), target),
-        **_worth(results, dataset.classes, settled.objective),
+        **worth(results, dataset.classes, settled.objective),
         "cost": cost,
         "out": "" if out == NOWHERE else str(out),
         "seconds": time.perf_counter() - began,
@@ -148,7 +148,7 @@ def curve(
     return facts
 
 
-def _prepare(out: Path) -> None:
+def prepare(out: Path) -> None:
     """Make the folder of the study, or refuse one that holds something else."""
     if out == NOWHERE:
         return
@@ -170,7 +170,7 @@ def _prepare(out: Path) -> None:
 
 def _cost(split: Split, folds: int, recipe: Recipe) -> dict[str, int]:
     """Say what it takes, beside what a training of the recipe takes."""
-    classes = min(len(split.dataset.classes), courses.GIVEN_CLASSES)
+    classes = min(len(split.dataset.classes), courses.WORTH_OF)
     return {
         "looks": len(split.train),
         "looks_of_training": recipe.views * len(split.train),
@@ -186,23 +186,16 @@ def told(results: Sequence[Mapping[str, Any]], labelled: int, target: float) -> 
         labelled: pictures outside test.
         target: accuracy to reach; 0 asks for none.
     """
-    sizes = np.array([[one["pictures"] for one in result["sizes"]] for result in results])
-    judged = [result["judged"] for result in results]
-    rights = [[one["right"] for one in result["sizes"]] for result in results]
-    by_name = {
-        name: np.stack(
-            [courses.scores(at, judged, name) for at in zip(*rights, strict=True)], axis=1
-        )
-        for name in ("accuracy", "balanced_accuracy")
-    }
-    measured = Curve(sizes.mean(axis=0), 1 - by_name["accuracy"])
+    measured = courses.curve_of(results)
+    balanced = 1 - courses.curve_of(results, "balanced_accuracy").errors.mean(axis=0)
     points = [
-        {"pictures": round(pictures), **_interval(column, "accuracy"), "balanced_accuracy": mean}
-        for pictures, column, mean in zip(
-            measured.pictures,
-            by_name["accuracy"].T,
-            by_name["balanced_accuracy"].mean(axis=0).tolist(),
-            strict=True,
+        {
+            "pictures": round(pictures),
+            **_interval(1 - errors, "accuracy"),
+            "balanced_accuracy": mean,
+        }
+        for pictures, errors, mean in zip(
+            measured.pictures, measured.errors.T, balanced.tolist(), strict=True
         )
     ]
     found: dict[str, Any] = {
@@ -283,7 +276,7 @@ def _interval(values: np.ndarray[Any, Any], name: str, level: float = 0.95) -> d
     return {name: mean, "low": mean - half, "high": mean + half}
 
 
-def _worth(
+def worth(
     results: Sequence[Mapping[str, Any]], classes: Sequence[str], objective: str
 ) -> dict[str, Any]:
     """Rank classes by what a further picture of each brings.
@@ -294,10 +287,8 @@ def _worth(
     """
     judged = [result["judged"] for result in results]
     whole = courses.scores([result["whole"] for result in results], judged, objective)
-    rights, counts = (
-        np.array([result["whole"] for result in results]).sum(axis=0),
-        sum(np.array(one) for one in judged),
-    )
+    rights = np.array([result["whole"] for result in results]).sum(axis=0)
+    counts = np.array(judged).sum(axis=0)
     labels = sorted({one["label"] for result in results for one in result["given"]})
     rows = []
     for label in labels:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sevenfold.practices.growth import Growth
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
 from sevenfold.studies.curve import heads
+from sevenfold.studies.curve.forecast import Curve
 
 STEP: Final = math.sqrt(0.5)
 """Between one size and the next."""
@@ -28,7 +29,7 @@ SIZES: Final = 9
 _LEAST_PICTURES: Final = 20
 _LEAST_EACH: Final = 2  # of a class, on average
 _GIVEN_MOST: Final = 5_000  # pictures that the marginal worth of a class is measured with
-GIVEN_CLASSES: Final = 12
+WORTH_OF: Final = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Course:
         seed: of the rankings.
         folder: of results; the empty path keeps none.
         progress: is told what is under way.
+        worth_of: so many classes, the weakest, are judged by what their pictures are worth.
     """
 
     split: Split
@@ -54,6 +56,7 @@ class Course:
     seed: int
     folder: Path
     progress: Progress
+    worth_of: int = WORTH_OF
 
 
 def opened(split: Split) -> Split:
@@ -96,7 +99,7 @@ def run(course: Course) -> list[dict[str, Any]]:
     """Return each repetition's result: from its file, or measured now. Writes the files."""
     split = course.split
     fold_of = split.folds(course.repetitions)
-    strength = _strength(course, fold_of)
+    prior = strength(course)
     found: list[dict[str, Any]] = []
     spent: list[float] = []
     for number in range(course.repetitions):
@@ -110,7 +113,7 @@ def run(course: Course) -> list[dict[str, Any]]:
             left = f", {duration(sum(spent) / len(spent) * rest)} left" if spent else ""
             name = f"repetition {number + 1} of {course.repetitions}{left}"
             began = time.perf_counter()
-            result = _repetition(course, parted, strength, number, name)
+            result = _repetition(course, parted, prior, number, name)
             spent.append(time.perf_counter() - began)
             if course.folder != Path():
                 write(path, json.dumps(result, allow_nan=False))
@@ -118,8 +121,9 @@ def run(course: Course) -> list[dict[str, Any]]:
     return found
 
 
-def _strength(course: Course, fold_of: Int64[np.ndarray, "pictures"]) -> float:
+def strength(course: Course) -> float:
     """Choose the heads' prior on a quarter of the first repetition's pictures."""
+    fold_of = course.split.folds(course.repetitions)
     split = replace(course.split, train=course.split.train[fold_of != 0])
     some = growth.given(split, Growth(0.25 if len(split.train) > 400 else 1.0), course.seed)
     labels = split.dataset.labels[some]
@@ -133,7 +137,7 @@ def _rows(course: Course, pictures: Int64[np.ndarray, "some"]) -> heads.Rows:
 
 
 def _repetition(
-    course: Course, parted: Split, strength: float, number: int, name: str
+    course: Course, parted: Split, prior: float, number: int, name: str
 ) -> dict[str, Any]:
     """Train a head for each share and class of one repetition, and judge them on its fold."""
     seed = 1000 * course.seed + number  # every repetition ranks the pictures anew
@@ -147,8 +151,9 @@ def _repetition(
     def answered(pictures: Int64[np.ndarray, "some"]) -> list[int]:
         """Count the right answers of each class."""
         labels = dataset.labels[pictures]
-        head = heads.trained(axes.of(_rows(course, pictures)), labels, strength)
-        return np.bincount(truth[heads.right(head, judged, truth)], minlength=classes).tolist()
+        head = heads.trained(axes.of(_rows(course, pictures)), labels, prior)
+        rights = truth[heads.right(head, judged, truth)]
+        return [int(count) for count in np.bincount(rights, minlength=classes)]
 
     sizes = []
     for at, share in enumerate(plan):
@@ -161,8 +166,8 @@ def _repetition(
     recalls = np.array(whole) / np.maximum(counts, 1)
     weakest = sorted(range(classes), key=lambda label: (recalls[label], label))
     given = []
-    for at, label in enumerate(sorted(weakest[:GIVEN_CLASSES])):
-        course.progress(f"{name}: classes", at, min(classes, GIVEN_CLASSES))
+    for at, label in enumerate(sorted(weakest[: course.worth_of])):
+        course.progress(f"{name}: classes", at, min(classes, course.worth_of))
         mine = full[dataset.labels[full] == label]
         fewer = growth.given(replace(parted, train=mine), Growth(0.5), seed)
         pictures = np.sort(np.concatenate([full[dataset.labels[full] != label], fewer]))
@@ -189,6 +194,20 @@ def write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", newline="\n")
     part.replace(path)
+
+
+def curve_of(results: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> Curve:
+    """Gather the repetitions' results into one curve.
+
+    Args:
+        results: as `run` returns them.
+        measure: `accuracy` or `balanced_accuracy`.
+    """
+    sizes = np.array([[one["pictures"] for one in result["sizes"]] for result in results])
+    judged = [result["judged"] for result in results]
+    rights = zip(*([one["right"] for one in result["sizes"]] for result in results), strict=True)
+    accuracies = np.stack([scores(some, judged, measure) for some in rights], axis=1)
+    return Curve(sizes.mean(axis=0), 1 - accuracies)
 
 
 def scores(

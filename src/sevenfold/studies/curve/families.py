@@ -83,7 +83,7 @@ class Fit:
     ) -> Float64[np.ndarray, "draws places"]:
         """Return the error at numbers of pictures, 0 to 1."""
         shape = self.family.shape(pictures[None] / self.largest, self.steepness[:, None])
-        return np.clip(self.floor[:, None] + self.scale[:, None] * shape, 0.0, 1.0)
+        return np.asarray(np.clip(self.floor[:, None] + self.scale[:, None] * shape, 0.0, 1.0))
 
 
 def fit(

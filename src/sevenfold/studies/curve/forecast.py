@@ -46,7 +46,7 @@ class Curve:
         own = self.errors - self.errors.mean(axis=1, keepdims=True)
         # What the sizes' mean takes from each of them is given back.
         variance = own.var(axis=0, ddof=1) / len(own) * (own.shape[1] / (own.shape[1] - 1))
-        return np.sqrt((variance + variance.mean()) / 2 + 1e-8)
+        return np.asarray(np.sqrt((variance + variance.mean()) / 2 + 1e-8))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -194,7 +194,7 @@ def _missed(gaps: Float64[np.ndarray, "sizes"]) -> float:
 def power_law(curve: Curve, places: Float64[np.ndarray, "places"]) -> Float64[np.ndarray, "places"]:
     """Return the accuracy that a plain power law, fitted once, foretells: for comparison."""
     mean = curve.errors.mean(axis=0)
-    return 1 - fit(PLAIN, curve.pictures, mean[None], curve.noise**-2).errors(places)[0]
+    return np.asarray(1 - fit(PLAIN, curve.pictures, mean[None], curve.noise**-2).errors(places)[0])
 
 
 def too_wide(low: float, high: float) -> str:

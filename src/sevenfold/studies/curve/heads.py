@@ -64,7 +64,8 @@ def described(
     )
     rows = views.get(pictures, np.zeros_like(pictures)).reshape(len(pictures), -1)
     rows = rows.astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

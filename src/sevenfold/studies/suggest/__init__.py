@@ -88,7 +88,10 @@ def suggest(
     predictor = predict.load(model, threads=1)
     known = _known(model)
     found, failures, looked_at = _look(predictor, _source(unlabelled), threads, progress)
-    new = {one.hash: one for one in found if one.hash not in known}
+    new: dict[str, Seen] = {}
+    for one in found:
+        if one.hash not in known:
+            new.setdefault(one.hash, one)
     of_known = sum(one.hash in known for one in found)
     if not new:
         raise _nothing(unlabelled, looked_at, of_known, failures)

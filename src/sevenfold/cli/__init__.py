@@ -11,9 +11,12 @@ import traceback
 from collections.abc import Sequence
 
 from sevenfold.cli import audit as _audit  # noqa: F401
+from sevenfold.cli import bench as _bench  # noqa: F401
 from sevenfold.cli import commands as _commands  # noqa: F401  its commands are registered so
+from sevenfold.cli import compare as _compare  # noqa: F401
 from sevenfold.cli import curve as _curve  # noqa: F401
 from sevenfold.cli import evidence as _evidence  # noqa: F401
+from sevenfold.cli import exporting as _exporting  # noqa: F401
 from sevenfold.cli import preview as _preview  # noqa: F401
 from sevenfold.cli import remaking as _remaking  # noqa: F401
 from sevenfold.cli import serve as _serve  # noqa: F401

@@ -181,7 +181,7 @@ def cost(metric: Facts) -> str:
 
     Example:
         >>> cost({"with": 42.0, "without": 30.0}), cost({"with": 30.2, "without": 30.0})
-        ('×1.40', 'same')
+        ('\N{MULTIPLICATION SIGN}1.40', 'same')
     """
     before, after = number(metric.get("without")), number(metric.get("with"))
     if not (before > 0 and math.isfinite(after)):

@@ -1,0 +1,158 @@
+"""Compare two models, or the predictions of any tool, picture by picture. No torch."""
+
+import datetime
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sevenfold import data as datasets
+from sevenfold import latency
+from sevenfold.errors import DataError
+from sevenfold.progress import Progress
+from sevenfold.studies.compare.pairing import Paired, classes_of, of_tables, on_pictures
+from sevenfold.studies.compare.sides import Model, Side, Table, opened
+from sevenfold.studies.compare.weighing import weighed
+
+__all__ = ["Paired", "compare", "weighed"]
+
+SCHEMA = "sevenfold.compare/1"
+
+
+def compare(
+    first: Path,
+    second: Path,
+    data: str = "",
+    *,
+    split: Literal["test", "all"] = "test",
+    columns: Mapping[str, str] | None = None,
+    group_by: str = "",
+    small_classes: datasets.SmallClasses = "refuse",
+    timed: bool = True,
+    threads: int = 0,
+    seed: int = 0,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Compare the second side with the first; every difference is second minus first.
+
+    Opening a run's test pictures is written down in its `data.json`.
+
+    Args:
+        first: a run, a bundle, or a CSV file of predictions of any tool.
+        second: another.
+        data: labelled pictures, which models answer and tables are looked up for; without it
+            tables and the `predictions.csv` of runs are paired with each other.
+        split: `test` leaves out pictures that a side was trained or chosen by; `all` does not.
+        columns: names of a table's columns, for `data`.
+        group_by: a regular expression that takes the group from a file's name.
+        small_classes: what to do with classes of too few pictures.
+        timed: whether two models are timed against each other.
+        threads: that answer; 0 is one for each core.
+        seed: of the resampling.
+        progress: is told what is under way.
+
+    Returns:
+        The object of `compare --json`, schema "sevenfold.compare/1".
+
+    Raises:
+        UsageError: a side is nothing that can be compared.
+        DataError: they have no picture in common, other classes, or other labels.
+        ModelError: a model is damaged.
+    """
+    sides = [opened(path, answering=bool(data)) for path in (first, second)]
+    everything = split == "all"
+    if data:
+        found = _on_data(
+            sides, data, everything, columns or {}, group_by, small_classes, threads, progress
+        )
+    else:
+        tables = [side for side in sides if isinstance(side, Table)]
+        found = of_tables(tables[0], tables[1], everything=everything)
+    told = weighed(found, seed=seed)
+    return {
+        "schema": SCHEMA,
+        "first": _described(sides[0]),
+        "second": _described(sides[1]),
+        "data": data,
+        "split": split,
+        **told,
+        "speed": _speed(sides) if timed else None,
+    }
+
+
+def _on_data(
+    sides: Sequence[Side],
+    data: str,
+    everything: bool,
+    columns: Mapping[str, str],
+    group_by: str,
+    small_classes: datasets.SmallClasses,
+    threads: int,
+    progress: Progress,
+) -> Paired:
+    classes = classes_of(sides[0], sides[1])
+    known = any(isinstance(side, Model) or side.closed for side in sides)
+    dataset = datasets.read(
+        data,
+        columns=columns,
+        group_by=group_by,
+        small_classes=small_classes,
+        classes=classes if known else (),
+        fingerprints=lambda listing: datasets.fingerprint_all(
+            listing, threads=threads, progress=progress
+        ),
+    )
+    if unknown := sorted(set(dataset.classes) - set(classes)):
+        raise DataError(
+            f"--data {dataset.name} has the class {unknown[0]}, which neither side answers",
+            "give pictures of the classes that the sides know",
+        )
+    found = on_pictures(
+        sides[0], sides[1], dataset, everything=everything, threads=threads, progress=progress
+    )
+    judged = set(found.paths)
+    contents = {
+        content
+        for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
+        if photo.path in judged
+    }
+    for side in sides:
+        if isinstance(side, Model) and any(
+            side.roles.get(content) == "test" for content in contents
+        ):
+            _log_opening(side)
+    return found
+
+
+def _log_opening(side: Model) -> None:
+    """Write down that a run's test pictures were looked at."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    told = datasets.to_json(datasets.opened(side.known, now, " ".join(sys.argv[1:])))
+    part = side.folder / "data.json.part"
+    part.write_text(told, encoding="utf-8")
+    part.replace(side.folder / "data.json")
+
+
+def _described(side: Side) -> dict[str, Any]:
+    if isinstance(side, Table):
+        return {"name": side.name, "kind": "predictions", "megabytes": None}
+    size = len(side.predictor.bundle.model) / 1e6
+    return {"name": side.name, "kind": side.kind, "megabytes": size}
+
+
+def _speed(sides: Sequence[Side]) -> dict[str, float] | None:
+    """Time the whole graphs of two models on one picture and one thread, interleaved."""
+    models = [side.predictor.bundle.model for side in sides if isinstance(side, Model)]
+    if len(models) < 2:
+        return None
+    times = latency.timed(models)
+    ratio = latency.ratio(times[0], times[1])
+    return {
+        "first_ms": float(np.median(times[0])),
+        "second_ms": float(np.median(times[1])),
+        "times_as_fast": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+    }

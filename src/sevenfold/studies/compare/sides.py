@@ -1,0 +1,216 @@
+"""Read what is compared: a run, a bundle, or a table of predictions of any tool."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from sevenfold import data as datasets
+from sevenfold import predict
+from sevenfold.answers import bare
+from sevenfold.data import Dataset
+from sevenfold.errors import DataError, UsageError
+from sevenfold.image import shown
+from sevenfold.predictions import read_predictions
+from sevenfold.progress import Progress
+
+Kind = Literal["run", "bundle", "predictions"]
+_MEND: Final = (
+    "give a run, a bundle, or a CSV file with path and answer, or path, label and p:CLASS"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Hold what a side says of pictures.
+
+    Args:
+        name: as shown to people.
+        classes: that it can answer; of a table without probabilities those that occur.
+        closed: whether `classes` are all there are.
+        paths: of each picture.
+        hashes: of the content; empty where not known.
+        roles: in the run that it comes from; empty where not known.
+        groups: of each picture; empty where not known.
+        labels: true classes; empty where not known.
+        answers: of each picture.
+        probabilities: of `classes`; without columns where it has none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    closed: bool
+    paths: tuple[str, ...]
+    hashes: tuple[str, ...]
+    roles: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: tuple[str, ...]
+    answers: tuple[str, ...]
+    probabilities: Float64[np.ndarray, "pictures columns"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Hold a side that can answer any picture.
+
+    Args:
+        name: as shown to people.
+        kind: `run` or `bundle`.
+        folder: where it lies.
+        predictor: of its bundle.
+        known: roles of the pictures that it was trained with, by content.
+    """
+
+    name: str
+    kind: Kind
+    folder: Path
+    predictor: predict.Predictor
+    known: datasets.Manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the labels, in the order of its probabilities."""
+        return self.predictor.classes
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """Return the role of each picture that it knows, by content."""
+        return {row.hash: row.role for row in self.known.rows}
+
+
+Side = Table | Model
+
+
+def opened(path: Path, *, answering: bool) -> Side:
+    """Open one side.
+
+    Args:
+        path: of a run, a bundle, or a table of predictions.
+        answering: whether a run is asked itself; otherwise its `predictions.csv` is read.
+
+    Raises:
+        UsageError: it is none of these, or a bundle that has nothing to answer.
+        ModelError: its model is damaged.
+        DataError: its table is.
+    """
+    name = shown(str(path))
+    if path.is_file():
+        return table(path)
+    if not path.is_dir():
+        raise UsageError(f"{name}: no such file or folder", _MEND)
+    is_run = (path / "data.json").is_file()
+    if answering:
+        known = datasets.EMPTY
+        if is_run:
+            held = path / "data.json"
+            known = datasets.from_json(held.read_text("utf-8"), name=str(held))
+        kind: Kind = "run" if is_run else "bundle"
+        return Model(name, kind, path, predict.load(path, threads=1), known)
+    if not (path / "predictions.csv").is_file():
+        raise UsageError(
+            f"{name} holds no predictions.csv, and no pictures are given that it could answer",
+            "name labelled pictures with --data",
+        )
+    return table(path / "predictions.csv")
+
+
+def table(path: Path) -> Table:
+    """Read a table of predictions: ours, another tool's, or one of answers alone.
+
+    Raises:
+        DataError: it cannot be read; the row is named.
+    """
+    header = _header(path)
+    if any(name.startswith("p:") for name in header):
+        held = read_predictions(path)
+        return Table(
+            shown(str(path)),
+            held.classes,
+            True,
+            held.paths,
+            held.hashes,
+            held.roles,
+            held.groups,
+            tuple(held.classes[label] for label in held.labels),
+            tuple(held.classes[at] for at in held.probabilities.argmax(axis=1)),
+            held.probabilities,
+        )
+    if not {"path", "answer"} <= set(header):
+        raise DataError(f"{shown(str(path))} has no columns path and answer", _MEND)
+    return _answers(path)
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(next(csv.reader(file, strict=True), ()))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"cannot read {shown(str(path))}: {shown(str(error))}", "give a CSV file in UTF-8"
+        ) from error
+
+
+def _answers(path: Path) -> Table:
+    """Read a table that has answers and no probabilities."""
+    columns = ("path", "hash", "role", "group", "label", "answer")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"cannot read {shown(str(path))}: {shown(str(error))}", "give a CSV file in UTF-8"
+        ) from error
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values() or not row["path"] or not row["answer"]:
+            raise DataError(
+                f"{shown(str(path))}, row {line}: it has no path, no answer, or other cells than "
+                "the header",
+                "mend the row, or write the file again",
+            )
+    texts = {name: tuple(bare(row.get(name, "")) for row in rows) for name in columns}
+    classes = sorted({*texts["label"], *texts["answer"]} - {""})
+    return Table(
+        shown(str(path)),
+        tuple(classes),
+        False,
+        texts["path"],
+        texts["hash"],
+        texts["role"],
+        texts["group"],
+        texts["label"],
+        texts["answer"],
+        np.zeros((len(rows), 0)),
+    )
+
+
+def asked(
+    side: Model,
+    dataset: Dataset,
+    pictures: Int64[np.ndarray, " pictures"],
+    *,
+    threads: int,
+    progress: Progress,
+) -> Float64[np.ndarray, "pictures classes"]:
+    """Answer pictures with a side's bundle, several side by side.
+
+    Args:
+        side: whose graph is run.
+        dataset: that holds the pictures.
+        pictures: indices into it.
+        threads: 0 is one for each core.
+        progress: is told how many are done.
+    """
+    answers: list[Sequence[float]] = []
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
+        for answer in executor.map(
+            lambda one: side.predictor.probabilities(dataset.decode(one)), pictures.tolist()
+        ):
+            answers.append(answer.tolist())
+            progress(f"answer with {side.name}", len(answers), len(pictures))
+    return np.array(answers, dtype=np.float64).reshape(len(pictures), len(side.classes))

@@ -1,0 +1,186 @@
+"""Weigh two sides' answers to the same pictures: differences with intervals, and a verdict."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from sevenfold import evaluate, paired
+from sevenfold.evaluate import FEWEST_GROUPS, Estimate
+from sevenfold.paired import NO_DIFFERENCE, SIGNIFICANT
+from sevenfold.studies.compare.pairing import Paired
+
+Said = Literal["better", "worse", "no difference", "cannot tell"]
+POINT: Final = 0.01
+RESAMPLES: Final = 2000
+_CHUNK: Final = 4_000_000  # draws held at a time
+
+
+def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
+    """Return what the comparison shows, second minus first everywhere, as plain facts.
+
+    Accuracy has Tango's score interval, widened by the design effect where pictures come in
+    groups; balanced accuracy and log loss the percentile bootstrap of whole groups. McNemar's
+    exact test takes pictures as independent.
+
+    Args:
+        found: at least one picture.
+        seed: of the resampling.
+    """
+    first, second = (answers == found.labels for answers in found.answers)
+    right = (first, second)
+    counts = paired.count(first, second)
+    groups = np.unique(np.array(found.groups, dtype=np.str_), return_inverse=True)[1]
+    grouped = len(np.unique(groups)) < len(groups)
+    design = paired.design(first, second, found.groups) if grouped else paired.INDEPENDENT
+    accuracy = paired.interval(counts, design=design)
+    scored = all(shares.shape[1] for shares in found.probabilities)
+    others = _resampled(found, right, groups, scored, seed)
+    p = paired.mcnemar(counts)
+    said = verdict(accuracy, p, grouped=grouped)
+    return {
+        "pictures": len(found.labels),
+        "groups": len(np.unique(groups)),
+        "paired_by": dict(found.by),
+        "left_out": dict(found.left_out),
+        "accuracy": _told(accuracy, float(first.mean()), float(second.mean())),
+        **others,
+        "mcnemar": {"p": p, "only_first": counts.only_first, "only_second": counts.only_second},
+        "disagreement": float((found.answers[0] != found.answers[1]).mean()),
+        "trustworthy": not grouped or len(np.unique(groups)) >= FEWEST_GROUPS,
+        "verdict": said,
+        "to_resolve": paired.pictures_to_detect(POINT, max(counts.churn, POINT))
+        if said == "cannot tell"
+        else None,
+        "classes": _classes(found, right),
+        "flips": _flips(found, right),
+    }
+
+
+def verdict(accuracy: Estimate, p: float, *, grouped: bool) -> Said:
+    """Say in a word how the second side's accuracy compares.
+
+    Args:
+        accuracy: the difference with its interval.
+        p: of McNemar's test.
+        grouped: whether pictures come in groups; McNemar's test does not hold then.
+
+    Example:
+        >>> verdict(Estimate(0.02, 0.01, 0.03), 0.001, grouped=False)
+        'better'
+    """
+    if max(-accuracy.low, accuracy.high) <= NO_DIFFERENCE:
+        return "no difference"
+    if accuracy.low <= 0 <= accuracy.high or (not grouped and p > SIGNIFICANT):
+        return "cannot tell"
+    return "better" if accuracy.value > 0 else "worse"
+
+
+def _told(difference: Estimate, first: float, second: float) -> dict[str, float]:
+    return {
+        "first": first,
+        "second": second,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+    }
+
+
+def _resampled(
+    found: Paired,
+    right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"],
+    groups: Int64[np.ndarray, " pictures"],
+    scored: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """Compare balanced accuracy and log loss by resampling whole groups."""
+    count, classes = int(groups.max()) + 1, len(found.classes)
+    shape = (count, classes)
+    tables = [np.zeros(shape) for _ in range(3)]
+    for table, weights in zip(tables, (np.ones(len(groups)), *right), strict=True):
+        np.add.at(table, (groups, found.labels), weights)
+    losses = _losses(found) if scored else np.zeros((2, len(groups)))
+    sums = np.stack([np.bincount(groups, one, minlength=count) for one in losses], axis=1)
+    columns = np.concatenate([*tables, sums], axis=1)
+    point = _measures(np.ones((1, count)) @ columns, classes)[:, 0]
+    random, drawn = np.random.default_rng(seed), []
+    left = RESAMPLES
+    while left:
+        rows = min(left, max(1, _CHUNK // count))
+        weights = random.multinomial(count, np.full(count, 1 / count), rows).astype(np.float64)
+        drawn.append(_measures(weights @ columns, classes))
+        left -= rows
+    spread = np.concatenate(drawn, axis=1)
+    told: dict[str, Any] = {"nll": None}
+    for at, name in enumerate(("balanced_accuracy", "nll")[: 1 + scored]):
+        first, second = point[2 * at], point[2 * at + 1]
+        low, high = np.nanquantile(spread[2 * at + 1] - spread[2 * at], [0.025, 0.975])
+        change = float(second - first)
+        within = Estimate(change, min(change, float(low)), max(change, float(high)))
+        told[name] = _told(within, float(first), float(second))
+    return told
+
+
+def _measures(
+    sums: Float64[np.ndarray, "resamples columns"], classes: int
+) -> Float64[np.ndarray, "4 resamples"]:
+    """Return balanced accuracy and log loss of both sides from sums over pictures."""
+    true, *rights = (sums[:, at * classes : (at + 1) * classes] for at in range(3))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a class that a resample lacks
+        recalls = [np.nanmean(one / true, axis=1) for one in rights]
+    losses = sums[:, 3 * classes :] / true.sum(axis=1, keepdims=True)
+    return np.stack([*recalls, losses[:, 0], losses[:, 1]])
+
+
+def _losses(found: Paired) -> Float64[np.ndarray, "2 pictures"]:
+    rows = np.arange(len(found.labels))
+    return np.stack(
+        [
+            -np.log(np.clip(shares[rows, found.labels], np.finfo(np.float64).eps, 1.0))
+            for shares in found.probabilities
+        ]
+    )
+
+
+def _classes(
+    found: Paired, right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"]
+) -> list[dict[str, Any]]:
+    """Tell of each class that occurs how many answers got right and wrong."""
+    told = []
+    for label, name in enumerate(found.classes):
+        mine = found.labels == label
+        if not mine.any():
+            continue
+        first, second = right[0][mine], right[1][mine]
+        before, after = (evaluate.wilson(int(one.sum()), len(one)) for one in (first, second))
+        told.append(
+            {
+                "label": name,
+                "pictures": int(mine.sum()),
+                "first": before.value,
+                "second": after.value,
+                "got_right": int((~first & second).sum()),
+                "got_wrong": int((first & ~second).sum()),
+                "too_few": int(mine.sum()) < evaluate.FEWEST_PICTURES,
+            }
+        )
+    return told
+
+
+def _flips(
+    found: Paired, right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"]
+) -> list[dict[str, Any]]:
+    """List the pictures that one side alone answers rightly, those that got wrong first."""
+    changed = np.flatnonzero(right[0] != right[1])
+    order = changed[np.argsort(~right[0][changed], kind="stable")]
+    return [
+        {
+            "path": found.paths[at],
+            "label": found.classes[found.labels[at]],
+            "first": found.classes[found.answers[0][at]],
+            "second": found.classes[found.answers[1][at]],
+            "change": "got wrong" if right[0][at] else "got right",
+        }
+        for at in order.tolist()
+    ]

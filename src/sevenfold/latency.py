@@ -5,8 +5,11 @@ the machine slows all of them. The ratio of medians has a bootstrap interval, an
 model against itself tells whether the interval can be believed.
 """
 
+import hashlib
 import json
 import math
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +33,7 @@ ROUNDS: Final = 120
 WARM_UP: Final = 10
 _RUN: Final = 5  # rounds that are drawn together: a busy machine stays busy for a while
 _RESAMPLES: Final = 2000
+_RATIO: Final = ("median", "low", "high")
 
 Clock = Callable[[], float]
 
@@ -74,15 +78,33 @@ def ratio(above: Float64[np.ndarray, "rounds"], below: Float64[np.ndarray, "roun
     return Estimate(float(middle[0] / middle[1]), float(low), float(high))
 
 
-def opened(model: bytes | str) -> Callable[[], object]:
-    """Return a call that runs a model on one picture, on one thread that sleeps when idle.
+def machine() -> str:
+    """Name this machine: its processor, what /proc/cpuinfo says where it exists, and its cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            said = dict(line.split(":", 1) for line in file if ":" in line)
+    except OSError:
+        said = {}
+    facts = {key.strip().lower(): value.strip() for key, value in said.items()}
+    # A board says its own name, and of its processor only numbers.
+    name = facts.get("model name") or facts.get("model") or name
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def opened(
+    model: bytes | str, *, picture: tuple[int, int, int] = PICTURE, threads: int = 1
+) -> Callable[[], object]:
+    """Return a call that runs a model on one picture, on threads that sleep when idle.
 
     Args:
         model: content or path of an ONNX file with one input: whole uint8 pictures, or
             float squares.
+        picture: height, width and channels of whole pictures.
+        threads: inside one call; 0 is one for each core.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
@@ -90,26 +112,38 @@ def opened(model: bytes | str) -> Callable[[], object]:
     (given,) = session.get_inputs()
     noise = np.random.default_rng(0)
     if given.type == "tensor(uint8)":
-        pixels: Any = noise.integers(0, 256, (1, *PICTURE), dtype=np.uint8)
+        pixels: Any = noise.integers(0, 256, (1, *picture), dtype=np.uint8)
     else:
         shape = [size if isinstance(size, int) else 1 for size in given.shape]
         pixels = noise.random(shape, dtype=np.float32) * 255
     return lambda: session.run(None, {given.name: pixels})
 
 
-def timed(models: Sequence[bytes], *, rounds: int = ROUNDS) -> Float64[np.ndarray, "models rounds"]:
+def timed(
+    models: Sequence[bytes],
+    *,
+    rounds: int = ROUNDS,
+    picture: tuple[int, int, int] = PICTURE,
+    threads: int = 1,
+) -> Float64[np.ndarray, "models rounds"]:
     """Time models in a fresh process, interleaved; in milliseconds.
 
     Starts a process and writes the models to a temporary folder.
+
+    Args:
+        models: contents of ONNX files; see `opened`.
+        rounds: that count.
+        picture: height, width and channels of whole pictures.
+        threads: inside one call; 0 is one for each core.
 
     Raises:
         ResourceError: the process failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{at}.onnx" for at in range(len(models))]
-        for path, model in zip(paths, models, strict=True):
-            path.write_bytes(model)
-        command = [sys.executable, "-m", "sevenfold.latency", str(rounds), *map(str, paths)]
+        for at, model in enumerate(models):
+            (Path(folder) / f"{at}.onnx").write_bytes(model)
+        numbers = map(str, (len(models), rounds, threads, *picture))
+        command = [sys.executable, "-m", "sevenfold.latency", folder, *numbers]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         told = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -234,9 +268,46 @@ def table(path: Path, *, side: int) -> Table:
     return found
 
 
+def compared(path: Path, first: bytes, second: bytes) -> tuple[str, Estimate]:
+    """Read from a latency table how many times faster the second model is than the first.
+
+    Args:
+        path: of a file that `sevenfold bench` wrote for both.
+        first: content of an ONNX file.
+        second: content of another.
+
+    Returns:
+        The machine, and the ratio of medians with its 95 % interval.
+
+    Raises:
+        DataError: it cannot be read, does not hold both, or its control is not steady.
+    """
+    hashes = [hashlib.sha256(one).hexdigest() for one in (first, second)]
+    try:
+        held = json.loads(path.read_text("utf-8"))
+        rows = {row["sha256"]: row for row in held["models"]}
+        if held["models"][0]["sha256"] != hashes[0] or hashes[1] not in rows:
+            raise ValueError("it does not hold these two models, the float one first")
+        if held["steady"] is not True:
+            raise ValueError("the machine was too busy: a model was not as fast as itself")
+        found = rows[hashes[1]]["speedup"]
+        return str(held["machine"]), Estimate(*(float(found[at]) for at in _RATIO))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise DataError(
+            f"--latency-table {shown(str(path))} cannot be used: {type(error).__name__}: {error}",
+            "run `sevenfold bench FLOAT INT8 --out FILE` on the machine that the model is for",
+        ) from error
+
+
 def _main() -> None:
-    rounds, *paths = sys.argv[1:]
-    print(json.dumps(interleaved(list(map(opened, paths)), rounds=int(rounds)).tolist()))
+    folder, *numbers = sys.argv[1:]
+    count, rounds, threads, height, width, channels = map(int, numbers)
+    picture = (height, width, channels)
+    runs = [
+        opened(str(Path(folder) / f"{at}.onnx"), picture=picture, threads=threads)
+        for at in range(count)
+    ]
+    print(json.dumps(interleaved(runs, rounds=rounds).tolist()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""Export a finished run."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from sevenfold.cli.options import Count, app
+from sevenfold.terminal import show
+
+UNSET: Final = Path()
+
+
+@app.command
+def export(
+    run: Path,
+    /,
+    *,
+    to: Literal["onnx", "int8", "litert", "html"],
+    out: Annotated[Path, Parameter(show_default=False)] = UNSET,
+    processor: Annotated[
+        Literal["", "x86", "x86-vnni", "arm64"], Parameter(name="--for", show_default=False)
+    ] = "",
+    for_size: bool = False,
+    max_drop: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.02,
+    latency_table: str = "",
+    data: str = "",
+    threads: Count = 0,
+    replace: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a run's model into what another place can run, held against the model itself.
+
+    Args:
+        run: a finished run.
+        to: onnx (the bundle, with its answers checked), int8 (a smaller bundle of integers),
+            litert (for phones and boards), or html (a page that needs only a browser).
+        out: the folder to write; without it RUN/exports/ and the format.
+        processor: what int8 is made for; without it this machine's.
+        for_size: take int8 for its size, however fast it is.
+        max_drop: in accuracy that int8 must be proven to keep within, on validation.
+        latency_table: what `sevenfold bench FLOAT INT8` wrote on another machine.
+        data: where the run's pictures are now; they are found by their content.
+        threads: pictures at a time; 0 is one for each core.
+        replace: put the new export in the place of an older one.
+        json: print one JSON object instead of a summary.
+    """
+    import os
+
+    from sevenfold import exports, progress
+
+    place = run / "exports" / to if out == UNSET else out
+    request = exports.Asked(to, processor, for_size, max_drop, latency_table, replace)
+    facts = exports.export(
+        run,
+        request,
+        out=place,
+        data=data,
+        threads=threads or os.cpu_count() or 1,
+        progress=progress.Lines(sys.stderr),
+    )
+    show(facts, _summary(facts), as_json=json)
+
+
+def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up an export: what it is, how it agrees, and where it lies."""
+    size, before = facts["megabytes"], facts["model_megabytes"]
+    yield f"size           {size:.1f} MB; the model has {before:.1f}"
+    if found := facts.get("quantisation"):
+        yield f"int8           for {found['processor']}: {found['reason']}"
+        if found["pictures"]:
+            yield (
+                f"accuracy       {found['accuracy']:.3f} on {found['pictures']} validation "
+                f"pictures, {found['float_accuracy']:.3f} as float"
+            )
+    elif facts["agreement"]["pictures"]:
+        found = facts["agreement"]
+        yield (
+            f"answers        the same on {found['top1']:.1%} of {found['pictures']} "
+            f"{found['role']} pictures, probabilities at most {found['largest_difference']:.1e} "
+            "apart"
+        )
+    yield f"files          {facts['out']}: {', '.join(facts['files'])}"

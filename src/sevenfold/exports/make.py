@@ -1,0 +1,290 @@
+"""Export a finished run: make the files, hold them against its model, write them."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+
+from sevenfold import export as graphs
+from sevenfold import image, latency, report, runs
+from sevenfold.bundles import SUMS, Bundle, read_bundle
+from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.exports import folder, html, int8, judge, litert, verify
+from sevenfold.features.trunk import session
+from sevenfold.predictions import read_predictions
+from sevenfold.progress import Progress
+from sevenfold.runs import Run
+
+FORMATS: Final = ("onnx", "int8", "litert", "html")
+LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2}
+"""By how much a probability may differ from the model's; int8 is judged by its accuracy."""
+TIES: Final = {"onnx": 1e-4, "litert": 2e-3, "html": 2e-2}
+PAGE: Final = "classifier.html"
+_REMADE: Final = ("model.onnx", "card.json", "README.md", "selftest.json")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Hold what was asked for.
+
+    Args:
+        to: one of `FORMATS`.
+        processor: that int8 is made for; "" is this one.
+        for_size: take int8 for its size, however fast it is.
+        max_drop: in accuracy that int8 must be proven to keep within, 0 to 1.
+        latency_table: that says how fast int8 is on another machine, or "".
+        replace: an export that is there.
+    """
+
+    to: str
+    processor: str = ""
+    for_size: bool = False
+    max_drop: float = 0.02
+    latency_table: str = ""
+    replace: bool = False
+
+
+def export(
+    run: Path,
+    request: Asked,
+    *,
+    out: Path,
+    data: str,
+    threads: int,
+    progress: Progress,
+    timer: judge.Timer = latency.timed,
+) -> dict[str, Any]:
+    """Make an export of a finished run and write its folder.
+
+    Reads the run's pictures: validation to verify, training to calibrate int8.
+
+    Args:
+        run: its folder.
+        request: what was asked for.
+        out: the folder to write.
+        data: where the run's pictures are now, or "" for where they were.
+        threads: pictures at a time.
+        progress: is told what is under way.
+        timer: times models; see `latency.timed`.
+
+    Returns:
+        The object of `export --json`, schema "sevenfold.export/1".
+
+    Raises:
+        UsageError: the run cannot be exported so, or there is something at `out`.
+        GateRefused: the file answers differently, or is no better.
+        ResourceError: a library is missing.
+    """
+    check(request)
+    folder.check(out, replace=request.replace)
+    opened = runs.reopened(run, data=data, threads=threads, progress=progress)
+    bundle = read_bundle(run)
+    progress("export", 0, 1)
+    made = _MAKERS[request.to](_Source(opened, bundle, threads, timer), request)
+    folder.written(out, made.files)
+    progress("export", 1, 1)
+    return {
+        "schema": "sevenfold.export/1",
+        "to": request.to,
+        "out": str(out),
+        "files": sorted([*made.files, SUMS]),
+        "megabytes": sum(map(len, made.files.values())) / 1e6,
+        "model_megabytes": len(bundle.model) / 1e6,
+        **made.told,
+    }
+
+
+def check(request: Asked) -> None:
+    """Refuse settings that would do nothing.
+
+    Raises:
+        UsageError: as said.
+    """
+    alone = {
+        "--for": bool(request.processor),
+        "--for-size": request.for_size,
+        "--latency-table": bool(request.latency_table),
+    }
+    useless = [name for name, given in alone.items() if given]
+    if request.to != "int8" and useless:
+        raise UsageError(
+            f"{useless[0]} does nothing with --to {request.to}", "leave it out, or use --to int8"
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class _Source:
+    """Hold what is exported, and how."""
+
+    run: Run
+    bundle: Bundle
+    threads: int
+    timer: judge.Timer
+
+    def told(self, found: verify.Agreement, role: str) -> dict[str, Any]:
+        return {"agreement": asdict(found) | {"role": role}}
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class _Made:
+    """Hold files by name and what is told of them."""
+
+    files: Mapping[str, bytes]
+    told: Mapping[str, Any]
+
+
+def _onnx(source: _Source, request: Asked) -> _Made:
+    """Copy the bundle, once it gives the answers that the run wrote down."""
+    split, bundle = source.run.split, source.bundle
+    files = _copied(bundle)
+    chosen = split.val.tolist()
+    if not chosen:
+        return _Made(files, {"agreement": {"pictures": 0, "role": "validation"}})
+    known = read_predictions(source.run.folder / "predictions.csv")
+    rows = {content: at for at, content in enumerate(known.hashes) if known.roles[at] == "val"}
+    try:
+        theirs = known.probabilities[[rows[split.dataset.hashes[at]] for at in chosen]]
+    except KeyError as error:
+        raise ModelError(
+            f"{source.run.folder / 'predictions.csv'} lacks a validation picture", "train again"
+        ) from error
+    ours = verify.answers(bundle.model, split, chosen, source.threads)
+    found = verify.agreement(ours, theirs, tie=TIES["onnx"])
+    verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
+    return _Made(files, source.told(found, "validation"))
+
+
+def _copied(bundle: Bundle, but: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """Read the files of a bundle that `SHA256SUMS` names, hashed a moment ago."""
+    lines = (bundle.folder / SUMS).read_text("utf-8").splitlines()
+    names = [line[66:] for line in lines]
+    return {
+        name: bundle.model if name == "model.onnx" else (bundle.folder / name).read_bytes()
+        for name in names
+        if name not in but
+    }
+
+
+def _html(source: _Source, request: Asked) -> _Made:
+    model = html.halved(source.bundle.model)
+    page = html.page(source.bundle, model)
+    found, role = _held(source, model)
+    verify.demand(found, what="the page's model", largest=LARGEST_DIFFERENCE["html"])
+    return _Made({PAGE: page.encode()}, source.told(found, role))
+
+
+def _held(source: _Source, model: bytes) -> tuple[verify.Agreement, str]:
+    role, chosen = verify.pictures(source.run.split)
+    ours, theirs = (
+        verify.answers(one, source.run.split, chosen, source.threads)
+        for one in (model, source.bundle.model)
+    )
+    return verify.agreement(ours, theirs, tie=TIES["html"]), role
+
+
+def _litert(source: _Source, request: Asked) -> _Made:
+    run, bundle = source.run, source.bundle
+    if run.facts.get("ensembling", {}).get("ships") == "vote":
+        raise UsageError(
+            f"{run.folder} ships the vote of {len(run.members)} networks, and one is converted",
+            f"run `sevenfold distill {run.folder}` first",
+        )
+    shipped = graphs.Shipped(run.network, run.recipe.ensembling.mirror).eval()
+    model = litert.converted(shipped, bundle.size, float(bundle.card["temperature"]))
+    role, chosen = verify.pictures(run.split)
+    squares = [image.resize(run.split.dataset.decode(at), bundle.size) for at in chosen]
+    opened = session(bundle.model, 1)
+    theirs = np.concatenate(
+        [opened.run(["probabilities"], {"image": square[np.newaxis]})[0] for square in squares]
+    )
+    found = verify.agreement(litert.answers(model, squares), theirs, tie=TIES["litert"])
+    verify.demand(found, what="the LiteRT file", largest=LARGEST_DIFFERENCE["litert"])
+    told = source.told(found, role)
+    labels = "".join(f"{label}\n" for label in bundle.classes)
+    card = {**bundle.card, "litert": told["agreement"]}
+    files = {
+        "model.tflite": model,
+        "card.json": _json(card),
+        "labels.txt": labels.encode(),
+        "resize.kt": litert.kotlin(bundle.size).encode(),
+        "README.md": _litert_page(bundle, found, role).encode(),
+    }
+    return _Made(files, told)
+
+
+def _litert_page(bundle: Bundle, found: verify.Agreement, role: str) -> str:
+    side = bundle.size
+    return f"""# A LiteRT model
+
+`model.tflite` takes one picture, float32 `[1, {side}, {side}, 3]`, red, green and blue from 0 to
+255, and gives the calibrated probability of each class, in the order of `labels.txt`.
+
+The picture is the whole upright photo resized to {side} by {side} by the host: by Pillow's
+bilinear filter (`Image.resize` with `Resampling.BILINEAR`), or by `resize.kt` on Android. A
+resize that leaves out pixels where it shrinks gives other answers.
+
+Held against `model.onnx` in LiteRT's own runtime on {found.pictures} resized {role} pictures:
+same answer on {found.top1:.2%}, probabilities at most {found.largest_difference:.1e} apart.
+`card.json` is that of the model: its scores were measured through `model.onnx`.
+"""
+
+
+def _int8(source: _Source, request: Asked) -> _Made:
+    run, bundle = source.run, source.bundle
+    split, processor = run.split, request.processor or int8.here()
+    if "quantisation" in bundle.card:
+        raise UsageError(f"{run.folder} is int8 already", "export the run that it was made from")
+    picked = _spread(split.train.tolist(), split.dataset.hashes)
+    pictures = (split.dataset.decode(at) for at in picked)
+    model = int8.quantised(bundle.model, pictures, processor)
+    accuracy = judge.accuracy(bundle.model, model, split, source.threads)
+    speed = judge.speed(bundle.model, model, processor, request.latency_table, source.timer)
+    reason = judge.verdict(accuracy, speed, request.max_drop, for_size=request.for_size)
+    if reason.refused:
+        raise GateRefused(f"int8 is refused: {reason.text}", reason.cure)
+    told = {
+        "processor": processor,
+        **asdict(int8.PROCESSORS[processor]),
+        "calibration_pictures": len(picked),
+        "accepted_for": "size" if request.for_size else "speed",
+        "reason": reason.text,
+        "max_drop": request.max_drop,
+        **judge.facts(accuracy, speed),
+    }
+    card = _int8_card(bundle.card, model, told)
+    readme = report.model_card(card) + judge.page(told)
+    files = {
+        "model.onnx": model,
+        "card.json": _json(card),
+        "README.md": readme.encode(),
+        **_copied(bundle, _REMADE),
+    }
+    return _Made(files, {"quantisation": told})
+
+
+def _spread(pictures: list[int], hashes: tuple[str, ...]) -> list[int]:
+    """Choose the calibration's pictures by their content, so that the same ones are chosen."""
+    ordered = sorted(pictures, key=lambda at: hashes[at])
+    return list(itertools.islice(ordered, int8.CALIBRATION_PICTURES))
+
+
+def _int8_card(card: Mapping[str, Any], model: bytes, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card without what was measured on the float model alone."""
+    measured = ("scores", "latency_ms", "network_latency_ms", "machine")
+    kept = {key: value for key, value in card.items() if key not in measured}
+    speed = {key: told[key] for key in ("latency_ms", "machine") if told.get(key)}
+    return {**kept, **speed, "megabytes": len(model) / 1e6, "quantisation": dict(told)}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+
+
+_MAKERS: Final = {"onnx": _onnx, "int8": _int8, "litert": _litert, "html": _html}

@@ -187,7 +187,9 @@ def test_any_schedule_moves_the_rate(name, planned):
 @every
 def test_norms_and_biases_do_not_shrink_without_a_gradient(name):
     blocks, head = parts()
-    settings = Optimization(name=name, weight_decay=0.3, momentum=0.0)
+    settings = Optimization(
+        name=name, weight_decay=0.3, momentum=0.9 if name == "adadelta" else 0.0
+    )
     groups = optimization.groups(blocks, head, settings, 1e-3)
     moved = optimization.optimizer(settings, groups, steps=10, epochs=5)
     weights = [weight for group in groups for weight in group["params"]]
@@ -264,7 +266,8 @@ KINDS = {
 @every
 def test_names_are_the_classes_they_say(name):
     blocks, head = parts()
-    settings = replace(SETTINGS, name=name, momentum=0.7)
+    momentum = 0.9 if name == "adadelta" else 0.7
+    settings = replace(SETTINGS, name=name, momentum=momentum)
     moved = optimization.optimizer(settings, optimization.groups(blocks, head, settings, 0.1))
     assert type(moved) is KINDS[name]
     group = moved.param_groups[0]

@@ -15,7 +15,7 @@ import cattrs
 
 from sevenfold.errors import UsageError
 from sevenfold.practices.augmentation import Augmentation
-from sevenfold.practices.ensembling import Ensembling
+from sevenfold.practices.ensembling import Ensembling, turn
 from sevenfold.practices.growth import Growth
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.optimization import Optimization
@@ -87,6 +87,24 @@ class Recipe:
         off = type(getattr(self, practice)).off
         return replace(self, **{practice: off})
 
+    def member(self, number: int) -> "Recipe":
+        """Return the recipe of one member of the vote: with its own cut and backbone.
+
+        Member 0, like a student, has those of `transfer`.
+
+        Args:
+            number: of the member, from 0.
+
+        Example:
+            >>> recipe = Recipe(ensembling=Ensembling(members=3, cuts=(2,)))
+            >>> [recipe.member(number).transfer.trainable_blocks for number in range(3)]
+            [3, 2, 3]
+        """
+        own = self.transfer
+        cut = turn(own.trainable_blocks, self.ensembling.cuts, number)
+        name = turn(own.backbone, self.ensembling.backbones, number)
+        return replace(self, transfer=own.other(name, cut))
+
 
 def default(budget: str) -> Recipe:
     """Return the recipe of a budget.
@@ -101,7 +119,7 @@ def default(budget: str) -> Recipe:
     """
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget):
         minutes = float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
-        budget = "quick" if minutes < 10 else "normal" if minutes < 40 else "thorough"
+        budget = "quick" if minutes < 10 else "normal" if minutes < 90 else "thorough"
     recipe = Recipe()
     if budget == "quick":
         return recipe
@@ -114,7 +132,9 @@ def default(budget: str) -> Recipe:
             wide,
             effort=3.0,
             transfer=Transfer(trainable_blocks=5),
-            ensembling=Ensembling(members=5, select=True, distil=True),
+            augmentation=replace(wide.augmentation, for_rare="auto", label_check="all"),
+            ensembling=Ensembling(members=5, cuts=(3,), select=True, distil=True),
+            pruning=Pruning(macs=0.4, steps=2, epochs=2, controls="none"),
         )
     raise UsageError(
         f"--budget {budget!r} is no budget",
@@ -213,6 +233,8 @@ def _told(error: cattrs.BaseValidationError) -> list[str]:
 def _check(value: Any, source: str, prefix: str = "") -> None:
     hints = typing.get_type_hints(type(value), include_extras=True)
     for name, inner in vars(value).items():
+        for one in inner if isinstance(inner, tuple) else ():
+            _obey(typing.get_args(hints[name])[0], one, f"{source}: {prefix}{name}")
         if dataclasses.is_dataclass(inner):
             _check(inner, source, f"{name}.")
         if isinstance(inner, Mapping):
@@ -319,6 +341,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda c: f"\\u{ord(c[0]):04x}", escaped) + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_shown, value)) + "]"
     if isinstance(value, Mapping):
         inner = ", ".join(f"{_shown(key)} = {_shown(one)}" for key, one in value.items())
         return "{" + inner + "}"

@@ -25,8 +25,11 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.balance import Tried, settled
 from sevenfold.train.bench import Bench, prepared, tail_of
+from sevenfold.train.benches import benches
 from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
+from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
+from sevenfold.train.stronger import Look, refuse_idle, strengthened
 from sevenfold.train.student import deployed, distilled, stacked
 
 __all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "settle"]
@@ -53,6 +56,8 @@ class Fitted:
         labels: of the pictures that choices are made by.
         pruned: what became of what ships when it was pruned; None where that was not asked
             for. What ships is the unpruned network until its steps are judged by their files.
+        spared: what the label check found before training.
+        looks: what each way to show rare classes reached, where several were tried.
     """
 
     recipe: Recipe
@@ -66,6 +71,15 @@ class Fitted:
     tried: tuple[Tried, ...]
     labels: Int64[np.ndarray, "judged"]
     pruned: Attempt | None = None
+    spared: Spared = NOT_LOOKED
+    looks: tuple[Look, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Return which member ships, or votes first; a student is built as member 0 is."""
+        first = self.ships[0]
+        seeds = [member.seed for member in self.members]
+        return 0 if first is self.student else seeds.index(first.seed)
 
 
 def settle(recipe: Recipe, split: Split) -> Recipe:
@@ -117,30 +131,38 @@ def fit(
     # What cannot be done is refused now, not after hours of training.
     optimization.check(recipe.optimization)
     imbalance.check(recipe.imbalance)
-    ensembling.check(recipe.ensembling)
+    ensembling.check(
+        recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
+    )
     voters = 1 if recipe.ensembling.distil else recipe.ensembling.members
     pruning.check(recipe.pruning, voters=voters)
+    augmentation.refuse_idle(recipe.augmentation)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
+    recipe, checked = spared(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
+    refuse_idle(recipe, bench.counts, frozen=bench.views.count > 0)
     rate, probed = probe(bench, seed)
     recipe, tried = settled(bench, rate, seed)
-    bench = replace(bench, recipe=recipe)
+    bench, looks = strengthened(replace(bench, recipe=recipe), rate, seed, pixels)
+    recipe = bench.recipe
+    each = benches(bench, rate, seed, pixels)
     members = ensembling.members(
-        recipe.ensembling, lambda number: on_labels(bench, rate, seed + number)
+        recipe.ensembling, lambda number: on_labels(*each[number], seed + number)
     )
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
     student = None
     if recipe.ensembling.distil:
-        student = distilled(bench, members, weights, rate, seed + len(members))
+        seen = [one for one, _ in each]
+        student = distilled(bench, seen, members, weights, rate, seed + len(members))
     ships, shares = deployed(bench, members, weights, student)
     cut = None
     if recipe.pruning.macs:
         cut = attempted(ships, bench, rate, seed=seed, pixels=pixels)
     return Fitted(
         recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
-        cut,
+        cut, checked, looks,
     )  # fmt: skip
 
 
@@ -173,16 +195,17 @@ def distil(
     """
     pictures = growth.given(split, recipe.growth, members[0].seed)
     bench = prepared(recipe, split, pictures, place, pixels, folder, members[0].seed, progress)
+    each = [one for one, _ in benches(bench, rate, members[0].seed, pixels, probing=False)]
     voters = tuple(
         replace(
             one,
             logits=loop.predict(
-                tail_of(one.network, recipe).to(place.device), bench.plain, bench.judged, place
+                tail_of(one.network, own.recipe).to(place.device), own.plain, own.judged, place
             ),
         )
-        for one in members
+        for one, own in zip(members, each, strict=True)
     )
-    taught = distilled(bench, voters, weights, rate, seed)
+    taught = distilled(bench, each, voters, weights, rate, seed)
     for one in voters:
         one.network.cpu().eval()
     return Fitted(

@@ -6,12 +6,18 @@ where noise or erasing is drawn. Every range is a share of the picture's side, s
 that it means the same at 32 and at 320 pixels.
 """
 
+from sevenfold.practices.augmentation.idle import refuse_idle
 from sevenfold.practices.augmentation.label_check import (
+    CHANGES,
+    UNTOUCHED,
     Finding,
     Operation,
     check,
+    draws_of,
     excluding,
+    judge,
     operations,
+    risky,
 )
 from sevenfold.practices.augmentation.mixing import mixer
 from sevenfold.practices.augmentation.settings import (
@@ -33,8 +39,10 @@ from sevenfold.practices.augmentation.views import (
 )
 
 __all__ = [
+    "CHANGES",
     "DRAWS",
     "OPERATIONS",
+    "UNTOUCHED",
     "Augmentation",
     "Draw",
     "Finding",
@@ -43,11 +51,15 @@ __all__ = [
     "augment",
     "check",
     "colour",
+    "draws_of",
     "excluding",
     "for_class",
     "for_classes",
+    "judge",
     "mixer",
     "operations",
+    "refuse_idle",
+    "risky",
     "strengthened",
     "strengths",
     "viewer",

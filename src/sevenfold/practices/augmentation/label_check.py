@@ -18,6 +18,10 @@ from sevenfold.practices.augmentation.settings import (
 from sevenfold.practices.augmentation.views import DRAWS, Draw, augment
 
 LEVEL: Final = 0.05
+CHANGES: Final = "changes the label"
+"""The verdict that leaves an operation out."""
+_LARGE_TURN: Final = 45.0
+_OTHER_HUE: Final = 0.05
 _UNSURE: Final = 0.05  # share of a class's own right answers that do not count as sure
 # Of the moved pictures: 0 where wide shifts broke a model, 0.2 to 1 where labels were
 # changed (tests/test_label_check.py).
@@ -125,6 +129,21 @@ def operations(settings: Augmentation) -> tuple[Operation, ...]:
     return tuple(found)
 
 
+def risky(operation: Operation) -> bool:
+    """Tell whether an operation moves a picture far enough to be known for changing labels.
+
+    Example:
+        >>> [risky(one) for one in operations(replace(Augmentation.off, flip=0.5, crop=0.7))]
+        [True, False]
+    """
+    settings = operation.settings
+    return (
+        operation.name in ("flip", "flip_vertical", "quarter_turns")
+        or settings.rotation_degrees >= _LARGE_TURN
+        or settings.hue >= _OTHER_HUE
+    )
+
+
 def _directions(name: str) -> list[tuple[str, Mapping[Draw, float]]]:
     if name == "quarter_turns":
         return [(f"{90 * turns}", {Draw.QUARTER: turns / 4}) for turns in (1, 2, 3)]
@@ -140,19 +159,26 @@ def _directions(name: str) -> list[tuple[str, Mapping[Draw, float]]]:
     ]
 
 
+def draws_of(
+    operation: Operation, numbers: UInt64[np.ndarray, "pictures"]
+) -> Float64[np.ndarray, "pictures draws"]:
+    """Return the uniform numbers of each picture, with those that the operation holds."""
+    drawn: Float64[np.ndarray, " pictures draws"] = random.uniform("label check", numbers, 0, DRAWS)
+    for place, value in operation.fixed.items():
+        drawn[:, place] = value
+    return drawn
+
+
 def _views(
     operation: Operation,
     pixels: Sequence[UInt8[np.ndarray, "source source 3"]],
     numbers: UInt64[np.ndarray, "pictures"],
     side: int,
 ) -> UInt8[np.ndarray, "pictures side side 3"]:
-    drawn: Float64[np.ndarray, "pictures draws"] = random.uniform("label check", numbers, 0, DRAWS)
-    for place, value in operation.fixed.items():
-        drawn[:, place] = value
     return np.stack(
         [
             augment(one, operation.settings, row, side)
-            for one, row in zip(pixels, drawn, strict=True)
+            for one, row in zip(pixels, draws_of(operation, numbers), strict=True)
         ]
     )
 
@@ -198,12 +224,41 @@ def check(
     Returns:
         A finding for each operation, direction and class that has pictures.
     """
-    before = _read(answer, Operation("", "", Augmentation.off, {}), pixels, numbers, side)
+
+    def scores(operation: Operation) -> Float[np.ndarray, "pictures classes"]:
+        return answer(_views(operation, pixels, numbers, side))
+
+    return judge(scores, operations(settings), labels, classes)
+
+
+UNTOUCHED: Final = Operation("", "", Augmentation.off, {})
+"""What leaves a picture as it is."""
+
+
+def judge(
+    scores: Callable[[Operation], Float[np.ndarray, "pictures classes"]],
+    looked_at: Sequence[Operation],
+    labels: Int64[np.ndarray, "pictures"],
+    classes: Sequence[str],
+) -> tuple[Finding, ...]:
+    """Apply the rule of `check` to a model's answers.
+
+    Args:
+        scores: probabilities or logits of the pictures after an operation; `UNTOUCHED`
+            is asked for first.
+        looked_at: the operations.
+        labels: true classes.
+        classes: names.
+
+    Returns:
+        A finding for each operation, direction and class that has pictures.
+    """
+    before = _read(scores(UNTOUCHED))
     least = _least_sure(before, labels, len(classes))
     measured: list[Finding] = []
     chances: list[tuple[float, float]] = []
-    for operation in operations(settings):
-        after = _read(answer, operation, pixels, numbers, side)
+    for operation in looked_at:
+        after = _read(scores(operation))
         for label in np.unique(labels).tolist():
             finding, harder = _measure(operation, label, labels, before, after, least, classes)
             measured.append(finding)
@@ -225,14 +280,7 @@ class _Answers:
     margin: Float[np.ndarray, "pictures"]
 
 
-def _read(
-    answer: Answer,
-    operation: Operation,
-    pixels: Sequence[UInt8[np.ndarray, "source source 3"]],
-    numbers: UInt64[np.ndarray, "pictures"],
-    side: int,
-) -> _Answers:
-    scores = answer(_views(operation, pixels, numbers, side))
+def _read(scores: Float[np.ndarray, "pictures classes"]) -> _Answers:
     last = np.sort(scores, axis=1)[:, -2:]
     return _Answers(scores.argmax(axis=1), last[:, -1] - last[:, 0])
 
@@ -305,7 +353,7 @@ def _gathered(marked: int, drawn: int, all_marked: int, everyone: int) -> float:
 
 def _verdict(finding: Finding, p: float, harder: float, tests: int, classes: Sequence[str]) -> str:
     if p < LEVEL:
-        return "changes the label"
+        return CHANGES
     if harder < LEVEL:
         return "hard"
     right = round(finding.clean * finding.pictures)
@@ -345,6 +393,6 @@ def excluding(settings: Augmentation, findings: Sequence[Finding]) -> Augmentati
     spared = dict(settings.class_off)
     for finding in findings:
         known = named(spared.get(finding.label, ""))
-        if finding.verdict == "changes the label" and finding.operation not in known:
+        if finding.verdict == CHANGES and finding.operation not in known:
             spared[finding.label] = ",".join([*known, finding.operation])
     return replace(settings, class_off=spared)

@@ -32,7 +32,7 @@ OPERATIONS: Final = (
 )
 """Settings that are an operation on pixels each."""
 
-_WIDE: Final[Mapping[str, Any]] = {
+WIDE: Final[Mapping[str, Any]] = {
     "rotation_degrees": 30.0,
     "stretch": 1.5,
     "translation": 0.2,
@@ -85,8 +85,14 @@ class Augmentation:
         cutmix: the same for a box of one picture pasted into another; where both
             are on, each picture draws one of them.
         class_strength: a factor on all ranges for each class named, 0 to 3.
+        class_views: a factor on the stored views of each class named, 1 to 8.
         class_off: for each class named, the operations that it is spared,
             separated by commas.
+        for_rare: `alike` treats rare classes as all others; `auto` gives them more
+            views and stronger ones if that is measured to help where choices are made.
+        label_check: operations that are looked at before training, and left out for
+            a class whose label they change: `off` none, `risky` flips, quarter turns,
+            large turns and hue, `all` every one.
         insist: keep the operations that the label check would leave out.
     """
 
@@ -113,7 +119,14 @@ class Augmentation:
     mixup: Annotated[float, Range(0, 10)] = field(default=0.0, repr=False)
     cutmix: Annotated[float, Range(0, 10)] = field(default=0.0, repr=False)
     class_strength: Mapping[str, Strength] = field(default_factory=dict, repr=False, hash=False)
+    class_views: Mapping[str, Annotated[int, Range(1, 8)]] = field(
+        default_factory=dict, repr=False, hash=False
+    )
     class_off: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    for_rare: Annotated[str, Choice(("alike", "auto"))] = field(default="alike", repr=False)
+    label_check: Annotated[str, Choice(("off", "risky", "all"))] = field(
+        default="risky", repr=False
+    )
     insist: bool = field(default=False, repr=False)
 
     off: ClassVar["Augmentation"]
@@ -127,6 +140,7 @@ Augmentation.off = Augmentation(
     brightness=0.0,
     contrast=0.0,
     saturation=0.0,
+    label_check="off",
 )
 
 
@@ -172,7 +186,9 @@ def strengthened(settings: Augmentation, factor: float) -> Augmentation:
         blur=scaled("blur", 1.0),
         noise=scaled("noise", 1.0),
         erasing=scaled("erasing", 1.0),
-        policy_strength=scaled("policy_strength", 3.0),
+        policy_strength=scaled("policy_strength", 3.0)
+        if settings.policy == "trivial"
+        else settings.policy_strength,
     )
 
 
@@ -188,7 +204,7 @@ def without(settings: Augmentation, operation: str) -> Augmentation:
     """
     _known(operation, OPERATIONS, "augmentation.left_out")
     left_out = settings.left_out
-    if settings.policy == "trivial" and operation in _WIDE:
+    if settings.policy == "trivial" and operation in WIDE:
         left_out = ",".join(sorted({*named(left_out), operation}))
     off: dict[str, Any] = {operation: getattr(Augmentation.off, operation)}
     return replace(settings, left_out=left_out, **off)
@@ -224,7 +240,7 @@ def for_class(settings: Augmentation, name: str) -> Augmentation:
     for operation in named(settings.class_off.get(name, "")):
         _known(operation, OPERATIONS, f"augmentation.class_off.{name}")
         found = without(found, operation)
-    return replace(found, class_strength={}, class_off={}, insist=False)
+    return replace(found, class_strength={}, class_views={}, class_off={}, insist=False)
 
 
 def for_classes(settings: Augmentation, classes: Sequence[str]) -> tuple[Augmentation, ...]:
@@ -234,8 +250,9 @@ def for_classes(settings: Augmentation, classes: Sequence[str]) -> tuple[Augment
         UsageError: a setting names a class or an operation that does not exist.
     """
     strengths(settings, classes)
-    for name in settings.class_off:
-        _known(name, classes, "augmentation.class_off")
+    for table in ("class_views", "class_off"):
+        for name in getattr(settings, table):
+            _known(name, classes, f"augmentation.{table}")
     for operation in named(settings.left_out):
         _known(operation, OPERATIONS, "augmentation.left_out")
     return tuple(for_class(settings, name) for name in classes)
@@ -262,7 +279,7 @@ def choices(settings: Augmentation) -> tuple[Augmentation, ...]:
     )
     left_out = named(settings.left_out)
     pool = [base]
-    for name, reach in _WIDE.items():
+    for name, reach in WIDE.items():
         if name not in left_out:
             alone = replace(Augmentation.off, **{name: reach})
             wide = getattr(strengthened(alone, settings.policy_strength), name)

@@ -96,6 +96,11 @@ def check(settings: Optimization) -> None:
             "optimization.nesterov = true needs momentum, and optimization.momentum = 0",
             "give a momentum above 0, such as 0.9",
         )
+    if settings.momentum != 0.9 and name == "adadelta":
+        raise UsageError(
+            f"optimization.momentum = {settings.momentum:g} does nothing for adadelta",
+            "leave it at 0.9, or choose another optimization.name",
+        )
     if settings.criterion != "ratio" and name != "switch":
         raise UsageError(
             f"optimization.criterion = {settings.criterion!r} does nothing for {name}",

@@ -22,8 +22,7 @@ from sevenfold.predict import Predictor
 from sevenfold.progress import Progress
 from sevenfold.studies.preview.sheet import Picture, in_random_order, readable
 
-CHANGES: Final = "changes the label"
-_RANKS: Final = (CHANGES, "hard")
+_RANKS: Final = (augmentation.CHANGES, "hard")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Checked:
     @property
     def flagged(self) -> tuple[Finding, ...]:
         """Return the findings of a change of label."""
-        return tuple(one for one in self.findings if one.verdict == CHANGES)
+        return tuple(one for one in self.findings if one.verdict == augmentation.CHANGES)
 
 
 def checked(

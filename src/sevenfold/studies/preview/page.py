@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from sevenfold.image import shown
 from sevenfold.pages import jpeg_uri, template
 from sevenfold.practices import augmentation
-from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.augmentation import CHANGES, Augmentation
 from sevenfold.studies.preview.drawing import scaled
-from sevenfold.studies.preview.labels import CHANGES, Checked
+from sevenfold.studies.preview.labels import Checked
 from sevenfold.studies.preview.sheet import Row, Sheet, caption
 
 LIMIT_BYTES: Final = 2_900_000  # of pictures: the page stays under 3 MB with its text

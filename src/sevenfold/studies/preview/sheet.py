@@ -158,6 +158,7 @@ def contact_sheet(
         DataError: no picture can be read.
     """
     settings = recipe.augmentation
+    augmentation.refuse_idle(settings)
     each = dict(
         zip(listing.classes, augmentation.for_classes(settings, listing.classes), strict=True)
     )
@@ -246,10 +247,7 @@ def _operation_rows(picture: Picture, recipe: Recipe) -> list[Row]:
 
 
 def _alone(operation: Operation, picture: Picture, side: int) -> UInt8[np.ndarray, "side side 3"]:
-    numbers = draws.numbers([picture.hash])
-    drawn = draws.uniform("label check", numbers, 0, augmentation.DRAWS)[0]
-    for place, value in operation.fixed.items():
-        drawn[place] = value
+    (drawn,) = augmentation.draws_of(operation, draws.numbers([picture.hash]))
     return augmentation.augment(picture.square, operation.settings, drawn, side)
 
 

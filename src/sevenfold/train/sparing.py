@@ -1,0 +1,216 @@
+"""Look before training at which operations change what a class shows, and leave them out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sevenfold import draws, nets
+from sevenfold.data import Split
+from sevenfold.features import trunk as engines
+from sevenfold.features.pixels import Pixels
+from sevenfold.features.views import Viewer, activations
+from sevenfold.loop import Place
+from sevenfold.practices import augmentation
+from sevenfold.practices.augmentation import Finding, Operation
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import start
+
+FOLDS: Final = 4
+PER_CLASS: Final = 32
+"""Pictures of a class that are looked at; under about 16 nothing could be told from chance."""
+AT_MOST: Final = 480
+"""Pictures of all classes, half of them for `risky`: the cost does not grow with the data."""
+_STRENGTH: Final = 0.3  # of logistic regression: inverse of the penalty
+
+
+@dataclass(frozen=True)
+class Spared:
+    """Hold what the label check found before training.
+
+    Args:
+        operations: that were looked at; empty where nothing was.
+        pictures: that were looked at, each answered by a model that had not seen it.
+        accuracy: of the clean model on them as they are, 0 to 1.
+        findings: of each operation and class, changes of label first.
+        reason: why nothing was looked at; empty where something was.
+        insisted: whether the recipe keeps what was flagged.
+    """
+
+    operations: tuple[str, ...] = ()
+    pictures: int = 0
+    accuracy: float = float("nan")
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""
+    insisted: bool = False
+
+    @property
+    def flagged(self) -> tuple[Finding, ...]:
+        """Return the changes of label."""
+        return tuple(one for one in self.findings if one.verdict == augmentation.CHANGES)
+
+
+NOT_LOOKED: Final = Spared()
+
+
+def spared(
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+    pixels: Pixels,
+    progress: Progress,
+) -> tuple[Recipe, Spared]:
+    """Leave out, class by class, the operations that change what a picture shows.
+
+    The clean model is a logistic regression on the frozen trunk's activations, averaged
+    over their grid, of some training pictures as they are. It answers, after each
+    operation at its full reach, the fold of them that it has not seen;
+    `augmentation.judge` tells changes of label from what is merely hard.
+
+    What is averaged is stored: the same pictures cost nothing when they are looked at
+    again, and no training seed has a part in it.
+
+    Args:
+        recipe: settled.
+        split: the data.
+        pictures: that are trained on.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        progress: is told how far it is.
+
+    Returns:
+        The recipe, with more in `class_off` where labels were changed, and what was found.
+    """
+    settings = recipe.augmentation
+    looked_at = tuple(
+        one
+        for one in augmentation.operations(settings)
+        if settings.label_check == "all" or augmentation.risky(one)
+    )
+    if settings.label_check == "off" or not looked_at:
+        return recipe, NOT_LOOKED
+    trunk = _trunk(recipe, split)
+    if recipe.transfer.weights == "random" or not len(trunk.blocks):
+        return recipe, Spared(reason="without a frozen, pretrained trunk there is no clean model")
+    most = AT_MOST if settings.label_check == "all" else AT_MOST // 2
+    some = _some(split, pictures, most)
+    labels = split.dataset.labels[some]
+    if len({split.dataset.groups[one] for one in some.tolist()}) < FOLDS:
+        return recipe, Spared(reason=f"fewer than {FOLDS} groups of pictures to learn from")
+    folds = replace(split, train=some).folds(FOLDS)  # groups are kept whole
+    if any(len(set(labels[folds != fold].tolist())) < 2 for fold in range(FOLDS)):
+        return recipe, Spared(reason="a class lies in one group of pictures alone")
+    features = _features(recipe, split, some, trunk, place, pixels, progress)
+    classes = split.dataset.classes
+    scores = _answers(features, labels, folds, len(classes))
+    findings = augmentation.judge(scores, looked_at, labels, classes)
+    found = Spared(
+        tuple(dict.fromkeys(one.name for one in looked_at)),
+        len(some),
+        float((scores(augmentation.UNTOUCHED).argmax(axis=1) == labels).mean()),
+        tuple(sorted(findings, key=_order)),
+        insisted=settings.insist,
+    )
+    return replace(recipe, augmentation=augmentation.excluding(settings, findings)), found
+
+
+def _trunk(recipe: Recipe, split: Split) -> nets.Trunk:
+    network, _ = start(recipe, len(split.dataset.classes), 0)  # the same for every seed
+    return nets.cut(network, recipe.transfer.trainable_blocks)[0]
+
+
+def _order(finding: Finding) -> tuple[bool, float]:
+    return finding.verdict != augmentation.CHANGES, finding.augmented - finding.clean
+
+
+def _some(
+    split: Split, pictures: Int64[np.ndarray, "pictures"], most: int
+) -> Int64[np.ndarray, "some"]:
+    """Draw as many pictures of each class, by content alone."""
+    dataset = split.dataset
+    each = min(PER_CLASS, max(1, most // len(dataset.classes)))
+    numbers = draws.numbers([dataset.hashes[one] for one in pictures.tolist()])
+    mixed = pictures[draws.order("label check", numbers, 0)]
+    labels = dataset.labels[mixed]
+    kept = [mixed[labels == label][:each] for label in range(len(dataset.classes))]
+    return np.sort(np.concatenate(kept))
+
+
+def _features(
+    recipe: Recipe,
+    split: Split,
+    some: Int64[np.ndarray, "some"],
+    trunk: nets.Trunk,
+    place: Place,
+    pixels: Pixels,
+    progress: Progress,
+) -> Callable[[Operation], Float[np.ndarray, "some channels"]]:
+    """Return what computes the pooled activations of the pictures after an operation."""
+    engine = engines.engine(trunk, recipe.side, place.device)
+    channels = engine.shape[0]
+    pooled = engines.Engine(
+        f"{engine.key}/mean",
+        (channels,),
+        lambda views: engine.run(views).astype(np.float32).mean(axis=(2, 3)).astype(np.float16),
+    )
+    compute = partial(
+        activations,
+        split.dataset,
+        some,
+        pixels,
+        engine=pooled,
+        count=1,
+        threads=place.threads,
+        progress=lambda _stage, done, total: progress("label check", done, total),
+    )
+    first = np.zeros(len(some), np.int64)
+    return lambda operation: np.asarray(
+        compute(_viewer(operation, recipe.side)).get(some, first), np.float64
+    )
+
+
+def _viewer(operation: Operation, side: int) -> Viewer:
+    """Make the one view of an operation, the same that `augmentation.check` looks at."""
+
+    def make(
+        pixels: UInt8[np.ndarray, "source source 3"], picture: int, _view: int
+    ) -> UInt8[np.ndarray, "side side 3"]:
+        (drawn,) = augmentation.draws_of(operation, np.array([picture], np.uint64))
+        return augmentation.augment(pixels, operation.settings, drawn, side)
+
+    fixed = {int(place): value for place, value in operation.fixed.items()}
+    return Viewer(f"label check/{operation.settings}/{fixed}/{side}", make)
+
+
+def _answers(
+    features: Callable[[Operation], Float[np.ndarray, "some channels"]],
+    labels: Int64[np.ndarray, "some"],
+    folds: Int64[np.ndarray, "some"],
+    classes: int,
+) -> Callable[[Operation], Float[np.ndarray, "some classes"]]:
+    """Fit the clean model of each fold; return the probabilities after an operation."""
+    clean = features(augmentation.UNTOUCHED)
+    models = []
+    for fold in range(FOLDS):
+        seen = folds != fold
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=500))
+        models.append(model.fit(clean[seen], labels[seen]))
+
+    def scores(operation: Operation) -> Float[np.ndarray, "some classes"]:
+        shown = clean if operation == augmentation.UNTOUCHED else features(operation)
+        found = np.zeros((len(labels), classes))
+        for fold, model in enumerate(models):
+            held = np.flatnonzero(folds == fold)
+            if len(held):
+                found[np.ix_(held, model.classes_)] = model.predict_proba(shown[held])
+        return found
+
+    return scores

@@ -1,0 +1,179 @@
+"""Show rare classes more and stronger views, if that is measured to help."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from sevenfold.errors import UsageError
+from sevenfold.features.pixels import Pixels
+from sevenfold.practices import augmentation, imbalance
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.member import objective, on_labels
+
+STRENGTH: Final = 1.5
+"""Factor on the ranges of rare classes that is tried."""
+VIEWS: Final = 2
+"""Factor on their stored views that is tried, where a training comes back to one."""
+_REPEATS: Final = ("augmentation", "deferred_sampling")  # draw a picture often, in other views
+
+
+@dataclass(frozen=True)
+class Look:
+    """Hold what one way to show rare classes reached where choices are made.
+
+    Args:
+        strength: factor on the ranges of rare classes; 1 is as all others.
+        views: factor on their stored views.
+        score: the objective, 0 to 1.
+        accuracy: 0 to 1.
+        recalls: of each class, 0 to 1; NaN where it has no picture there.
+        seconds: that it took beyond what was there already.
+        chosen: whether training goes on with it.
+    """
+
+    strength: float
+    views: int
+    score: float
+    accuracy: float
+    recalls: tuple[float, ...]
+    seconds: float
+    chosen: bool
+
+
+def rare(counts: Int64[np.ndarray, "classes"]) -> Int64[np.ndarray, "rare"]:
+    """Return the classes with less than two thirds of the mean class's pictures.
+
+    Example:
+        >>> rare(np.array([50, 40, 10])).tolist()
+        [2]
+    """
+    return np.flatnonzero(counts * imbalance.BALANCED_RATIO < counts.mean())
+
+
+def comes_back(recipe: Recipe) -> bool:
+    """Tell whether training shows a picture more often than it has views."""
+    return recipe.epochs > recipe.views or recipe.imbalance.method in _REPEATS
+
+
+def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"], *, frozen: bool) -> None:
+    """Refuse settings that this data leaves without any effect.
+
+    Args:
+        recipe: settled.
+        counts: training pictures of each class.
+        frozen: whether there is a trunk, so that views are stored.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    views = recipe.augmentation.class_views
+    if any(factor > 1 for factor in views.values()):
+        if not frozen:
+            raise UsageError(
+                "augmentation.class_views does nothing without a frozen trunk, where views never "
+                "end",
+                "leave it out, or set transfer.trainable_blocks=3",
+            )
+        if not comes_back(recipe):
+            raise UsageError(
+                f"augmentation.class_views does nothing where {recipe.epochs} epochs show "
+                f"{recipe.views} views of each picture once",
+                f"leave it out, or set views below {recipe.epochs}",
+            )
+    method = recipe.imbalance.method
+    if method not in ("auto", "none") and counts.min() == counts.max():
+        raise UsageError(
+            f"imbalance.method = {method!r} does nothing: each class has {counts.max():,} "
+            "training pictures",
+            "leave it at auto",
+        )
+
+
+def strengthened(
+    bench: Bench, rate: float, seed: int, pixels: Pixels
+) -> tuple[Bench, tuple[Look, ...]]:
+    """Replace `for_rare = auto` by what the rare classes are shown: train each, and compare.
+
+    The plain way stays unless another one's gain of the objective on the same pictures
+    exceeds one standard error (`imbalance.choose`). What is tried is stronger views, and,
+    where a training comes back to a view, more views before that: one or two trainings,
+    and the rare classes' new views. Writes checkpoints, from which the chosen training
+    goes on as the first member.
+
+    Returns:
+        What all further trainings share, and what was tried; nothing where there was no
+        choice.
+    """
+    recipe, counts = bench.recipe, bench.counts
+    if recipe.augmentation.for_rare != "auto":
+        return bench, ()
+    few = rare(counts)
+    settings = replace(recipe.augmentation, for_rare="alike")
+    bench = replace(bench, recipe=replace(recipe, augmentation=settings))
+    given = settings.class_strength or settings.class_views
+    if given or not len(few) or augmentation.strengthened(settings, STRENGTH) == settings:
+        return bench, ()
+    frozen = bench.views.count > 0
+    more = VIEWS if frozen and comes_back(recipe) else 1
+    ways = [(1.0, 1), *([(1.0, more)] if more > 1 else []), (STRENGTH, more)]
+    names = [bench.split.dataset.classes[label] for label in few.tolist()]
+    found: dict[str, tuple[Bench, Float[np.ndarray, "judged classes"], float]] = {}
+    for strength, views in ways:
+        began = time.perf_counter()
+        tried = (
+            bench
+            if (strength, views) == (1.0, 1)
+            else _shown(bench, names, strength, views, seed, pixels)
+        )
+        logits = on_labels(tried, rate, seed).logits
+        found[f"{strength:g} x{views}"] = tried, logits, time.perf_counter() - began
+    candidates = {name: logits for name, (_, logits, _) in found.items()}
+    best, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
+    looks = tuple(
+        _look(bench, strength, views, logits, seconds, chosen=name == best)
+        for (strength, views), (name, (_, logits, seconds)) in zip(ways, found.items(), strict=True)
+    )
+    return found[best][0], looks
+
+
+def _shown(
+    bench: Bench, names: list[str], strength: float, views: int, seed: int, pixels: Pixels
+) -> Bench:
+    """Return a bench whose rare classes are shown otherwise, with checkpoints of its own."""
+    settings = replace(
+        bench.recipe.augmentation,
+        class_strength=dict.fromkeys(names, strength) if strength != 1 else {},
+        class_views=dict.fromkeys(names, views) if views > 1 else {},
+    )
+    return prepared(
+        replace(bench.recipe, augmentation=settings),
+        bench.split,
+        bench.pictures,
+        bench.place,
+        pixels,
+        bench.folder / f"rare-{strength:g}-{views}",
+        seed,
+        bench.progress,
+    )
+
+
+def _look(
+    bench: Bench,
+    strength: float,
+    views: int,
+    logits: Float[np.ndarray, "judged classes"],
+    seconds: float,
+    *,
+    chosen: bool,
+) -> Look:
+    right = logits.argmax(axis=1) == bench.labels
+    recalls = tuple(
+        float(right[bench.labels == label].mean()) if (bench.labels == label).any() else np.nan
+        for label in range(logits.shape[1])
+    )
+    score = objective(logits, bench.labels, bench.recipe.objective)
+    return Look(strength, views, score, float(right.mean()), recalls, seconds, chosen)

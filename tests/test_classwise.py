@@ -1,0 +1,90 @@
+"""What the report and the terminal say of operations left out and of rare classes' views."""
+
+from typing import Any
+
+import pytest
+from report_facts import facts as report_facts
+
+from sevenfold import report, terminal
+from sevenfold.report.classwise import classwise
+
+FLAGGED = {
+    "operation": "rotation_degrees",
+    "direction": "most",
+    "label": "<b>six</b>",
+    "pictures": 32,
+    "clean": 0.9375,
+    "augmented": 0.125,
+    "into": "nine",
+    "p": 1e-6,
+    "verdict": "changes the label",
+}
+CHECK = {
+    "operations": ["flip", "rotation_degrees"],
+    "pictures": 64,
+    "accuracy": 0.875,
+    "flagged": [FLAGGED],
+    "hard": 1,
+    "too_few": 0,
+    "reason": "",
+    "insisted": False,
+}
+PLAIN = {"strength": 1.0, "views": 1, "score": 0.8, "accuracy": 0.9, "seconds": 0.1}
+BOTH = {"strength": 1.5, "views": 2, "score": 0.85, "accuracy": 0.89, "seconds": 70.0}
+
+
+def page(check: dict[str, Any], ways: list[dict[str, Any]], **more: Any) -> str:
+    found = {"label_check": check, "rare": ["nine"], "rare_views": ways}
+    return report.render(report_facts() | {"classwise": found} | more)
+
+
+def said(check: dict[str, Any], ways: list[dict[str, Any]]) -> str:
+    found = classwise({"classwise": {"label_check": check, "rare": ["nine"], "rare_views": ways}})
+    return " ".join(found.get("said", ()))
+
+
+def test_what_was_left_out_is_told_with_its_reason() -> None:
+    text = page(CHECK, [])
+    assert "left out for it" in text
+    assert "&lt;b&gt;six&lt;/b&gt;" in text
+    assert "<b>six</b>" not in text
+    assert "rotation degrees most" in text
+    assert "93.8" in text
+    assert "12.5" in text
+
+
+def test_who_insists_reads_that_it_was_kept() -> None:
+    assert "recipe insists" in said(CHECK | {"insisted": True}, [])
+
+
+def test_nothing_found_and_nothing_looked_at_are_told_apart() -> None:
+    assert "None changes what a class shows" in said(CHECK | {"flagged": []}, [])
+    assert said({"reason": "there is no trunk"}, []) == (
+        "The label check was left out: there is no trunk."
+    )
+    assert said({}, []) == ""
+    assert 'id="classwise"' not in report.render(report_facts())
+
+
+def test_stronger_views_of_rare_classes_are_told_with_what_they_took() -> None:
+    ways = [PLAIN | {"chosen": False}, BOTH | {"chosen": True}]
+    told = said({}, ways)
+    assert "(nine) are shown 2 times the views and views 1.5 times as strong" in told
+    assert "70 s" in told or "1 min" in told
+    text = page({}, ways, objective="balanced_accuracy")
+    assert "85.0" in text
+
+
+def test_views_that_did_not_help_are_told_to_be_switched_off() -> None:
+    ways = [PLAIN | {"chosen": True}, BOTH | {"chosen": False}]
+    assert "tried and switched off" in said({}, ways)
+
+
+@pytest.mark.parametrize("insisted", [False, True])
+def test_the_terminal_names_each_class_and_operation(insisted: bool) -> None:
+    lines = list(terminal._label_check(CHECK | {"insisted": insisted}))
+    assert len(lines) == 1
+    assert "<b>six</b> by rotation_degrees most, into nine" in lines[0]
+    assert ("insist" in lines[0]) == insisted
+    assert list(terminal._label_check({})) == []
+    assert "4 more" in list(terminal._label_check(CHECK | {"flagged": [FLAGGED] * 10}))[-1]

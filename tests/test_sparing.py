@@ -1,0 +1,244 @@
+"""The label check before training, and views of rare classes chosen by measurement."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sevenfold import data, nets
+from sevenfold.errors import UsageError
+from sevenfold.features.pixels import Pixels, ingest
+from sevenfold.loop import Place
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.progress import silent
+from sevenfold.recipe import Recipe
+from sevenfold.train import sparing, stronger
+from sevenfold.train.bench import Bench
+
+SIDE = 24
+ARROWS = replace(Augmentation.off, flip=0.5, crop=0.8, label_check="risky")
+
+
+def split_of(folder: Path, count: int = 24) -> data.Split:
+    """Write arrows to both sides, and discs, and split them."""
+    random = np.random.default_rng(0)
+    for name in ("left", "right", "disc"):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            picture = np.full((SIDE, SIDE, 3), random.integers(20, 60), np.uint8)
+            x, y = (int(place) for place in random.integers(-1, 2, 2) + SIDE // 2)
+            shade = [int(random.integers(180, 250))] * 3
+            if name == "disc":
+                cv2.circle(picture, (x, y), 7, shade, -1)
+            else:
+                cv2.arrowedLine(picture, (x - 8, y), (x + 8, y), shade, 3, tipLength=0.6)
+            shown = picture[:, ::-1] if name == "left" else picture
+            cv2.imwrite(str(folder / name / f"{number}.png"), shown)
+    dataset = data.read(
+        str(folder),
+        columns={},
+        group_by="",
+        fingerprints=lambda listing: ingest(
+            listing, pixels=Pixels(SIDE), threads=1, progress=silent
+        ),
+    )
+    return data.split(dataset)
+
+
+class Coarse(torch.nn.Module):
+    """See a picture as an 8 x 8 grid, each place of it a channel."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        grid = torch.nn.functional.adaptive_avg_pool2d(pixels.mean(1, keepdim=True), 8)
+        return grid.flatten(1)[:, :, None, None] / 255
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> data.Split:
+    """Put in the place of a pretrained trunk one that a test need not download."""
+    trunk = nets.Trunk(torch.nn.Identity(), torch.nn.Sequential(Coarse()))
+    monkeypatch.setattr(sparing, "_trunk", lambda recipe, split: trunk)
+    return split_of(tmp_path / "photos")
+
+
+def spared(recipe: Recipe, split: data.Split) -> tuple[Recipe, sparing.Spared]:
+    return sparing.spared(recipe, split, split.train, Place("cpu", 1), Pixels(SIDE), silent)
+
+
+def test_the_flip_is_left_out_for_arrows_alone(seen: data.Split) -> None:
+    recipe = Recipe(side=SIDE, augmentation=ARROWS)
+    made, found = spared(recipe, seen)
+    assert dict(made.augmentation.class_off) == {"left": "flip", "right": "flip"}
+    assert {(one.operation, one.label) for one in found.flagged} == {
+        ("flip", "left"),
+        ("flip", "right"),
+    }
+    assert found.operations == ("flip",)  # a mild crop is not looked at
+    assert found.accuracy > 0.9
+    assert found.pictures <= len(seen.train)
+    assert replace(made, augmentation=ARROWS) == recipe
+
+
+def test_it_is_the_same_with_any_number_of_threads_and_from_the_store(seen: data.Split) -> None:
+    recipe = Recipe(side=SIDE, augmentation=replace(ARROWS, label_check="all"))
+    first = spared(recipe, seen)
+    again = sparing.spared(recipe, seen, seen.train, Place("cpu", 2), Pixels(SIDE), silent)
+    assert first == again
+    assert set(first[1].operations) == {"flip", "crop"}
+
+
+def test_who_insists_keeps_the_flip_and_is_told(seen: data.Split) -> None:
+    recipe = Recipe(side=SIDE, augmentation=replace(ARROWS, insist=True))
+    made, found = spared(recipe, seen)
+    assert made == recipe
+    assert found.insisted
+    assert len(found.flagged) == 2
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "weights", "reason"),
+    [
+        (replace(ARROWS, label_check="off"), "packaged", ""),
+        (replace(ARROWS, flip=0.0), "packaged", ""),
+        (ARROWS, "random", "clean model"),
+    ],
+)
+def test_nothing_is_looked_at(
+    seen: data.Split, augmentation: Augmentation, weights: str, reason: str
+) -> None:
+    recipe = Recipe(side=SIDE, augmentation=augmentation)
+    recipe = replace(recipe, transfer=replace(recipe.transfer, weights=weights))
+    made, found = spared(recipe, seen)
+    assert made == recipe
+    assert found.operations == ()
+    assert reason in found.reason
+    assert bool(found.reason) == bool(reason)
+
+
+def test_rare_classes_are_those_with_less_than_two_thirds_of_the_mean() -> None:
+    assert stronger.rare(np.array([1000, 50])).tolist() == [1]
+    assert stronger.rare(np.array([30, 20])).tolist() == []
+    assert stronger.rare(np.array([7, 7, 7])).tolist() == []
+
+
+def bench_of(counts: dict[str, int], recipe: Recipe) -> Any:
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    dataset = SimpleNamespace(classes=tuple(counts), labels=labels)
+
+    pictures = np.arange(len(labels))
+    split = SimpleNamespace(dataset=dataset, val=pictures, train=pictures)
+    views = SimpleNamespace(count=recipe.views)
+    made: Any = Bench(recipe, split, pictures, views, views, Place(), Path("runs"), silent)  # type: ignore[arg-type]
+    return made
+
+
+def chosen(
+    monkeypatch: pytest.MonkeyPatch, right: dict[tuple[float, int], float], recipe: Recipe
+) -> tuple[Any, tuple[stronger.Look, ...]]:
+    """Let each way answer a share of the rare class rightly."""
+    bench = bench_of({"common": 100, "rare": 20}, recipe)
+
+    def on_labels(tried: Any, rate: float, seed: int) -> Any:
+        settings = tried.recipe.augmentation
+        way = settings.class_strength.get("rare", 1.0), settings.class_views.get("rare", 1)
+        answers = bench.labels.copy()
+        places = np.flatnonzero(answers == 1)
+        answers[places[round(right[way] * len(places)) :]] = 0
+        return SimpleNamespace(logits=np.eye(2)[answers])
+
+    monkeypatch.setattr(stronger, "on_labels", on_labels)
+    monkeypatch.setattr(
+        stronger,
+        "prepared",
+        lambda recipe, split, pictures, place, pixels, folder, seed, progress: replace(
+            bench, recipe=recipe, folder=folder
+        ),
+    )
+    nothing: Any = None
+    return stronger.strengthened(bench, 0.1, 0, nothing)
+
+
+AUTO = Recipe(
+    objective="balanced_accuracy", epochs=6, views=6, augmentation=Augmentation(for_rare="auto")
+)
+
+
+def test_stronger_views_are_taken_where_they_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, looks = chosen(monkeypatch, {(1.0, 1): 0.5, (1.5, 1): 0.9}, AUTO)
+    assert dict(bench.recipe.augmentation.class_strength) == {"rare": 1.5}
+    assert bench.recipe.augmentation.for_rare == "alike"
+    assert bench.folder != Path("runs")
+    assert [(one.strength, one.views, one.chosen) for one in looks] == [
+        (1.0, 1, False),
+        (1.5, 1, True),
+    ]
+    assert looks[1].score - looks[0].score == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.55])
+def test_they_are_switched_off_within_one_standard_error(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    bench, looks = chosen(monkeypatch, {(1.0, 1): 0.5, (1.5, 1): share}, AUTO)
+    assert bench.recipe.augmentation == replace(AUTO.augmentation, for_rare="alike")
+    assert bench.folder == Path("runs")
+    assert [one.chosen for one in looks] == [True, False]
+
+
+def test_more_views_are_tried_first_where_a_training_comes_back_to_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = replace(AUTO, epochs=12)
+    bench, looks = chosen(monkeypatch, {(1.0, 1): 0.4, (1.0, 2): 0.9, (1.5, 2): 0.9}, recipe)
+    assert [(one.strength, one.views) for one in looks] == [(1.0, 1), (1.0, 2), (1.5, 2)]
+    assert dict(bench.recipe.augmentation.class_views) == {"rare": 2}
+    assert dict(bench.recipe.augmentation.class_strength) == {}
+
+
+def test_nothing_is_tried_where_no_class_is_rare_or_nobody_asked() -> None:
+    nothing: Any = None
+    even = bench_of({"a": 20, "b": 20}, AUTO)
+    bench, looks = stronger.strengthened(even, 0.1, 0, nothing)
+    assert (bench.recipe.augmentation.for_rare, looks) == ("alike", ())
+    asked = bench_of({"a": 90, "b": 20}, replace(AUTO, augmentation=Augmentation()))
+    assert stronger.strengthened(asked, 0.1, 0, nothing) == (asked, ())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Augmentation(for_rare="auto", class_strength={"a": 2.0}),
+        replace(Augmentation.off, for_rare="auto", mixup=0.2),
+    ],
+)
+def test_what_is_given_or_cannot_be_stronger_is_left_alone(settings: Augmentation) -> None:
+    nothing: Any = None
+    bench = bench_of({"a": 90, "b": 20}, replace(AUTO, augmentation=settings))
+    found, looks = stronger.strengthened(bench, 0.1, 0, nothing)
+    assert (found.recipe.augmentation, looks) == (replace(settings, for_rare="alike"), ())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "frozen", "told"),
+    [
+        (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), False, "views never end"),
+        (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), True, "6 epochs show 6"),
+        (replace(AUTO, imbalance=replace(AUTO.imbalance, method="oversampling")), True, "20"),
+    ],
+)
+def test_what_the_data_leaves_without_effect_is_refused(
+    recipe: Recipe, frozen: bool, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        stronger.refuse_idle(recipe, np.array([20, 20]), frozen=frozen)
+
+
+def test_what_acts_is_not_refused() -> None:
+    more = replace(AUTO, epochs=12, augmentation=Augmentation(class_views={"a": 2}))
+    stronger.refuse_idle(more, np.array([30, 20]), frozen=True)
+    stronger.refuse_idle(AUTO, np.array([20, 20]), frozen=False)

@@ -226,10 +226,7 @@ def forecast_of(measured: Curve, labelled: int, target: float) -> dict[str, Any]
     now, double = rows[0], rows[2]
     if reason := forecasts.too_wide(double["low"], double["high"]):
         return {"refused": reason}
-    gains = mixture.drawn[:, :, 0] - mixture.drawn[:, :, 2]
-    weights = np.repeat(mixture.weights / gains.shape[1], gains.shape[1])
-    order = np.argsort(gains.ravel())
-    ends = np.interp([0.025, 0.975], np.cumsum(weights[order]), gains.ravel()[order])
+    ends = mixture.gain(0, 2)
     gain = double["accuracy"] - now["accuracy"]
     start = len(asked) + len(drawn)
     return {
@@ -238,8 +235,8 @@ def forecast_of(measured: Curve, labelled: int, target: float) -> dict[str, Any]
         "doubling": {
             "pictures": double["pictures"],
             "gain": gain,
-            "low": min(gain, float(ends[0])),
-            "high": max(gain, float(ends[1])),
+            "low": min(gain, ends[0]),
+            "high": max(gain, ends[1]),
             "errors_removed": gain / max(1e-9, 1 - now["accuracy"]),
         },
         "target": _target(target, places[start:], middle[start:], low[start:], high[start:])

@@ -21,6 +21,7 @@ _REFUSED_AT: Final = 0.01  # chance of refusing a sound curve by each of the tes
 _RISE: Final = 0.005  # of the error from one size to a larger one that counts
 _MISS: Final = 0.01  # of the best family at a size that counts
 _WIDEST: Final = 0.2  # of the interval at twice the pictures
+_DOUBT: Final = 2.0  # the truth may be a curve of none of the families: benchmarks/curve.py
 _BLUR: Final = 0.003  # differences between families below this do not tell them apart
 
 
@@ -55,7 +56,8 @@ class Forecast:
 
     Args:
         names: of the families.
-        weights: of each; they sum to 1.
+        weights: of each in the forecast; they sum to 1.
+        doubts: of each in the interval, more even; they sum to 1.
         missed: by each at the sizes that were held out, root mean square.
         errors: of each family's fit to the mean curve, at `places`.
         drawn: of each family's fit to each bootstrap draw.
@@ -64,6 +66,7 @@ class Forecast:
 
     names: tuple[str, ...]
     weights: Float64[np.ndarray, "families"]
+    doubts: Float64[np.ndarray, "families"]
     missed: Float64[np.ndarray, "families"]
     errors: Float64[np.ndarray, "families places"]
     drawn: Float64[np.ndarray, "families draws places"]
@@ -74,17 +77,30 @@ class Forecast:
         """Return the mixture's accuracy at each place."""
         return np.asarray(1 - self.weights @ self.errors)
 
-    def ends(self, level: float = 0.95) -> tuple[Float64[np.ndarray, "places"], ...]:
-        """Return the lower and upper end of the accuracy's interval at each place."""
-        flat = self.drawn.reshape(-1, len(self.places))
-        weights = np.repeat(self.weights / self.drawn.shape[1], self.drawn.shape[1])
+    def ends(self) -> tuple[Float64[np.ndarray, "places"], Float64[np.ndarray, "places"]]:
+        """Return the lower and upper end of the accuracy's 95 % interval at each place."""
+        high, low = (1 - end for end in self._quantiles(self.drawn, (0.025, 0.975)))
+        return np.minimum(low, self.middle), np.maximum(high, self.middle)
+
+    def gain(self, first: int, second: int) -> tuple[float, float]:
+        """Return the 95 % interval of what lies between the accuracies at two places."""
+        gains = self.drawn[:, :, [first]] - self.drawn[:, :, [second]]
+        low, high = self._quantiles(gains, (0.025, 0.975))
+        return float(low[0]), float(high[0])
+
+    def _quantiles(
+        self, drawn: Float64[np.ndarray, "families draws some"], shares: tuple[float, ...]
+    ) -> list[Float64[np.ndarray, "some"]]:
+        """Return quantiles over draws and families together."""
+        draws = drawn.shape[1]
+        flat = drawn.reshape(-1, drawn.shape[2])
         order = np.argsort(flat, axis=0)
-        above = np.cumsum(weights[order], axis=0)
-        found = []
-        for quantile in ((1 + level) / 2, (1 - level) / 2):
-            at = np.argmax(above >= quantile - 1e-12, axis=0)
-            found.append(1 - np.take_along_axis(flat, order, 0)[at, np.arange(flat.shape[1])])
-        return np.minimum(found[0], self.middle), np.maximum(found[1], self.middle)
+        below = np.cumsum(np.repeat(self.doubts / draws, draws)[order], axis=0)
+        places = np.arange(flat.shape[1])
+        return [
+            np.take_along_axis(flat, order, 0)[np.argmax(below >= share, axis=0), places]
+            for share in shares
+        ]
 
 
 def refusal(curve: Curve) -> str:
@@ -149,7 +165,8 @@ def forecast(curve: Curve, places: Float64[np.ndarray, "places"], *, seed: int =
     Each family is fitted to the sizes up to half of the largest and asked for the others; its
     weight is $\exp(-m^2 / 2\sigma^2)$ with its root mean squared miss m and the noise
     $\sigma$ of what it was asked for. Then all are fitted to all sizes, and to bootstrap
-    draws of the repetitions: the interval is of all draws and families together.
+    draws of the repetitions: the interval is of all draws and families together, in which
+    families that foresaw a little less well count for more than in the forecast itself.
 
     A single power law that is fitted once over-estimates what is needed (Jain et al., CVPR
     2023); several families are Mahmood et al.'s (2022), who have a user choose among them.
@@ -174,17 +191,25 @@ def forecast(curve: Curve, places: Float64[np.ndarray, "places"], *, seed: int =
             for family in FAMILIES
         ]
     )
-    blur = math.hypot(float(_missed(noise[~known])), _BLUR)
-    weights = np.exp(-(missed**2 - missed.min() ** 2) / (2 * blur**2))
+    blur = math.hypot(_missed(noise[~known]), _BLUR)
     picked = np.random.default_rng(seed).integers(0, len(curve.errors), (_DRAWS, len(curve.errors)))
     drawn = curve.errors[picked].mean(axis=1)
-    # The bootstrap of few repetitions is too narrow by this factor.
-    wider = math.sqrt(len(curve.errors) / (len(curve.errors) - 1))
+    # The bootstrap of few repetitions is narrower than Student's interval by this factor.
+    few = len(curve.errors)
+    wider = math.sqrt(few / (few - 1)) * stats.t.ppf(0.975, few - 1) / stats.norm.ppf(0.975)
     drawn = np.clip(mean + wider * (drawn - mean), 0.0, 1.0)
     fits = [fit(family, curve.pictures, np.vstack([mean, drawn]), weighing) for family in FAMILIES]
     errors = np.stack([one.errors(places) for one in fits])
     names = tuple(family.name for family in FAMILIES)
-    return Forecast(names, weights / weights.sum(), missed, errors[:, 0], errors[:, 1:], places)
+    weights, doubts = (_weights(missed, times * blur) for times in (1.0, _DOUBT))
+    return Forecast(names, weights, doubts, missed, errors[:, 0], errors[:, 1:], places)
+
+
+def _weights(
+    missed: Float64[np.ndarray, "families"], blur: float
+) -> Float64[np.ndarray, "families"]:
+    weights = np.exp(-(missed**2 - missed.min() ** 2) / (2 * blur**2))
+    return np.asarray(weights / weights.sum())
 
 
 def _missed(gaps: Float64[np.ndarray, "sizes"]) -> float:

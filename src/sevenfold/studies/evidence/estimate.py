@@ -1,5 +1,6 @@
 """Estimate what a study will take before it starts, from a few measured steps."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from typing import Final
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 
 from sevenfold import latency, nets
 from sevenfold.export import Shipped, assemble, core
@@ -152,11 +154,16 @@ def gauged(arms: Sequence[Arm], classes: int) -> dict[str, Gauge]:
     kinds = {arm.name: _kind(arm) for arm in arms}
     files: dict[tuple[int, int, int], bytes] = {}
     sizes: dict[tuple[int, int, int], float] = {}
+    exported: dict[tuple[int, str], onnx.ModelProto] = {}
     for arm in arms:
         kind = kinds[arm.name]
         if kind not in files:
             recipe = arm.trainings[0].recipe
-            joined = _joined(recipe, classes, len(arm.trainings))
+            alone = (recipe.side, recipe.transfer.backbone)
+            if alone not in exported:
+                network, _ = bench.start(recipe, classes, 0)
+                exported[alone] = core(Shipped(network, False).eval(), recipe.side)
+            joined = _joined(exported[alone], recipe, len(arm.trainings))
             files[kind] = joined.SerializeToString()
             sizes[kind] = len(assemble(joined, recipe.side, classes, 1.0)) / 1e6
     times = np.median(latency.timed(list(files.values()), rounds=_ROUNDS), axis=1)
@@ -169,14 +176,29 @@ def _kind(arm: Arm) -> tuple[int, int, int]:
     return recipe.side, count, recipe.transfer.trainable_blocks if count > 1 else 0
 
 
-def _joined(recipe: Recipe, classes: int, members: int) -> onnx.ModelProto:
-    """Export a network, or several that share a frozen trunk and vote."""
+def _joined(exported: onnx.ModelProto, recipe: Recipe, members: int) -> onnx.ModelProto:
+    """Join a network to others that share its frozen trunk, for a vote."""
+    if members == 1:
+        return exported
+    network, _ = bench.start(recipe, 2, 0)
+    frozen = len(network.blocks) - min(len(network.blocks), recipe.transfer.trainable_blocks)
     cores = []
     for number in range(members):
-        network, _ = bench.start(recipe, classes, 0)
-        _, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-        with torch.no_grad():
-            for weight in tail.parameters():
-                weight.add_(number * _APART)
-        cores.append(core(Shipped(network, False).eval(), recipe.side))
-    return voting(cores, np.ones(members), "soft") if members > 1 else cores[0]
+        other = onnx.ModelProto()
+        other.CopyFrom(exported)
+        for weight in other.graph.initializer:
+            if _trained(weight, frozen):
+                values = numpy_helper.to_array(weight) + np.float32(number * _APART)
+                weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+        cores.append(other)
+    return voting(cores, np.ones(members), "soft")
+
+
+def _trained(weight: onnx.TensorProto, frozen: int) -> bool:
+    """Tell whether a weight lies above so many frozen blocks."""
+    if weight.data_type != onnx.TensorProto.FLOAT or not weight.dims:
+        return False
+    block = re.match(r"network\.blocks\.(\d+)\.", weight.name)
+    if block:
+        return int(block[1]) >= frozen
+    return not weight.name.startswith("network.normalise")

@@ -1,0 +1,295 @@
+"""Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photos import write
+from sevenfold import cli, data, trial
+from sevenfold.errors import DataError, ResourceError, UsageError
+from sevenfold.loop import Place
+from sevenfold.progress import silent
+from sevenfold.recipe import Recipe, apply
+from sevenfold.studies.evidence import arms, course, study, trials
+from sevenfold.studies.evidence.arms import Arm, Plan, Training
+from sevenfold.studies.evidence.engines import Inline, Json, Local
+from sevenfold.studies.evidence.estimate import Cost, Gauge
+from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
+
+SETTINGS = (
+    "objective=accuracy",
+    "transfer.backbone=resnet20",
+    "transfer.weights=random",
+    "transfer.trainable_blocks=1000",
+    "side=16",
+    "epochs=1",
+    "views=1",
+    "batch=16",
+    "optimization.rate=0.01",
+)
+RECIPE = apply(Recipe(), SETTINGS)
+PLACE = Place("cpu", 1)
+TWINS = Plan(
+    (
+        Arm(REFERENCE, (Training(RECIPE),)),
+        Arm(
+            "twin", (Training(replace(RECIPE, effort=2.0)),)
+        ),  # says nothing where epochs are given
+        Arm(BASE, (Training(RECIPE, number=1),)),
+    ),
+    (
+        Contrast("growth", "leave_one_out", REFERENCE, "twin", "its name"),
+        Contrast("growth", "add_one_in", REFERENCE, BASE, "its seed"),
+    ),
+    {},
+)
+
+
+class Kill(BaseException):
+    """Stand for a kill: nothing may catch it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Hold the source still, which may be edited meanwhile; measure no files and no steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "source_hash", lambda: "source")
+        patch.setattr(
+            course, "gauged", lambda found, _: {arm.name: Gauge(1.0, 2.0) for arm in found}
+        )
+        patch.setattr(
+            course, "estimated", lambda found, *_: Cost((1.0,) * len(found), 10, 0.1, 100)
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("photos"), {"blue": 28, "green": 28, "red": 28}, side=20)
+
+
+@pytest.fixture(scope="module")
+def split(photos: Path) -> data.Split:
+    return data.split(data.read(str(photos)))
+
+
+@pytest.fixture(scope="module")
+def ran(split: data.Split, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """Return the outcomes of a study of twins, run without a stop."""
+    out = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVENFOLD_CACHE", str(out / "stores"))
+        return run(split, out / "study", patch)
+
+
+def laid(split: data.Split, out: Path, patch: pytest.MonkeyPatch) -> course.Course:
+    patch.setattr(arms, "planned", lambda *_args, **_more: TWINS)
+    course.prepared(out)
+    asked = course.Asked(RECIPE, ("growth",))
+    reading = course.told(course.Reading("photos", {}), asked, PLACE)
+    return course.laid(trials.Ground(split, 6, PLACE), reading, asked, out, silent)
+
+
+def engine(split: data.Split, calls: list[Json] | None = None, die_at: int = -1) -> Inline:
+    ground = trials.Ground(split, 6, PLACE)
+
+    def train(call: Json) -> Json:
+        if calls is not None:
+            if len(calls) == die_at:
+                raise Kill
+            calls.append(call)
+        return trials.trained(ground, call)
+
+    return Inline({trials.TRAIN: train, trials.FILL: lambda call: trials.fill_stores(ground, call)})
+
+
+def run(
+    split: data.Split,
+    out: Path,
+    patch: pytest.MonkeyPatch,
+    calls: list[Json] | None = None,
+    die_at: int = -1,
+) -> list[Outcome]:
+    planned = laid(split, out, patch)
+    return course.run(planned, engine(split, calls, die_at), silent, study.unwatched)
+
+
+def plain(outcomes: Sequence[Outcome]) -> list[Json]:
+    """Return what does not depend on the clock."""
+    return [one.to_json() | {"seconds": 0.0} for one in outcomes]
+
+
+def test_twins_that_differ_by_their_name_answer_alike_to_the_bit(ran: list[Outcome]) -> None:
+    first, twin, other = (of_arm(ran, name) for name in (REFERENCE, "twin", BASE))
+    assert sorted(first) == list(range(6))
+    for at in range(6):
+        assert np.array_equal(first[at].pictures, twin[at].pictures)
+        assert np.array_equal(first[at].probabilities, twin[at].probabilities)
+        assert np.array_equal(first[at].pictures, other[at].pictures)
+        assert not np.array_equal(first[at].probabilities, other[at].probabilities)
+
+
+def test_every_picture_outside_test_is_judged_once_by_each_arm(
+    ran: list[Outcome], split: data.Split
+) -> None:
+    for name in (REFERENCE, "twin", BASE):
+        judged = np.concatenate([one.pictures for one in of_arm(ran, name).values()])
+        assert len(judged) == len(set(judged.tolist())) == len(split.train) + len(split.val)
+        assert not set(judged.tolist()) & set(split.test.tolist())
+    for one in ran:
+        assert one.probabilities.shape == (len(one.pictures), 3)
+        assert np.allclose(one.probabilities.sum(axis=1), 1)
+        assert one.seconds > 0
+        assert one.detail["epochs"] == 1
+
+
+def test_a_stopped_study_goes_on_and_ends_alike(
+    split: data.Split, ran: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[Json] = []
+    with pytest.raises(Kill):
+        run(split, tmp_path / "study", monkeypatch, before, die_at=7)
+    after: list[Json] = []
+    ended = run(split, tmp_path / "study", monkeypatch, after)
+    assert len(before) == 7
+    assert len(before) + len(after) == 18
+    assert plain(ended) == plain(ran)
+    assert not [path for path in (tmp_path / "study" / "trials").iterdir() if path.is_dir()]
+
+
+def test_a_damaged_result_is_trained_again(
+    split: data.Split, ran: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = laid(split, tmp_path / "study", monkeypatch)
+    run(split, tmp_path / "study", monkeypatch)
+    path = tmp_path / "study" / "trials" / f"{planned.tasks[4].key}.json"
+    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    calls: list[Json] = []
+    assert plain(run(split, tmp_path / "study", monkeypatch, calls)) == plain(ran)
+    assert [call["folder"] for call in calls] == [planned.tasks[4].call["folder"]]
+
+
+def test_keys_tell_apart_all_that_a_result_depends_on(
+    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = laid(split, tmp_path / "study", monkeypatch)
+    assert len({task.key for task in planned.tasks}) == len(planned.tasks) == 18
+    again = laid(split, tmp_path / "study", monkeypatch)
+    assert [task.key for task in again.tasks] == [task.key for task in planned.tasks]
+
+
+def test_a_folder_of_other_pictures_is_refused(
+    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid(split, tmp_path / "study", monkeypatch)
+    other = replace(split, train=split.train[1:], test=np.append(split.test, split.train[0]))
+    with pytest.raises(UsageError, match="holds evidence of other pictures"):
+        laid(other, tmp_path / "study", monkeypatch)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds other files"):
+        course.prepared(tmp_path)
+    with pytest.raises(UsageError, match="is a file"):
+        course.prepared(tmp_path / "letters.txt")
+
+
+def test_the_estimate_shrinks_as_trials_end(
+    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = laid(split, tmp_path / "study", monkeypatch)
+    lefts: list[float] = []
+    told = course.whole(planned, engine(split))
+    course.run(planned, engine(split), silent, lambda _study, _found, left: lefts.append(left))
+    assert told.startswith("18 trainings, 0 of them done; about 19 s with 1 at a time")
+    assert lefts[0] == 18
+    assert lefts[-1] == 0
+    assert "18 of them done" in course.whole(planned, engine(split))
+
+
+def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:
+    asked = course.Asked(RECIPE)
+    reading = course.told(course.Reading(str(photos), {}), asked, PLACE)
+    ground = trials.read(reading)
+    assert len(ground.split.dataset) == 84
+    with pytest.raises(DataError, match="sees other pictures"):
+        trials.read(reading | {"digest": "0" * 16})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_answer_all_calls_whatever_their_number(workers: int) -> None:
+    calls = [{"a": at, "b": "ü"} for at in range(5)]
+    found = dict(Local(workers, 1).run(calls, "builtins:dict"))
+    assert found == dict(enumerate(calls))
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim.py").write_text(
+        "import os, pathlib\n"
+        "def work(call):\n"
+        "    mark = pathlib.Path(call['mark'])\n"
+        "    if call['dies'] and not mark.exists():\n"
+        "        mark.touch()\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return {'pid': os.getpid(), 'number': call['number']}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    calls = [{"mark": str(tmp_path / f"{at}"), "dies": at == 1, "number": at} for at in range(4)]
+    found = dict(Local(1, 1).run(calls, "victim:work"))
+    assert {at: one["number"] for at, one in found.items()} == {at: at for at in range(4)}
+    assert found[0]["pid"] != found[1]["pid"]
+    assert found[1]["pid"] == found[3]["pid"]
+
+
+def test_a_call_that_kills_every_process_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal.py").write_text(
+        "import os\ndef work(call):\n    os._exit(7)\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ResourceError, match="ended 3 times, the last time with 7"):
+        list(Local(1, 1).run([{}], "fatal:work"))
+
+
+def test_failures_keep_their_kind_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from sevenfold.errors import DataError\n"
+        "def work(call):\n"
+        "    print('this must not end up between the answers')\n"
+        "    if call['bug']:\n        raise ZeroDivisionError('a bug')\n"
+        "    raise DataError('bad', 'mend it')\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match="bad") as found:
+        list(Local(1, 1).run([{"bug": False}], "failing:work"))
+    assert found.value.cure == "mend it"
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug"):
+        list(Local(1, 1).run([{"bug": True}], "failing:work"))
+
+
+def test_options_of_ray_need_ray(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evidence", str(photos), "--out", str(tmp_path / "out"), "--address", "auto"]
+    assert cli.main(words) == 2
+    assert "--address auto would do nothing with --engine local" in capsys.readouterr().err
+
+
+def test_too_few_repetitions_are_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evidence", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--repetitions", "5"]) == 2
+    assert "can claim nothing" in capsys.readouterr().err
+    assert cli.main([*words, "--practices", "magic"]) == 2
+    assert "'magic' is no practice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from sevenfold.evaluate import Scores, score
     from sevenfold.predict import Predictor, load
     from sevenfold.recipe import Recipe
+    from sevenfold.studies.evidence import Evidence, measure
     from sevenfold.train import Fitted, fit
 
 __all__ = [
     "Dataset",
+    "Evidence",
     "Fitted",
     "Predictor",
     "Recipe",
@@ -25,6 +27,7 @@ __all__ = [
     "Split",
     "fit",
     "load",
+    "measure",
     "read",
     "score",
     "split",
@@ -32,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "data",
+    "Evidence": "studies.evidence",
     "Fitted": "train",
     "Predictor": "predict",
     "Recipe": "recipe",
@@ -40,6 +44,7 @@ _HOMES = {
     "Split": "data",
     "fit": "train",
     "load": "predict",
+    "measure": "studies.evidence",
     "read": "data",
     "score": "evaluate",
     "split": "data",

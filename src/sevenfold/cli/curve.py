@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from sevenfold.cli.options import READING, Count, Reading, app, columns
 from sevenfold.errors import GateRefused
@@ -22,8 +23,8 @@ def curve(
     /,
     *,
     out: Annotated[Path, Parameter(show_default=False)] = _NOWHERE,
-    target: float = 0.0,
-    repetitions: int = 10,
+    target: Annotated[float, Parameter(validator=Number(gte=0, lt=1))] = 0.0,
+    repetitions: Annotated[int, Parameter(validator=Number(gte=3))] = 10,
     recipe: str = "",
     set: tuple[str, ...] = (),
     seed: Count = 0,
@@ -52,7 +53,6 @@ def curve(
     from sevenfold import recipe as recipes
     from sevenfold.studies import curve as study
 
-    study.check(target, repetitions)
     base = recipes.read(Path(recipe), recipes.Recipe()) if recipe else recipes.Recipe()
     facts = study.curve(
         data,

@@ -1,5 +1,6 @@
 """Compute Student's t distribution for whole degrees of freedom, without scipy."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ def t_tails(t: float, freedom: int) -> float:
     return max(0.0, 1 - _within(math.atan2(abs(t), math.sqrt(freedom)), freedom))
 
 
+@functools.lru_cache(maxsize=1024)
 def t_quantile(probability: float, freedom: int) -> float:
     """Find Student's t quantile by bisection of its distribution.
 

@@ -87,10 +87,10 @@ def expected(
     if metric not in MEANS:
         return None
     judged = _judged(with_it, without, study, metric)
-    count = len(np.unique(judged.groups))
+    names, member = np.unique(judged.groups, return_inverse=True)
+    count = len(names)
     if count < 2:
         return None
-    _, member = np.unique(judged.groups, return_inverse=True)
     sizes = np.bincount(judged.strata)
     means = np.bincount(judged.strata, judged.changes) / np.maximum(sizes, 1)
     parts = judged.weights * (judged.changes - means[judged.strata])

@@ -1,8 +1,10 @@
 """Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.studies.evidence import arms, course, study, trials
+from sevenfold.studies.evidence import course, ray_engine, study, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.engines import Inline, Json, Local
 from sevenfold.studies.evidence.estimate import Cost, Gauge
@@ -82,15 +84,15 @@ def ran(split: data.Split, tmp_path_factory: pytest.TempPathFactory) -> list[Out
     out = tmp_path_factory.mktemp("ran")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEVENFOLD_CACHE", str(out / "stores"))
-        return run(split, out / "study", patch)
+        return run(split, out / "study")
 
 
-def laid(split: data.Split, out: Path, patch: pytest.MonkeyPatch) -> course.Course:
-    patch.setattr(arms, "planned", lambda *_args, **_more: TWINS)
+def laid(split: data.Split, out: Path) -> course.Course:
     course.prepared(out)
     asked = course.Asked(RECIPE, ("growth",))
     reading = course.told(course.Reading("photos", {}), asked, PLACE)
-    return course.laid(trials.Ground(split, 6, PLACE), reading, asked, out, silent)
+    ground = trials.Ground(split, 6, PLACE)
+    return course.laid(ground, reading, asked, out, silent, planner=lambda *_args, **_more: TWINS)
 
 
 def engine(split: data.Split, calls: list[Json] | None = None, die_at: int = -1) -> Inline:
@@ -109,11 +111,10 @@ def engine(split: data.Split, calls: list[Json] | None = None, die_at: int = -1)
 def run(
     split: data.Split,
     out: Path,
-    patch: pytest.MonkeyPatch,
     calls: list[Json] | None = None,
     die_at: int = -1,
 ) -> list[Outcome]:
-    planned = laid(split, out, patch)
+    planned = laid(split, out)
     return course.run(planned, engine(split, calls, die_at), silent, study.unwatched)
 
 
@@ -151,9 +152,9 @@ def test_a_stopped_study_goes_on_and_ends_alike(
 ) -> None:
     before: list[Json] = []
     with pytest.raises(Kill):
-        run(split, tmp_path / "study", monkeypatch, before, die_at=7)
+        run(split, tmp_path / "study", before, die_at=7)
     after: list[Json] = []
-    ended = run(split, tmp_path / "study", monkeypatch, after)
+    ended = run(split, tmp_path / "study", after)
     assert len(before) == 7
     assert len(before) + len(after) == 18
     assert plain(ended) == plain(ran)
@@ -161,33 +162,31 @@ def test_a_stopped_study_goes_on_and_ends_alike(
 
 
 def test_a_damaged_result_is_trained_again(
-    split: data.Split, ran: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    split: data.Split, ran: list[Outcome], tmp_path: Path
 ) -> None:
-    planned = laid(split, tmp_path / "study", monkeypatch)
-    run(split, tmp_path / "study", monkeypatch)
+    planned = laid(split, tmp_path / "study")
+    run(split, tmp_path / "study")
     path = tmp_path / "study" / "trials" / f"{planned.tasks[4].key}.json"
     path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
     calls: list[Json] = []
-    assert plain(run(split, tmp_path / "study", monkeypatch, calls)) == plain(ran)
+    assert plain(run(split, tmp_path / "study", calls)) == plain(ran)
     assert [call["folder"] for call in calls] == [planned.tasks[4].call["folder"]]
 
 
-def test_keys_tell_apart_all_that_a_result_depends_on(
-    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planned = laid(split, tmp_path / "study", monkeypatch)
+def test_keys_tell_apart_all_that_a_result_depends_on(split: data.Split, tmp_path: Path) -> None:
+    planned = laid(split, tmp_path / "study")
     assert len({task.key for task in planned.tasks}) == len(planned.tasks) == 18
-    again = laid(split, tmp_path / "study", monkeypatch)
+    again = laid(split, tmp_path / "study")
     assert [task.key for task in again.tasks] == [task.key for task in planned.tasks]
 
 
 def test_a_folder_of_other_pictures_is_refused(
     split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    laid(split, tmp_path / "study", monkeypatch)
+    laid(split, tmp_path / "study")
     other = replace(split, train=split.train[1:], test=np.append(split.test, split.train[0]))
     with pytest.raises(UsageError, match="holds evidence of other pictures"):
-        laid(other, tmp_path / "study", monkeypatch)
+        laid(other, tmp_path / "study")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -198,10 +197,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         course.prepared(tmp_path / "letters.txt")
 
 
-def test_the_estimate_shrinks_as_trials_end(
-    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planned = laid(split, tmp_path / "study", monkeypatch)
+def test_the_estimate_shrinks_as_trials_end(split: data.Split, tmp_path: Path) -> None:
+    planned = laid(split, tmp_path / "study")
     lefts: list[float] = []
     told = course.whole(planned, engine(split))
     course.run(planned, engine(split), silent, lambda _study, _found, left: lefts.append(left))
@@ -293,3 +290,93 @@ def test_too_few_repetitions_are_refused_before_anything_is_read(
     assert cli.main([*words, "--practices", "magic"]) == 2
     assert "'magic' is no practice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+class FakeRay:
+    """Stand for Ray: the same calls, made at once in this process."""
+
+    def __init__(self, nodes: int = 2, cores: int = 2) -> None:
+        self.cluster = [
+            {"NodeID": f"{at}", "Alive": True, "Resources": {"CPU": float(cores)}}
+            for at in range(nodes)
+        ]
+        self.options_seen: list[dict[str, Any]] = []
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, address: str, **_options: Any) -> None:
+        if address == "nowhere":
+            raise ConnectionError("nobody there\nand more")
+
+    def nodes(self) -> list[Any]:
+        return self.cluster
+
+    def remote(self, function: Any) -> Any:
+        outer = self
+
+        class Task:
+            def options(self, **seen: Any) -> "Task":
+                outer.options_seen.append(seen)
+                return self
+
+            def remote(self, *given: Any) -> tuple[str, ...]:
+                return (function(*given),)
+
+        return Task()
+
+    def wait(self, tasks: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return [tasks[-1]], tasks[:-1]  # the last first: order must not matter
+
+    def get(self, task: tuple[str, ...]) -> str:
+        return task[0]
+
+    def cancel(self, task: Any, force: bool) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    found = FakeRay()
+    monkeypatch.setattr(ray_engine, "_ray", lambda: found)
+    return found
+
+
+def test_ray_answers_all_calls_in_any_order(fake: FakeRay) -> None:
+    on_ray = ray_engine.connected("auto", 1, 0.0)
+    assert on_ray.workers == 4
+    calls = [{"a": at, "b": "ü"} for at in range(5)]
+    found = list(on_ray.run(calls, "builtins:dict"))
+    assert [at for at, _ in found] == [4, 3, 2, 1, 0]
+    assert dict(found) == dict(enumerate(calls))
+    assert fake.options_seen == [{"num_cpus": 1, "num_gpus": 0.0, "max_retries": 2}]
+
+
+def test_an_unreachable_cluster_is_named(fake: FakeRay) -> None:
+    with pytest.raises(ResourceError, match=r"--address nowhere: no Ray cluster answers \(nobody"):
+        ray_engine.connected("nowhere", 1, 0.0)
+
+
+def test_a_cluster_without_room_is_refused(fake: FakeRay) -> None:
+    with pytest.raises(ResourceError, match="no node of the Ray cluster auto has 3 cores"):
+        ray_engine.connected("", 3, 0.0)
+    with pytest.raises(ResourceError, match=r"1 cores and 0\.5 GPUs"):
+        ray_engine.connected("", 1, 0.5)
+
+
+def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ResourceError, match="the package ray is not installed") as found:
+        ray_engine.connected("auto", 1, 0.0)
+    assert "sevenfold[ray]" in found.value.cure
+
+
+def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = iter([{"kind": "one"}, {"kind": "another"}])
+    monkeypatch.setattr(ray_engine.OnRay, "everywhere", lambda *_: list(kinds))
+    with pytest.raises(ResourceError, match="another; one"):
+        study.alike(ray_engine.connected("auto", 1, 0.0), {})

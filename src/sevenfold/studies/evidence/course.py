@@ -167,7 +167,13 @@ def told(reading: Reading, asked: Asked, place: Place) -> dict[str, Any]:
 
 
 def laid(
-    ground: Ground, reading: Mapping[str, Any], asked: Asked, out: Path, progress: Progress
+    ground: Ground,
+    reading: Mapping[str, Any],
+    asked: Asked,
+    out: Path,
+    progress: Progress,
+    *,
+    planner: Callable[..., Plan] = plans.planned,
 ) -> Course:
     """Plan a study of some data. Measures what a step and an exported file cost.
 
@@ -177,6 +183,7 @@ def laid(
         asked: what is measured.
         out: the study's folder.
         progress: is told the stages.
+        planner: lists the arms; see `arms.planned`.
 
     Raises:
         UsageError: a practice that was named is off, or `out` holds evidence of other data.
@@ -194,7 +201,7 @@ def laid(
     prunable = ""
     if "pruning" in (asked.practices or PRACTICES):
         prunable = _unprunable(recipe, len(split.dataset.classes))
-    plan = plans.planned(recipe, counts, asked.practices, prunable=prunable)
+    plan = planner(recipe, counts, asked.practices, prunable=prunable)
     progress("plan", 1, 3)
     gauges = _gauged(plan.arms, len(split.dataset.classes), out)
     progress("plan", 2, 3)

@@ -112,7 +112,7 @@ def evidence(
     ground = trials.read(told | {"device": place.device, "readers": workers * threads}, progress)
     told["digest"] = folds.digest(ground.split.dataset, ground.split)
     if ray is not None:
-        _alike(ray, told)
+        alike(ray, told)
     engine: Engine = ray or Local(workers if place.device == "cpu" else 1, threads)
     planned = course.laid(ground, told, asked, out, progress)
     announce(course.whole(planned, engine))
@@ -141,7 +141,7 @@ def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, A
     return told
 
 
-def _alike(ray: OnRay, told: Json) -> None:
+def alike(ray: OnRay, told: Json) -> None:
     """Refuse nodes that cannot read the pictures, or that are not of one kind.
 
     Raises:

@@ -1,0 +1,290 @@
+"""Measure all seven practices by the command line, and what the measuring can be trusted for.
+
+table    `sevenfold evidence` at the quick budget from empty stores on `clothing` and `elpv`:
+         all practices, both directions, 6 repetitions; with --fastai-python also one
+         `fine_tune(4)` of fastai on `clothing` in the same run. About an hour a set, on two
+         cores, and 13 minutes for fastai.
+aa       Pairs of arms that differ by their seed alone, on `clothing`, judged as a practice
+         is: how often is *helps* or *hurts* claimed? 20 pairs of the base (the head alone,
+         stored activations), each of 12 trainings: 10 minutes.
+kills    A small study, killed (SIGKILL) at a random moment, resumed by the same command
+         until it ends: is `evidence.json` the same but for measured times? 20 times.
+engines  The same small study with one process, with two, and on a Ray cluster of this
+         machine: the same again, where Ray is installed.
+
+What was stopped goes on with the row after the last one that ended; with --place also with
+the training after the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import results_file
+from results_file import Results, Row, measured
+
+HERE = Path(__file__).resolve().parent
+PARTS = ("table", "aa", "kills", "engines")
+SETS = {
+    "clothing": (),
+    # Solar cells have no up and no left.
+    "elpv": ("augmentation.flip_vertical=0.5", "augmentation.quarter_turns=true"),
+}
+PAIRS, KILLS, REPETITIONS = 20, 20, 6
+SIDE = 160  # of fastai, as in rivals.py
+SMALL = ("side=64", "epochs=1", "views=1", "batch=16", "optimization.rate=0.002")
+TIMED = ("seconds", "wall_seconds", "latency_ms", "megabytes", "evidence")
+
+
+def command(data: str, out: Path, *words: str, settings: tuple[str, ...] = ()) -> list[str]:
+    """Return the command line of a study."""
+    found = [sys.executable, "-m", "sevenfold.cli", "evidence", data, "--out", str(out), "--json"]
+    for setting in settings:
+        found += ["--set", setting]
+    return [*found, *words]
+
+
+def few(data: Path, place: Path, per_class: int) -> str:
+    """Copy some photos of three classes."""
+    for label in ("pants", "shirt", "shoes"):
+        (place / label).mkdir(parents=True, exist_ok=True)
+        for path in sorted((data / "clothing" / "train" / label).glob("*.jpg"))[:per_class]:
+            shutil.copy(path, place / label / path.name)
+    return str(place)
+
+
+def table(results: Results, asked: argparse.Namespace) -> None:
+    """Run the whole study of each set."""
+    for name in asked.sets:
+        key = f"table/{name}"
+        if not results.missing(key):
+            continue
+        place = asked.place / name
+        data = "elpv" if name == "elpv" else str(asked.data / "clothing")
+        settings: tuple[str, ...] = SETS[name]
+        if asked.smoke:
+            data, settings = few(asked.data, place / "photos", 30), (*SMALL, *SETS[name])
+        stores = {"SEVENFOLD_CACHE": str(place / "stores")}
+        found = measured(command(data, place / "study", settings=settings), stores)
+        said = found.said
+        results.append(
+            key, seed=0, n=said["pictures"], set=name, wall_seconds=found.seconds,
+            peak_megabytes=found.peak_megabytes, facts=said,
+        )  # fmt: skip
+    if asked.fastai_python and results.missing("table/fastai"):
+        words = [asked.fastai_python, str(HERE / "rivals_fastai.py"), str(asked.data / "clothing")]
+        found = measured([*words, "--side", str(SIDE), *["--epochs", "1"] * asked.smoke])
+        results.append("table/fastai", seed=0, n=3068, wall_seconds=found.seconds)
+
+
+def alike(results: Results, asked: argparse.Namespace) -> None:
+    """Judge pairs of arms that differ by their seed alone."""
+    missing = [at for at in range(asked.pairs) if results.missing(f"aa/{at}")]
+    if not missing:
+        return
+    os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
+    from sevenfold.progress import Lines
+    from sevenfold.recipe import Recipe, apply
+    from sevenfold.studies.evidence import arms, course, study, trials
+    from sevenfold.studies.evidence.effects import weigh
+    from sevenfold.studies.evidence.engines import Local
+    from sevenfold.studies.evidence.outcomes import Contrast
+    from sevenfold.trial import place as placed
+
+    workers, threads = course.workers_of(0)
+    where, told = placed("cpu", threads), Lines(sys.stderr)
+    settings = SMALL if asked.smoke else ()
+    recipe = apply(Recipe(transfer=replace(Recipe().transfer, trainable_blocks=1)), settings)
+    folder = few(asked.data, asked.place / "photos", 30) if asked.smoke else ""
+    wanted = course.Asked(recipe, ("augmentation",))
+    reading = course.told(course.Reading(folder or str(asked.data / "clothing"), {}), wanted, where)
+    ground = trials.read(reading, told)
+    for at in missing:
+
+        def twins(*given: Any, at: int = at, **more: Any) -> arms.Plan:
+            bottom = next(arm for arm in arms.planned(*given, **more).arms if arm.name == "base")
+            (training,) = bottom.trainings
+            pair = tuple(
+                arms.Arm(name, (replace(training, number=2 * at + second),))
+                for second, name in enumerate(("one", "other"))
+            )
+            compared = Contrast("growth", "leave_one_out", "one", "other", "another seed")
+            return arms.Plan(pair, (compared,), {})
+
+        out = asked.place / "aa"
+        course.prepared(out)
+        planned = course.laid(ground, reading, wanted, out, told, planner=twins)
+        came = course.run(planned, Local(workers, threads), told, study.unwatched)
+        (found,) = weigh(planned.study, came).findings
+        effect = found.contrasts[0].effects[planned.study.objective]
+        results.append(
+            f"aa/{at}", seed=at, n=sum(len(one.pictures) for one in came) // 2,
+            verdict=found.verdict, effect=effect.value, low=effect.low, high=effect.high,
+        )  # fmt: skip
+
+
+def untimed(value: Any) -> Any:
+    """Leave out what a clock said."""
+    if isinstance(value, dict):
+        return {name: untimed(part) for name, part in value.items() if name not in TIMED}
+    return [untimed(part) for part in value] if isinstance(value, list) else value
+
+
+def fingerprint(out: Path) -> str:
+    """Hash `evidence.json` but for its times."""
+    told = untimed(json.loads((out / "evidence.json").read_text(encoding="utf-8")))
+    told.pop("advice", None)  # it weighs costs, which are times
+    told.pop("recommended", None)
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def small(data: str, out: Path, *words: str) -> list[str]:
+    """Return the command line of a study of two practices that takes minutes."""
+    return command(data, out, "--practices", "augmentation,ensembling", *words, settings=SMALL)
+
+
+def kills(results: Results, asked: argparse.Namespace) -> None:
+    """Kill a study at random moments and resume it."""
+    missing = [at for at in range(asked.kills) if results.missing(f"kill/{at}")]
+    if not missing:
+        return
+    data = few(asked.data, asked.place / "killed-photos", 30)
+    environment = {**os.environ, "SEVENFOLD_CACHE": str(asked.place / "killed-stores")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    whole = asked.place / "never-killed"
+    shutil.rmtree(whole, ignore_errors=True)
+    began = time.perf_counter()
+    subprocess.run(small(data, whole), check=True, **quiet)
+    lasted, reference = time.perf_counter() - began, fingerprint(whole)
+    for at in missing:
+        out = asked.place / f"killed-{at}"
+        shutil.rmtree(out, ignore_errors=True)
+        moment = random.Random(at).uniform(0.1, 1.0) * lasted
+        process = subprocess.Popen(small(data, out), **quiet)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        there = len(list((out / "trials").glob("*.json"))) if out.exists() else 0
+        subprocess.run(small(data, out), check=True, **quiet)
+        results.append(
+            f"kill/{at}", seed=at, n=90, killed_after_seconds=moment, of_seconds=lasted,
+            files_then=there, same=fingerprint(out) == reference,
+        )  # fmt: skip
+        shutil.rmtree(out)
+
+
+def engines(results: Results, asked: argparse.Namespace) -> None:
+    """Run one study with one process, with two, and on Ray."""
+    kinds = {"one process": ("--threads", str(asked.cores)), "two processes": ("--threads", "1")}
+    if importlib.util.find_spec("ray"):
+        kinds["Ray"] = ("--threads", "1", "--engine", "ray", "--address", "local")
+    data = few(asked.data, asked.place / "engine-photos", 30)
+    for kind, words in kinds.items():
+        if not results.missing(f"engine/{kind}"):
+            continue
+        out = asked.place / f"engine-{kind.replace(' ', '-')}"
+        stores = {"SEVENFOLD_CACHE": str(asked.place / "engine-stores")}
+        found = measured(small(data, out, *words), stores)
+        results.append(
+            f"engine/{kind}", seed=0, n=90, engine=kind, threads=words[1],
+            seconds=found.seconds, hash=fingerprint(out),
+        )  # fmt: skip
+
+
+def rows_of(row: Row) -> list[Row]:
+    """Sum up one table."""
+    told = row["facts"]
+    objective = told["objective"]
+
+    def shown(one: Row) -> str:
+        found = one.get(objective, {})
+        if found.get("effect") is None:
+            return ""
+        text = f"{100 * found['effect']:+.1f}"
+        if found["low"] is None:
+            return text
+        return f"{text} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+
+    return [
+        {
+            "data": row["set"],
+            "practice": name,
+            "verdict": one["verdict"],
+            "beside the others, points": shown(one["leave_one_out"]),
+            "alone, points": shown(one["add_one_in"]),
+        }
+        for name, one in told["practices"].items()
+    ]
+
+
+def summary(results: Results) -> None:
+    """Write the tables of what is there."""
+    known = {row["key"]: row for row in results.rows()}
+    titles, tables = [], []
+    rival = known.get("table/fastai")
+    for name in SETS:
+        if row := known.get(f"table/{name}"):
+            tables += rows_of(row)
+            told = (
+                f"{name}: {row['facts']['objective'].replace('_', ' ')} of {row['n']:,} pictures "
+                f"in {row['facts']['repetitions']} repetitions, {row['wall_seconds'] / 60:.0f} "
+                "minutes from empty stores"
+            )
+            if rival and name == "clothing":
+                told += f", {row['wall_seconds'] / rival['wall_seconds']:.1f} of fastai's time"
+            titles.append(f"{told}.")
+    pairs = [row for key, row in known.items() if key.startswith("aa/")]
+    if pairs:
+        claims = sum(row["verdict"] in ("helps", "hurts") for row in pairs)
+        titles.append(
+            f"{claims} of {len(pairs)} pairs that differ by a seed were claimed to differ."
+        )
+    ended = [row for key, row in known.items() if key.startswith("kill/")]
+    if ended:
+        same = sum(row["same"] for row in ended)
+        titles.append(f"{same} of {len(ended)} killed studies ended with the same evidence.")
+    ran = [row for key, row in known.items() if key.startswith("engine/") and row["threads"] == "1"]
+    if len(ran) > 1:
+        alike = "the same" if len({row["hash"] for row in ran}) == 1 else "not the same"
+        titles.append(f"{' and '.join(row['engine'] for row in ran)}: {alike} evidence.")
+    results.summarise(titles, tables)
+
+
+def main() -> None:
+    """Measure what is missing, then sum up."""
+    options = results_file.parser(__doc__)
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    options.add_argument("--fastai-python", default="", help="an interpreter that has fastai")
+    options.add_argument("--pairs", type=int, default=PAIRS)
+    options.add_argument("--kills", type=int, default=KILLS)
+    options.add_argument("--place", type=Path, help="of studies and stores; goes on with it")
+    asked = options.parse_args()
+    if asked.smoke:
+        asked.pairs, asked.kills, asked.sets = 1, 1, ["clothing"]
+    results = results_file.opened("evidence", asked)
+    parts = {"table": table, "aa": alike, "kills": kills, "engines": engines}
+    with tempfile.TemporaryDirectory() as folder:
+        asked.place = asked.place or Path(folder)
+        for name in asked.parts:
+            parts[name](results, asked)
+    summary(results)
+
+
+if __name__ == "__main__":
+    main()

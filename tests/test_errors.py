@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mistakes import MISTAKES
 from sevenfold import cli, errors, terminal
 
 SNAPSHOT = Path(__file__).with_name("errors.snapshot")
@@ -29,8 +30,22 @@ COMMANDS: dict[str, Callable[[Path], str]] = {
     "a store that is none": lambda folder: "cache --clear pictures",
     "predict without a model": lambda folder: "predict",
     "predict without photos": lambda folder: "predict run",
+    "a recall that is none": lambda folder: "train photos --out run --min-recall crack",
+    "costs that are not there": lambda folder: "train photos --out run --costs none.toml",
+    "a target in per cent": lambda folder: "curve photos --target 95",
+    "a curve of two repetitions": lambda folder: "curve photos --repetitions 2",
+    "a suggestion of nothing": lambda folder: "suggest run new --out out --count 0",
+    "evidence of five repetitions": lambda folder: "evidence photos --out run --repetitions 5",
+    "evidence of no practice": lambda folder: "evidence photos --out run --practices imbalence",
+    "an address without Ray": lambda folder: "evidence photos --out run --address auto",
+    "suggest without --out": lambda folder: "suggest run new",
     "prune to no target": lambda folder: "prune run --target flops=0.5",
-}
+    "update with half a new name": lambda folder: "update run photos --relabel cat",
+    "update of no run": lambda folder: "update run photos",
+    "versions of no run": lambda folder: "versions run",
+    "rollback of no run": lambda folder: "rollback run 1",
+    "rollback to no number": lambda folder: "rollback run first",
+} | MISTAKES
 
 FAILURES: dict[str, Exception] = {
     "a full disk": OSError(28, "No space left on device", "run/model.onnx"),

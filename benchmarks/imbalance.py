@@ -17,6 +17,13 @@ out unless it is named. `adjusted_after` and `auto` go on from the trainings of 
 About 5 minutes a training of the long tail on two cores, 17 of `oversampling` and
 `augmentation`, hardly any of `undersampling`: an hour a seed. The pair takes 20 minutes a
 seed.
+
+`--shrunk` answers the same questions in about 28 minutes: 10 epochs in batches of 32 at half
+the rate, so half as many steps as the whole has; 300 test pictures of each class; and
+over-sampling and augmentation, whose epochs are up to four times as long, get as many steps as
+the others by having fewer epochs. Counts, classes, methods and the three seeds stay. A
+picture costs 2.5 ms a step: 65 s a training of the long tail, 28 s of the pair. Its rows
+have keys of their own.
 """
 
 from __future__ import annotations
@@ -54,6 +61,8 @@ SETS = ("long tail", "pair")
 LARGEST, TAIL, FEW = 1000, 10, 50
 VALIDATION, LEAST = 0.15, 2
 SIDE = 32
+SHRUNK = {"epochs": 10, "batch": 32, "rate": 0.05, "judged": 300}
+LONG = ("oversampling", "augmentation")
 
 
 def counts_of(name: str, classes: list[str], pair: tuple[str, str], smoke: bool) -> dict[str, int]:
@@ -65,7 +74,9 @@ def counts_of(name: str, classes: list[str], pair: tuple[str, str], smoke: bool)
     return {label: round(count) for label, count in zip(classes, falling, strict=True)}
 
 
-def write(table: Path, source: dict[str, Any], counts: dict[str, int], seed: int) -> None:
+def write(
+    table: Path, source: dict[str, Any], counts: dict[str, int], seed: int, most: int
+) -> None:
     """Draw the pictures of this seed and write them as one table with their roles."""
     import pyarrow
     import pyarrow.parquet
@@ -76,7 +87,7 @@ def write(table: Path, source: dict[str, Any], counts: dict[str, int], seed: int
         held = max(LEAST, round(VALIDATION * count))
         members = np.flatnonzero(source["train labels"] == label)
         drawn = source["train"].take(random.permutation(members)[: count + held])
-        judged = source["test"].take(np.flatnonzero(source["test labels"] == label))
+        judged = source["test"].take(np.flatnonzero(source["test labels"] == label)[:most])
         for rows, roles in (
             (drawn, ["train"] * count + ["val"] * held),
             (judged, ["test"] * len(judged)),
@@ -121,11 +132,11 @@ def fitted(split: Split, method: str, seed: int, folder: Path, pixels: Pixels, a
     recipe = Recipe(
         objective="balanced_accuracy",
         side=SIDE,
-        epochs=asked.epochs,
-        batch=8 if asked.smoke else 64,
+        epochs=epochs_of(split, method, asked),
+        batch=8 if asked.smoke else asked.batch,
         optimization=Optimization(
             name="sgd",
-            rate=0.1,
+            rate=asked.rate,
             weight_decay=5e-4,
             layer_decay=1.0,
             average=0.0,
@@ -148,6 +159,14 @@ def fitted(split: Split, method: str, seed: int, folder: Path, pixels: Pixels, a
         folder=folder,
         progress=silent,
     )
+
+
+def epochs_of(split: Split, method: str, asked: Any) -> int:
+    """Return a method's epochs: where epochs are long and `--shrunk` is given, fewer."""
+    if not asked.shrunk or method not in LONG:
+        return int(asked.epochs)
+    counts = np.bincount(split.dataset.labels[split.train])
+    return max(2, round(asked.epochs * counts.sum() / (len(counts) * counts.max())))
 
 
 def judged(network: Any, split: Split, asked: Any) -> Row:
@@ -191,7 +210,7 @@ def one_seed(
     pixels = Pixels(SIDE)
     with tempfile.TemporaryDirectory() as place:
         counts = counts_of(name, source["classes"], tuple(asked.pair), asked.smoke)
-        write(Path(place) / "some.parquet", source, counts, seed)
+        write(Path(place) / "some.parquet", source, counts, seed, asked.judged)
         split = read(Path(place) / "some.parquet", pixels, asked.cores)
         for method in missing:
             start = time.perf_counter()
@@ -207,7 +226,8 @@ def one_seed(
 def key(name: str, asked: argparse.Namespace, method: str, seed: int) -> str:
     """Name one training by what it depends on."""
     pair = f" {'/'.join(asked.pair)}" if name == "pair" else ""
-    return f"{name}{pair} epochs={asked.epochs} {method} seed={seed}"
+    shrunk = f" batch={asked.batch} shrunk" * asked.shrunk
+    return f"{name}{pair} epochs={asked.epochs}{shrunk} {method} seed={seed}"
 
 
 def row_of(rows: dict[int, Row], plain: dict[int, Row], name: str, method: str) -> Row:
@@ -252,6 +272,11 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
         f"Long tail: CIFAR-10 with 1,000 pictures down to 10 of a class. Pair: 1,000 of "
         f"`{asked.pair[0]}` against 50 of `{asked.pair[1]}`."
     )
+    if asked.shrunk:
+        title += (
+            f" Shrunk: batches of {asked.batch}, {asked.judged} test pictures of each class; "
+            "over-sampling and augmentation have as many steps as the others, not epochs."
+        )
     results.summarise([title], tables)
 
 
@@ -263,7 +288,11 @@ def main() -> None:
     options.add_argument("--pair", nargs=2, default=["dog", "cat"], help="common and rare class")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--epochs", type=int, default=40)
+    options.add_argument("--shrunk", action="store_true", help="half an hour, see above")
     asked = options.parse_args()
+    asked.batch, asked.rate, asked.judged = 64, 0.1, None
+    if asked.shrunk:
+        vars(asked).update(SHRUNK)
     if asked.smoke:
         asked.seeds, asked.epochs = 1, 2
     results = results_file.opened("imbalance", asked)

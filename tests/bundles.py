@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from sevenfold.tensors import pack
+
 
 def colour(k: int, classes: int) -> tuple[int, int, int]:
     """Return the colour that a tiny bundle of so many classes answers with class k."""
@@ -24,6 +26,45 @@ def tiny_bundle(folder: Path, classes: Sequence[str], size: int = 8) -> Path:
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     (folder / "labels.txt").write_bytes(("\n".join(classes) + "\n").encode())
     (folder / "README.md").write_text("# A tiny bundle\n", encoding="utf-8")
+    seal(folder)
+    return folder
+
+
+def knowing(folder: Path, thresholds: dict[str, float], *, far: float = 0.2) -> Path:
+    """Give a tiny bundle an operating point, a detector, rows of its head and a reference.
+
+    A picture is unlike training where its mean colour is more than `far` from every class's.
+    """
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    classes = card["classes"]
+    colours = np.array([colour(k, len(classes)) for k in range(len(classes))], np.float32) / 255
+    hues = colours - colours.mean(axis=1, keepdims=True)
+    hues *= 8 / np.linalg.norm(hues, axis=1, keepdims=True)
+    rows = {
+        "head.weight": hues,
+        "head.bias": np.zeros(len(classes), np.float32),
+        "centroids": colours,
+    }
+    everything = dict.fromkeys(classes, 10)
+    card |= {
+        "operating_point": {
+            "schema": "sevenfold.operating/1",
+            "rule": "halved_error",
+            "thresholds": dict.fromkeys(classes, 0.0) | thresholds,
+            "weights": {},
+            "costs": [],
+        },
+        "unknown": {"schema": "sevenfold.unknown/1", "score": "centroid", "threshold": far},
+        "drift": {
+            "schema": "sevenfold.drift/1",
+            "pictures": 10 * len(classes),
+            "answers": everything,
+            "training": everything,
+            "distances": np.linspace(0, 0.01, 101).tolist(),
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    (folder / "features.safetensors").write_bytes(pack(rows))
     seal(folder)
     return folder
 

@@ -18,20 +18,25 @@ FORMATS = pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 
 def answer(path: str) -> Answer:
     first = (len(path) % 7) / 10 + 1 / 30
-    return Answer(path, CLASSES[1], 0.1 + 0.2, (first, 0.1 + 0.2, 1 - first - 0.1 - 0.2))
+    shares = (first, 0.1 + 0.2, 1 - first - 0.1 - 0.2)
+    return Answer(path, CLASSES[1], 0.1 + 0.2, shares, len(path) % 2 == 0, len(path) % 3 == 0)
 
 
 def rows(path: Path) -> list[Answer]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             header, *found = csv.reader(file)
-        assert header == ["path", "label", "probability", *(f"p:{name}" for name in CLASSES)]
-        cells = [[bare(row[0]), bare(row[1]), *map(float, row[2:])] for row in found]
+        shares = [f"p:{name}" for name in CLASSES]
+        assert header == ["path", "label", "probability", *shares, "sure", "unlike"]
+        cells = [
+            [bare(row[0]), bare(row[1]), *map(float, row[2:-2]), *(c == "yes" for c in row[-2:])]
+            for row in found
+        ]
     else:
         import pyarrow.parquet
 
         cells = [list(row.values()) for row in pyarrow.parquet.read_table(path).to_pylist()]
-    return [Answer(cell[0], cell[1], cell[2], tuple(cell[3:])) for cell in cells]
+    return [Answer(*cell[:3], tuple(cell[3:-2]), *cell[-2:]) for cell in cells]
 
 
 def sources(paths: list[str]):

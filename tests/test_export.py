@@ -13,10 +13,11 @@ from PIL import Image
 from torch import nn
 
 import photos
-from sevenfold import bundles, data, export, nets
-from sevenfold.errors import GateRefused, ResourceError
+from sevenfold import bundles, data, export, maps, nets, predict
+from sevenfold.errors import GateRefused, ModelError, ResourceError
 from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
+from sevenfold.serve.selftest import selftest
 
 SIDE = 24
 CLASSES = 3
@@ -413,3 +414,81 @@ def test_a_network_with_branches_is_not_joined(core):
     node.attribute.append(onnx.helper.make_attribute("then_branch", core.graph))
     with pytest.raises(GateRefused, match="cannot be joined"):
         ensemble([core, branching], np.ones(2), "soft", SIDE, CLASSES, 1.0)
+
+
+# -- what the last features are held against ---------------------------------------------
+
+
+def test_a_pool_and_a_linear_head_are_found(plain):
+    weight, bias = export.linear_head(plain.network, SIDE)
+    assert weight.shape == (CLASSES, 8)
+    pixels = resized(noise(50, 40))
+    with torch.inference_mode():
+        logits, features = plain(pixels)
+    expected = features[0].mean(dim=(1, 2)).numpy() @ weight.T + bias
+    assert logits[0].numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_another_head_is_not_taken_for_linear():
+    class Squared(nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps.mean(dim=(2, 3)) ** 2
+
+    strange = network()
+    strange.pool = nn.Sequential(Squared())
+    assert export.linear_head(strange, SIDE)[0].size == 0
+    largest = network()
+    largest.pool = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    assert export.linear_head(largest, SIDE)[0].size == 0
+
+
+@pytest.mark.parametrize("name", ["small", "pruned", "resnet20"])
+def test_the_map_is_that_of_grad_cam(name):
+    torch.manual_seed(1)
+    made = nets.small("resnet20", CLASSES).eval() if name == "resnet20" else network()
+    if name == "pruned":
+        made.blocks[1][0] = nn.Conv2d(6, 5, 3, 2, 1)
+        made.head = nn.Linear(5, CLASSES)
+    shipped = export.Shipped(made, mirror=name == "small").eval()
+    model = export.assemble(export.core(shipped, SIDE), SIDE, CLASSES, 1.7)
+    picture = noise(60, 45, 3)
+    opened = export.session(model, 1)
+    (features,) = opened.run(["features"], {"image": picture[None]})
+    weight, _ = export.linear_head(made, SIDE)
+    for label in range(CLASSES):
+        maps_of = made.features(resized(picture)).detach().requires_grad_()
+        made.classify(maps_of)[0, label].backward()
+        assert maps_of.grad is not None
+        channels = maps_of.grad[0].mean(dim=(1, 2))  # Grad-CAM's weights
+        cam = torch.relu((channels[:, None, None] * maps_of[0]).sum(dim=0)).detach().numpy()
+        found = maps.class_map(features[0], weight[label])
+        assert found == pytest.approx(cam, rel=1e-3, abs=1e-5 * max(1.0, float(cam.max())))
+
+
+def test_the_stored_picture_gets_its_stored_answer(core, tmp_path):
+    labels = ["a", "b", "c"]
+    model = export.assemble(core, SIDE, CLASSES, 1.0)
+    card = {"schema": "sevenfold.card/1", "classes": labels, "size": SIDE}
+    more = {"selftest.json": export.selftest(model)}
+    export.write(tmp_path, model, labels, card, "", more)
+    assert "selftest.json" in (tmp_path / "SHA256SUMS").read_text("utf-8")
+    selftest(predict.load(tmp_path))
+    stored = json.loads(more["selftest.json"])
+    stored["probabilities"] = stored["probabilities"][::-1]
+    (tmp_path / "selftest.json").write_text(json.dumps(stored), encoding="utf-8")
+    sums = (tmp_path / "SHA256SUMS").read_text("utf-8").splitlines()[:-1]
+    digest = hashlib.sha256((tmp_path / "selftest.json").read_bytes()).hexdigest()
+    text = "\n".join([*sums, f"{digest}  selftest.json"]) + "\n"
+    (tmp_path / "SHA256SUMS").write_bytes(text.encode())
+    with pytest.raises(ModelError, match="off on this machine"):
+        selftest(predict.load(tmp_path))
+
+
+def test_what_is_seen_is_what_is_run(core, dataset, plain):
+    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    shares, vectors = export.seen(opened, dataset, [3, 1], 2)
+    expected, maps_of = export.run(opened, dataset, [3, 1], ["probabilities", "features"], 1)
+    np.testing.assert_array_equal(shares, expected)
+    np.testing.assert_allclose(vectors, maps_of.mean(axis=(2, 3)), rtol=1e-5)
+    torch_vectors = export.network_vectors(plain.network, dataset, [3, 1], side=SIDE, threads=1)
+    np.testing.assert_allclose(vectors, torch_vectors, rtol=1e-3, atol=1e-4)

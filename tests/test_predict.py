@@ -13,8 +13,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from bundles import colour, seal, tiny_bundle, tiny_model
-from sevenfold import image
+from bundles import colour, knowing, seal, tiny_bundle, tiny_model
+from sevenfold import drift, image
 from sevenfold.answers import Answer, Failure, write
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
 from sevenfold.predict import load, predict, sources, time_latency
@@ -68,6 +68,76 @@ def test_the_outputs_of_one_picture(bundle):
     e = np.exp(logits - logits.max())
     assert shares == pytest.approx(e / e.sum(), abs=1e-6)
     assert predictor.features(pixels(1)).shape == (3, 8, 8)
+
+
+def test_a_bundle_without_newer_parts_is_always_sure(bundle):
+    found = load(bundle).answer(png(1), "x.png")
+    assert (found.sure, found.unlike, found.map) == (True, False, "")
+    assert np.isnan(found.distance)
+
+
+def test_a_bundle_says_when_it_is_in_doubt(copy):
+    predictor = load(knowing(copy, {"green": 1.0}))
+    assert not predictor.answer(png(1), "x").sure
+    assert predictor.answer(png(2), "x").sure
+    grey = predictor.see(np.full((20, 30, 3), 128, np.uint8))
+    assert grey.unlike
+    assert predictor.see(pixels(0)).distance < 1e-3
+
+
+def test_the_evidence_is_drawn_where_the_colour_is(copy, tmp_path):
+    predictor = load(knowing(copy, {}))
+    halves = np.concatenate([pixels(1, 40, 40), np.full((40, 40, 3), 128, np.uint8)], axis=1)
+    file = io.BytesIO()
+    Image.fromarray(halves).save(file, "PNG")
+    (tmp_path / "maps").mkdir()
+    source = [("../a/b.png", lambda: file.getvalue())]
+    (found,) = predict(predictor, source, threads=1, explain=tmp_path / "maps")
+    assert isinstance(found, Answer)
+    assert Path(found.map).parent == tmp_path / "maps"
+    shown = np.asarray(Image.open(found.map)).astype(int)
+    moved = np.abs(shown - halves).sum(axis=2)
+    assert moved[:, :30].min() > 100
+    assert moved[:, 60:].max() == 0
+
+
+def test_a_model_without_a_linear_head_explains_nothing(copy, tmp_path):
+    with pytest.raises(UsageError, match="no map"):
+        list(predict(load(copy), [], explain=tmp_path))
+    card = json.loads((knowing(copy, {}) / "card.json").read_text("utf-8"))
+    (copy / "card.json").write_text(json.dumps(card | {"ships": "vote"}), encoding="utf-8")
+    seal(copy)
+    with pytest.raises(UsageError, match="several networks vote"):
+        list(predict(load(copy), [], explain=tmp_path))
+
+
+def test_answers_are_tallied(copy):
+    predictor = load(knowing(copy, {}))
+    tally = drift.Tally(predictor.bundle.reference, predictor.classes)
+    list(predict(predictor, [(f"f/{k}.png", lambda: png(1)) for k in range(40)], tally=tally))
+    told = tally.told()
+    assert told["pictures"] == 40
+    assert told["differs"]
+    assert told["groups"][0]["group"] == "f"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("features.safetensors", b"junk"),
+        ("card.json", {"operating_point": {"schema": "sevenfold.operating/9"}}),
+        ("card.json", {"unknown": {"schema": "sevenfold.unknown/1", "score": "magic"}}),
+        ("card.json", {"drift": []}),
+    ],
+)
+def test_damaged_newer_parts_are_refused_by_name(copy, name, content):
+    knowing(copy, {})
+    if isinstance(content, dict):
+        card = json.loads((copy / "card.json").read_text("utf-8"))
+        content = json.dumps(card | content).encode()
+    (copy / name).write_bytes(content)
+    seal(copy)
+    assert "bundle" in refused(copy)
 
 
 def test_an_answer_holds_all_probabilities(bundle):

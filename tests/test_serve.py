@@ -20,7 +20,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from bundles import colour, seal, tiny_bundle
+from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import predict, serve
 from sevenfold.errors import ResourceError, UsageError
 
@@ -78,15 +78,35 @@ def test_predict_gives_what_the_predictor_gives(server, tmp_path):
 
 
 @pytest.mark.parametrize(("least", "sure"), [(0.0, True), (1.0, False)])
-def test_thresholds_of_the_card_say_what_is_sure(tmp_path, least, sure):
-    bundle = tiny_bundle(tmp_path / "b", CLASSES)
-    card = json.loads((bundle / "card.json").read_text("utf-8"))
-    card["thresholds"] = {"two": least}
-    (bundle / "card.json").write_text(json.dumps(card), "utf-8")
-    seal(bundle)
+def test_the_operating_point_says_what_is_sure(tmp_path, least, sure):
+    bundle = knowing(tiny_bundle(tmp_path / "b", CLASSES), {"two": least})
     with client(bundle) as server:
         assert server.post("/predict", content=picture(1)).json()["sure"] is sure
-        assert "sure" not in server.post("/predict", content=picture(0)).json()
+        assert server.post("/predict", content=picture(0)).json()["sure"] is True
+        assert "not sure" in server.get("/").text
+
+
+def test_what_is_unlike_training_is_marked_and_counted(tmp_path):
+    bundle = knowing(tiny_bundle(tmp_path / "b", CLASSES), {"two": 1.0})
+    grey = io.BytesIO()
+    Image.fromarray(np.full((9, 12, 3), 128, np.uint8)).save(grey, "PNG")
+    with client(bundle) as server:
+        facts = server.post("/predict", content=grey.getvalue()).json()
+        assert facts["unlike"] is True
+        assert facts["distance"] > 0.2
+        for _ in range(30):
+            assert server.post("/predict", content=picture(1)).json()["unlike"] is False
+        found = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(server.get("/metrics").text)
+            for sample in family.samples
+            if not sample.labels
+        }
+    assert found["sevenfold_unlike_total"] == 1
+    assert found["sevenfold_not_sure_total"] == 30
+    assert found["sevenfold_mix_distance"] > 0.6
+    assert found["sevenfold_mix_p"] < 0.001
+    assert 0 < found["sevenfold_distance_shift"] <= 1
 
 
 def test_infer_answers_flat_and_nested_numbers_alike(server, tmp_path):

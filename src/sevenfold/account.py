@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
-from sevenfold import evaluate, image, nets
+from sevenfold import evaluate, image, maps, nets
 from sevenfold.data import Dataset, Split, shown
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels
@@ -24,6 +24,7 @@ from sevenfold.practices import augmentation, ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.train import Fitted
 from sevenfold.train.balance import Tried
+from sevenfold.train.stronger import rare
 from sevenfold.train.student import KEPT, calibrated
 
 MISTAKES: Final = 24
@@ -134,7 +135,7 @@ def data(split: Split, source: str, openings: int) -> dict[str, Any]:
 
 def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
     """Return how the network was trained."""
-    recipe, network = fitted.recipe, fitted.ships[0].network
+    recipe, network = fitted.recipe.member(fitted.number), fitted.ships[0].network
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
     total = sum(weight.numel() for weight in network.parameters())
     frozen = sum(weight.numel() for weight in trunk.parameters())
@@ -236,6 +237,30 @@ def balance(fitted: Fitted, split: Split) -> dict[str, Any]:
     return found
 
 
+def classwise(fitted: Fitted, split: Split) -> dict[str, Any]:
+    """Return what the label check left out for which class, and how rare ones were shown."""
+    found, classes = fitted.spared, split.dataset.classes
+    counts = np.bincount(split.dataset.labels[split.train], minlength=len(classes))
+    return {
+        "label_check": {
+            "operations": list(found.operations),
+            "pictures": found.pictures,
+            "accuracy": found.accuracy if math.isfinite(found.accuracy) else None,
+            "flagged": [asdict(one) for one in found.flagged],
+            "hard": sum(one.verdict == "hard" for one in found.findings),
+            "too_few": sum(one.verdict == "too few" for one in found.findings),
+            "reason": found.reason,
+            "insisted": found.insisted,
+        },
+        "rare": [classes[label] for label in rare(counts).tolist()],
+        "rare_views": [
+            asdict(one)
+            | {"recalls": [recall if math.isfinite(recall) else None for recall in one.recalls]}
+            for one in fitted.looks
+        ],
+    }
+
+
 def _tried(tried: Tried, counts: Int64[np.ndarray, "classes"]) -> dict[str, Any]:
     recalls = np.array(tried.recalls)
     known = np.isfinite(recalls)
@@ -253,8 +278,17 @@ def mistakes(
     dataset: Dataset,
     pictures: Int64[np.ndarray, "pictures"],
     probabilities: Float[np.ndarray, "pictures classes"],
+    evidence: Callable[[int, int], Float[np.ndarray, "rows columns"]],
 ) -> list[dict[str, Any]]:
-    """Return the most confident wrong answers with their pictures. Decodes them."""
+    """Return the most confident wrong answers with their pictures. Decodes them.
+
+    Args:
+        dataset: of the pictures.
+        pictures: that were judged.
+        probabilities: of each.
+        evidence: maps where in a picture the evidence for a class lies; an empty map where
+            the model has none.
+    """
     worst = evaluate.worst_mistakes(probabilities, dataset.labels[pictures], MISTAKES)
     found = []
     for place in worst:
@@ -269,9 +303,20 @@ def mistakes(
                 "answer": dataset.classes[answer],
                 "probability": float(probabilities[place, answer]),
                 "image": data_uri(image.crop(pixels, photo.box)),
+                "map": _map(image.crop(pixels, photo.box), evidence(index, answer)),
             }
         )
     return found
+
+
+def _map(
+    pixels: UInt8[np.ndarray, "height width 3"], found: Float[np.ndarray, "rows columns"]
+) -> str:
+    if not found.size:
+        return ""
+    thumbnail = Image.fromarray(pixels)
+    thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return data_uri(maps.overlay(np.asarray(thumbnail), found))
 
 
 def views(recipe: Recipe, split: Split) -> list[dict[str, Any]]:
@@ -371,7 +416,7 @@ def card(
         "temperature": temperature,
         "created": run["created"],
         "scores": facts["test"],
-        "backbone": fitted.recipe.transfer.backbone,
+        "backbone": fitted.recipe.member(fitted.number).transfer.backbone,
         "weights": dataclasses.asdict(origin),
         "voters": sum(weight > 0 for weight in vote["weights"]) if vote else 1,
         "ships": vote["ships"] if vote else "member",

@@ -11,6 +11,7 @@ write(out, predict(predictor, unanswered(out, sources, classes), ...), classes)
 import csv
 import hashlib
 import io
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ Source = tuple[str, Callable[[], bytes]]
 """The path of a picture as shown to people, and what reads its bytes."""
 
 ROWS_PER_PART = 4096
+MARKS = ("sure", "unlike")
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -33,15 +35,23 @@ class Answer:
 
     Args:
         path: the picture, as shown to people.
-        label: the class with the highest probability.
+        label: the class that the model's operating point answers.
         probability: its probability, 0 to 1.
         probabilities: of all classes, in the order of the model's classes.
+        sure: False below the threshold of the operating point: *not sure*.
+        unlike: whether the picture is unlike anything trained on.
+        distance: how far it is from training; NaN where the bundle knows no distance.
+        map: file that shows where the evidence for the label lies, or "".
     """
 
     path: str
     label: str
     probability: float
     probabilities: tuple[float, ...]
+    sure: bool = True
+    unlike: bool = False
+    distance: float = math.nan
+    map: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,10 @@ def unanswered(path: Path, sources: Iterable[Source], classes: Sequence[str]) ->
 
 
 def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[str]) -> Written:
-    """Append answers to a CSV file: `path,label,probability` and `p:CLASS` for each class.
+    """Append answers to a CSV file: `path,label,probability`, `p:CLASS` and `sure,unlike`.
+
+    `sure` is `no` below the operating point's threshold, `unlike` is `yes` for a picture
+    unlike anything trained on.
 
     Rows that are complete in an existing file stay; a last line that a kill tore
     is cut off. Failures have no row, so that a later call tries them again.
@@ -130,7 +143,8 @@ def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequenc
                     continue
                 names = (guarded(outcome.path), guarded(outcome.label))
                 numbers = (outcome.probability, *outcome.probabilities)
-                writer.writerow((*names, *map(repr, numbers)))
+                marks = (_word(outcome.sure), _word(outcome.unlike))
+                writer.writerow((*names, *map(repr, numbers), *marks))
                 file.flush()
                 count += 1
     return Written(count, tuple(failures))
@@ -210,7 +224,11 @@ def _foreign(path: Path) -> UsageError:
 
 
 def _columns(classes: Sequence[str]) -> list[str]:
-    return ["path", "label", "probability", *(f"p:{name}" for name in classes)]
+    return ["path", "label", "probability", *(f"p:{name}" for name in classes), *MARKS]
+
+
+def _word(mark: bool) -> str:
+    return "yes" if mark else "no"
 
 
 def _header(classes: Sequence[str]) -> str:
@@ -243,7 +261,7 @@ def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
                     yield last.decode("utf-8", "replace")
 
             for row in csv.reader(lines()):
-                whole = len(row) == len(classes) + 3 and last.endswith(b"\n")
+                whole = len(row) == len(classes) + 3 + len(MARKS) and last.endswith(b"\n")
                 if whole:
                     yield bare(row[0]), end
                 elif file.read(1):
@@ -296,6 +314,7 @@ def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> N
         arrow.array([row.label for row in rows], arrow.string()),
         arrow.array([row.probability for row in rows], arrow.float64()),
         *(arrow.array(column) for column in zip(*(r.probabilities for r in rows), strict=True)),
+        *(arrow.array([getattr(row, mark) for row in rows], arrow.bool_()) for mark in MARKS),
     ]
     number = 1 + max((int(part.stem) for part in parts.glob("*.parquet")), default=-1)
     unfinished = parts / "part.tmp"
@@ -306,9 +325,10 @@ def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> N
 def _join(parts: Path, path: Path, classes: Sequence[str]) -> None:
     arrow, parquet = _arrow()
     texts = [("path", arrow.string()), ("label", arrow.string())]
-    numbers = [(name, arrow.float64()) for name in _columns(classes)[2:]]
+    numbers = [(name, arrow.float64()) for name in _columns(classes)[2 : -len(MARKS)]]
+    marks = [(name, arrow.bool_()) for name in MARKS]
     unfinished = parts / "joined.tmp"
-    with parquet.ParquetWriter(unfinished, arrow.schema(texts + numbers)) as writer:
+    with parquet.ParquetWriter(unfinished, arrow.schema(texts + numbers + marks)) as writer:
         for part in sorted(parts.glob("*.parquet")):
             with parquet.ParquetFile(part) as file:
                 for group in range(file.num_row_groups):

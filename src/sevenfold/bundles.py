@@ -1,7 +1,9 @@
 """Open a bundle: check every file before any of it is used.
 
 A bundle is a folder with `model.onnx`, `card.json`, `labels.txt`, `README.md`
-and `SHA256SUMS`, which names the others. Nothing outside that list is read.
+and `SHA256SUMS`, which names the others. Nothing outside that list is read. A newer one
+also has `features.safetensors`, what the last features are held against, and
+`selftest.json`, a picture with its answer.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from typing import Any
 
 import onnxruntime
 
-from sevenfold import swap
+from sevenfold import drift, operating, swap, tensors, unknown
 from sevenfold.errors import ModelError, UsageError
 from sevenfold.image import shown
 
@@ -22,6 +24,9 @@ CARD = "sevenfold.card"
 CARD_VERSION = 1
 SUMS = "SHA256SUMS"
 NEEDED = ("model.onnx", "card.json", "labels.txt")
+FEATURES = "features.safetensors"
+"""Float32 rows, one for each class: `head.weight` and `head.bias` of a head that is linear
+on the mean of the last feature map, and `centroids` of the classes' means."""
 INPUT = ("image", "tensor(uint8)", 4)
 OUTPUTS = ("probabilities", "logits", "features")
 
@@ -39,6 +44,9 @@ class Bundle:
         size: the side to which the graph resizes a picture, in pixels.
         card: all of `card.json`.
         model: the bytes of `model.onnx`.
+        point: how probabilities become an answer.
+        detector: what is unlike anything trained on.
+        reference: what many answers are held against.
     """
 
     folder: Path
@@ -46,6 +54,9 @@ class Bundle:
     size: int
     card: Mapping[str, Any]
     model: bytes
+    point: operating.Operating
+    detector: unknown.Detector
+    reference: drift.Reference
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -76,7 +87,17 @@ def _read(folder: Path) -> Bundle:
     card = _card(folder / "card.json", files["card.json"])
     if card["classes"] != list(classes) or not 2 <= len(set(classes)) == len(classes):
         raise _damaged(folder / "labels.txt", "does not hold the classes of card.json, once each")
-    return Bundle(folder, classes, card["size"], card, files["model.onnx"])
+    path = folder / "card.json"
+    try:
+        point = operating.from_card(card, classes)
+        reference = drift.from_card(card, classes)
+        path = folder / FEATURES
+        held = tensors.unpack(files[FEATURES]) if FEATURES in files else {}
+        detector = unknown.from_card(card, held, len(classes))
+    except ValueError as error:
+        raise _damaged(path, shown(str(error))) from error
+    model = files["model.onnx"]
+    return Bundle(folder, classes, card["size"], card, model, point, detector, reference)
 
 
 def open_session(bundle: Bundle, threads: int) -> Any:
@@ -131,7 +152,7 @@ def _verified(folder: Path) -> dict[str, bytes]:
     for name, expected in sums.items():
         path = folder / name
         try:
-            if name in NEEDED:
+            if name in (*NEEDED, FEATURES):
                 files[name] = path.read_bytes()
                 found = hashlib.sha256(files[name]).hexdigest()
             else:

@@ -5,12 +5,15 @@ itself: it resizes to the network's side as training did, normalises, runs the
 network, divides by the temperature. What is scored is what ships.
 """
 
+import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -19,9 +22,10 @@ import onnxruntime
 import torch
 from jaxtyping import Float
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import Tensor, nn
 
-from sevenfold import nets
+from sevenfold import nets, unknown
 from sevenfold.data import Dataset
 from sevenfold.errors import GateRefused
 from sevenfold.features.store import disk_full
@@ -202,6 +206,82 @@ def run(
     return [np.stack(part) for part in zip(*rows, strict=True)]
 
 
+def seen(
+    opened: onnxruntime.InferenceSession, dataset: Dataset, pictures: Sequence[int], threads: int
+) -> tuple[Float[np.ndarray, "pictures classes"], Float[np.ndarray, "pictures channels"]]:
+    """Run a graph over pictures; of the last features, only their mean is kept."""
+
+    def one(index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        return looked(opened, dataset.decode(index))
+
+    with ThreadPoolExecutor(threads) as executor:
+        rows = list(executor.map(one, pictures))
+    probabilities, vectors = (np.stack(part) for part in zip(*rows, strict=True))
+    return probabilities, vectors
+
+
+def looked(
+    opened: onnxruntime.InferenceSession, pixels: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Run a graph over one picture; return its probabilities and its pooled features."""
+    shares, features = opened.run(["probabilities", "features"], {"image": pixels[None]})
+    return np.asarray(shares[0]), unknown.pooled(np.asarray(features[0]))
+
+
+@torch.inference_mode()
+def linear_head(
+    network: nets.Network, side: int
+) -> tuple[Float[np.ndarray, "classes channels"], Float[np.ndarray, " classes"]]:
+    """Return the head's rows and bias if logits are linear in the mean of the last feature map.
+
+    That is tried out on random feature maps, so that no layer between needs to be known.
+
+    Returns:
+        No rows where it is not so.
+    """
+    nothing = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+    shape = network.features(torch.zeros(1, 3, side, side)).shape[1:]
+    if len(shape) != 3 or network.head.in_features != shape[0]:
+        return nothing
+    noise = torch.Generator().manual_seed(0)
+    maps = torch.randn(4, *shape, generator=noise)
+    linear = network.head(maps.mean(dim=(2, 3)))
+    if not torch.allclose(network.classify(maps), linear, rtol=1e-3, atol=1e-4):
+        return nothing
+    head = network.head
+    return head.weight.detach().numpy().copy(), head.bias.detach().numpy().copy()
+
+
+@torch.inference_mode()
+def network_vectors(
+    network: nets.Network, dataset: Dataset, pictures: Sequence[int], *, side: int, threads: int
+) -> Float[np.ndarray, "pictures channels"]:
+    """Run a trained network in PyTorch as `network_logits` does; return the pooled features."""
+    resize = session(resizing(side).SerializeToString(), 1)
+    network = network.eval().to(memory_format=torch.channels_last)
+    found = []
+    for start in range(0, len(pictures), 32):
+        (pixels,) = run(resize, dataset, pictures[start : start + 32], ["pixels"], threads)
+        found += [unknown.pooled(one.numpy()) for one in network.features(torch.from_numpy(pixels))]
+    return np.stack(found)
+
+
+def selftest(model: bytes) -> bytes:
+    """Make `selftest.json`: a made-up picture, and the probabilities that the graph gives it."""
+    rows, columns = np.mgrid[:96, :128]
+    waves = [np.sin(rows / a) + np.cos(columns / b) for a, b in ((7, 11), (13, 5), (23, 17))]
+    pixels = np.stack([np.rint(127.5 + 63 * one) for one in waves], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    (shares,) = session(model, 1).run(["probabilities"], {"image": pixels[None]})
+    facts = {
+        "schema": "sevenfold.selftest/1",
+        "picture": base64.b64encode(file.getvalue()).decode(),
+        "probabilities": np.asarray(shares[0]).tolist(),
+    }
+    return json.dumps(facts).encode()
+
+
 @dataclass(frozen=True)
 class Parity:
     """Say how well the exported graph agrees with the trained network.
@@ -267,9 +347,22 @@ def compare(
 
 
 def write(
-    folder: Path, model: bytes, labels: Sequence[str], card: Mapping[str, Any], readme: str
+    folder: Path,
+    model: bytes,
+    labels: Sequence[str],
+    card: Mapping[str, Any],
+    readme: str,
+    more: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
-    """Write a bundle: model, card, labels and page, and last the hashes of them all.
+    """Write a bundle: model, card, labels and page, what is more, and last all their hashes.
+
+    Args:
+        folder: of the bundle.
+        model: the graph.
+        labels: the classes.
+        card: content of `card.json`.
+        readme: the model card.
+        more: other files, by name.
 
     Raises:
         ResourceError: the disk is full or the folder cannot be written to.
@@ -279,6 +372,7 @@ def write(
         "card.json": json.dumps(card, indent=1, ensure_ascii=False).encode(),
         "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
         "README.md": readme.encode(),
+        **more,
     }
     sums = "".join(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()

@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sevenfold import data as datasets
+from sevenfold import decisions, operating
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
 from sevenfold.errors import DataError, ResourceError, UsageError
@@ -45,6 +46,8 @@ class Request:
         replace: whether a finished run may be replaced.
         threads: 0 is one for each core.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        costs: path of a TOML file of what mistakes cost, or "".
+        min_recall: least recalls of classes, such as `crack=0.99`.
     """
 
     budget: str = "quick"
@@ -58,6 +61,8 @@ class Request:
     replace: bool = False
     threads: int = 0
     device: str = "auto"
+    costs: str = ""
+    min_recall: tuple[str, ...] = ()
 
 
 def demo(out: Path, *, request: Request, progress: Progress) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     Raises:
         SevenfoldError: with the exit code of its kind.
     """
-    recipe = _recipe(request)
+    recipe, wish = _recipe(request), _wish(request)
     _prepare(out, request)
     from sevenfold import account, judging, release, train, trial
     from sevenfold.features.pixels import MARGIN, Pixels, ingest
@@ -112,6 +117,9 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         split = datasets.split(dataset)
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
+    judged = split.val if len(split.val) else split.train
+    counts = np.bincount(dataset.labels[judged], minlength=len(dataset.classes))
+    operating.check(wish, dataset.classes, counts)
     folder = out / "trials" / trial.key(recipe, split, request.seed, place)
     with clock.stage("fit"):
         fitted = train.fit(
@@ -129,7 +137,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         "group_by": request.group_by,
         "small_classes": request.small_classes,
     }
-    asked = release.Asked(data, request.budget, request.seed, request.licence, reading)
+    asked = release.Asked(data, request.budget, request.seed, request.licence, reading, wish=wish)
     return release.release(
         out,
         asked,
@@ -150,6 +158,11 @@ def _recipe(request: Request) -> "Recipe":
     if request.recipe:
         recipe = recipes.read(Path(request.recipe), recipe)
     return recipes.apply(recipe, request.overrides)
+
+
+def _wish(request: Request) -> operating.Wish:
+    costs, unsure = operating.read_costs(Path(request.costs)) if request.costs else ({}, 0.0)
+    return operating.Wish(operating.read_recalls(request.min_recall), costs, unsure)
 
 
 def _prepare(out: Path, request: Request) -> None:
@@ -232,20 +245,26 @@ def evaluate(
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
         _log_opening(model, known)
-    answers = []
+    answers: list[prediction.Seen] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
-        for answer in executor.map(lambda row: predictor.probabilities(dataset.decode(row)), rows):
+        for answer in executor.map(lambda row: predictor.see(dataset.decode(row)), rows):
             answers.append(answer)
             progress("evaluate", len(answers), len(rows))
-    found = scoring.score(
-        np.array(answers, dtype=np.float64),
-        dataset.labels[rows],
-        dataset.classes,
-        groups=[dataset.groups[row] for row in rows],
+    shares = np.array([answer.shares for answer in answers], dtype=np.float64)
+    labels, groups = dataset.labels[rows], [dataset.groups[row] for row in rows]
+    found = scoring.score(shares, labels, dataset.classes, groups=groups)
+    bundle = predictor.bundle
+    named = [str(one) for one in predictor.card.get("operating_point", {}).get("asked", ())]
+    told = decisions.measured(
+        bundle.point, shares, labels, dataset.classes, groups=groups, named=named
     )
+    marked = np.array([answer.unlike for answer in answers])
+    unlike = decisions.share(marked, np.ones(len(marked), bool), groups)
     return {
         "schema": "sevenfold.evaluate/1",
         "scores": scoring.flat(found),
+        "operating": {"rule": bundle.point.rule, **told},
+        "unlike": asdict(unlike) if bundle.detector.score != "none" else None,
         "seconds": time.perf_counter() - began,
     }
 

@@ -20,13 +20,37 @@ from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image
 
-from sevenfold import image
+from sevenfold import drift, image, maps, operating, unknown
 from sevenfold.answers import Answer, Failure, Source, bare
 from sevenfold.bundles import Bundle, open_session, read_bundle
 from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
 
+NOWHERE = Path()
 _LEFTOVERS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class Seen:
+    """Hold what the model says of one picture.
+
+    Args:
+        answer: the class that the operating point answers, as an index.
+        sure: False below its threshold: *not sure*.
+        unlike: whether the picture is unlike anything trained on.
+        distance: how far it is from training; NaN where the bundle knows no distance.
+        shares: the calibrated probabilities.
+        features: the last feature map.
+    """
+
+    answer: int
+    sure: bool
+    unlike: bool
+    distance: float
+    shares: Float32[np.ndarray, " classes"]
+    features: Float32[np.ndarray, "..."]
 
 
 @final
@@ -63,19 +87,29 @@ class Predictor:
         self, pixels: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, " classes"]:
         """Compute the calibrated probabilities of one upright RGB picture of any size."""
-        return self._run("probabilities", pixels)
+        return self._run(("probabilities",), pixels)[0]
 
     def logits(
         self, pixels: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, " classes"]:
         """Compute the logits whose softmax is `probabilities`."""
-        return self._run("logits", pixels)
+        return self._run(("logits",), pixels)[0]
 
     def features(
         self, pixels: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "channels rows columns"]:
         """Compute the last feature map."""
-        return self._run("features", pixels)
+        return self._run(("features",), pixels)[0]
+
+    def see(self, pixels: UInt8[np.ndarray, "height width 3"]) -> Seen:
+        """Answer one upright RGB picture of any size at the bundle's operating point."""
+        shares, features = self._run(("probabilities", "features"), pixels)
+        answers, sure = operating.decide(self.bundle.point, shares[None])
+        detector, distance = self.bundle.detector, float("nan")
+        if detector.score != "none":
+            distance = float(unknown.distances(detector, unknown.pooled(features)[None])[0])
+        unlike = distance > detector.threshold
+        return Seen(int(answers[0]), bool(sure[0]), unlike, distance, shares, features)
 
     def answer(self, data: bytes, path: str, *, max_pixels: int = image.TRAINING_PIXELS) -> Answer:
         """Decode the bytes of a picture and answer.
@@ -88,24 +122,57 @@ class Predictor:
         Raises:
             ImageRejected: the picture cannot be used.
         """
-        shares = self.probabilities(image.decode(data, name=path, max_pixels=max_pixels))
-        best = int(shares.argmax())
-        return Answer(path, self.classes[best], float(shares[best]), tuple(shares.tolist()))
+        return self._told(self.see(image.decode(data, name=path, max_pixels=max_pixels)), path)
+
+    def explain(
+        self, data: bytes, path: str, folder: Path, *, max_pixels: int = image.TRAINING_PIXELS
+    ) -> Answer:
+        """Answer, and write a PNG of the picture with the map of the evidence over it.
+
+        Args:
+            data: as for `answer`.
+            path: likewise.
+            folder: that exists; the name of the file is `maps.file_name`.
+            max_pixels: likewise.
+
+        Raises:
+            ImageRejected: the picture cannot be used.
+            UsageError: this model has no such map.
+        """
+        check_maps(self)
+        pixels = image.decode(data, name=path, max_pixels=max_pixels)
+        seen = self.see(pixels)
+        evidence = maps.class_map(seen.features, self.bundle.detector.weight[seen.answer])
+        file = folder / maps.file_name(path, self.classes[seen.answer])
+        Image.fromarray(maps.overlay(pixels, evidence)).save(file)
+        return replace(self._told(seen, path), map=str(file))
+
+    def _told(self, seen: Seen, path: str) -> Answer:
+        return Answer(
+            path,
+            self.classes[seen.answer],
+            float(seen.shares[seen.answer]),
+            tuple(seen.shares.tolist()),
+            seen.sure,
+            seen.unlike,
+            seen.distance,
+        )
 
     def _run(
-        self, output: str, pixels: UInt8[np.ndarray, "height width 3"]
-    ) -> Float32[np.ndarray, "..."]:
+        self, outputs: tuple[str, ...], pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> list[Float32[np.ndarray, "..."]]:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise DataError(
                 f"{pixels.dtype} {pixels.shape} is not a picture",
                 "give uint8 pixels of [height, width, 3]",
             )
-        found = np.asarray(self.session.run([output], {"image": pixels[None]})[0][0])
-        if not np.isfinite(found).all():
-            raise ModelError(
-                f"{self.bundle.folder / 'model.onnx'} gives {output} that are not finite",
-                "train again",
-            )
+        found = [np.asarray(one[0]) for one in self.session.run(outputs, {"image": pixels[None]})]
+        for name, one in zip(outputs, found, strict=True):
+            if not np.isfinite(one).all():
+                raise ModelError(
+                    f"{self.bundle.folder / 'model.onnx'} gives {name} that are not finite",
+                    "train again",
+                )
         return found
 
 
@@ -124,8 +191,34 @@ def load(path: Path, *, threads: int = 0) -> Predictor:
     return Predictor(bundle, threads, open_session(bundle, threads))
 
 
+def check_maps(predictor: Predictor) -> None:
+    """Refuse a model whose answers no map explains.
+
+    Raises:
+        UsageError: its head is not linear on the mean of its last feature map, or several
+            networks vote.
+    """
+    features = {one.name: one.shape for one in predictor.session.get_outputs()}["features"]
+    if predictor.card.get("ships") == "vote":
+        raise UsageError(
+            "there is no map of this model's evidence: several networks vote, and each has its own",
+            "run `sevenfold distill RUN` first, and explain its one network",
+        )
+    if not predictor.bundle.detector.weight.size or len(features) != 4:
+        raise UsageError(
+            "there is no map of this model's evidence: the bundle holds no head that is linear "
+            "on the mean of its last feature map",
+            "train with a convolutional backbone, such as the default one, and this version",
+        )
+
+
 def predict(
-    predictor: Predictor, pictures: Iterable[Source], *, threads: int = 0
+    predictor: Predictor,
+    pictures: Iterable[Source],
+    *,
+    threads: int = 0,
+    explain: Path = NOWHERE,
+    tally: drift.Tally | None = None,
 ) -> Iterator[Answer | Failure]:
     """Answer a stream of pictures in order; one that fails gives a `Failure`.
 
@@ -135,7 +228,14 @@ def predict(
         predictor: from `load`.
         pictures: from `sources`, or pairs of a path and a function that reads the bytes.
         threads: pictures at a time; 0 is one for each core.
+        explain: folder for pictures with the map of the evidence over them; it must exist.
+        tally: counts the answers, where there is one.
+
+    Raises:
+        UsageError: maps are asked for, and the model has none.
     """
+    if explain != NOWHERE:
+        check_maps(predictor)
     workers = threads or os.cpu_count() or 1
     if workers > 1 and predictor.threads != 1:
         # Pictures side by side use all cores already.
@@ -145,11 +245,11 @@ def predict(
     pool = ThreadPoolExecutor(workers)
     try:
         for source in pictures:
-            window.append(pool.submit(_outcome, predictor, source))
+            window.append(pool.submit(_outcome, predictor, source, explain))
             if len(window) > 2 * workers:
-                yield window.popleft().result()
+                yield _counted(window.popleft().result(), tally)
         while window:
-            yield window.popleft().result()
+            yield _counted(window.popleft().result(), tally)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -191,9 +291,17 @@ def time_latency(
     return 1000 * statistics.median(seconds[-runs:])
 
 
-def _outcome(predictor: Predictor, source: Source) -> Answer | Failure:
+def _counted(outcome: Answer | Failure, tally: drift.Tally | None) -> Answer | Failure:
+    if tally is not None and isinstance(outcome, Answer):
+        tally.add(outcome.label, outcome.distance, outcome.unlike, outcome.path)
+    return outcome
+
+
+def _outcome(predictor: Predictor, source: Source, explain: Path) -> Answer | Failure:
     path, read = source
     try:
+        if explain != NOWHERE:
+            return predictor.explain(read(), path, explain)
         return predictor.answer(read(), path)
     except SevenfoldError as error:
         return Failure(path, error.problem.removeprefix(f"{image.shown(path)}: "))

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,11 +20,12 @@ import onnx
 import safetensors.torch
 from jaxtyping import Float
 
-from sevenfold import account, doctor, export, nets, report
+from sevenfold import account, doctor, export, guards, nets, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
 from sevenfold.loop import Place
+from sevenfold.operating import Wish
 from sevenfold.practices import ensembling, transfer
 from sevenfold.practices import pruning as surgery
 from sevenfold.practices.ensembling.graph import voting
@@ -74,6 +75,7 @@ class Asked:
         licence: SPDX expression for the model, or "".
         reading: how the data is read: `columns`, `group_by`, `small_classes`.
         known: what an earlier version of the run knew of its pictures.
+        wish: what the answers shall be like.
     """
 
     data: str
@@ -82,6 +84,7 @@ class Asked:
     licence: str
     reading: Mapping[str, Any]
     known: datasets.Manifest = datasets.EMPTY
+    wish: Wish = field(default_factory=Wish)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,7 @@ class Exported:
         parity: how well graph and network agree.
         chosen: probabilities of the pictures that choices were made by: the graph's
             on val, or the folds' on train.
+        vectors: the mean of the graph's last features for each of those pictures.
     """
 
     model: bytes
@@ -102,6 +106,7 @@ class Exported:
     temperature: float
     parity: export.Parity
     chosen: Float[np.ndarray, "pictures classes"]
+    vectors: Float[np.ndarray, "pictures channels"]
 
 
 def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
@@ -131,10 +136,10 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     if len(cores) > 1:
         core = voting(cores, fitted.shares, recipe.ensembling.vote)
     model = export.assemble(core, recipe.side, len(dataset.classes), temperature)
-    (answered,) = export.run(session(model, 1), dataset, pictures, ["probabilities"], place.threads)
+    answered, vectors = export.seen(session(model, 1), dataset, pictures, place.threads)
     parity = export.parity(answered, _softmax(pooled / temperature))
     chosen = _softmax(logits / temperature) if small else answered
-    return Exported(model, core, temperature, parity, chosen)
+    return Exported(model, core, temperature, parity, chosen, vectors)
 
 
 def _pooled(
@@ -212,6 +217,7 @@ def _facts(
     predictions: Predictions,
     test: scoring.Scores,
     chosen: scoring.Scores,
+    guarded: guards.Guards,
     place: Place,
     command: str,
 ) -> dict[str, Any]:
@@ -228,6 +234,7 @@ def _facts(
             "budget": asked.budget,
             "licence": asked.licence,
             "reading": dict(asked.reading),
+            "wish": dataclasses.asdict(asked.wish),
             "device": place.device,
             "processor": account.processor(),
             "cores": os.cpu_count(),
@@ -242,13 +249,19 @@ def _facts(
         "training": account.training(fitted, model.temperature),
         "ensembling": account.voting(fitted),
         "imbalance": account.balance(fitted, split),
+        "classwise": account.classwise(fitted, split),
         "validation": {} if small else choice,
         "test": account.scores(test),
         "out_of_fold": choice if small else {},
         "bundle": _bundle(model, recipe),
         "mistakes": account.mistakes(
-            split.dataset, split.test, predictions.probabilities[-len(split.test) :]
+            split.dataset,
+            split.test,
+            predictions.probabilities[-len(split.test) :],
+            guarded.evidence,
         ),
+        "operating": guarded.operating,
+        "unknown": guarded.unknown,
         "augmentation": account.views(recipe, split),
     }
     facts["next"] = account.advice(facts)
@@ -274,11 +287,13 @@ def _write_networks(
         }
         safetensors.torch.save_file(state, out / name)
         hashes[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
-    shapes, blocks = _pruned(recipe, first.network, len(classes))
+    built = recipe.member(fitted.number)
+    shapes, blocks = _pruned(built, first.network, len(classes))
     arch = {
         "schema": "sevenfold.arch/1",
         "builder": "transfer.build",
-        "transfer": dataclasses.asdict(replace(recipe.transfer, weights="random")),
+        "transfer": dataclasses.asdict(replace(built.transfer, weights="random")),
+        "member": fitted.number,
         "side": recipe.side,
         "classes": list(classes),
         "temperature": temperature,
@@ -308,6 +323,15 @@ def _pruned(
     if found == dense:
         return {}, []
     return found, [name for name, sizes in found.items() if not sizes and dense.get(name) != []]
+
+
+def _summed(pruning: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what pruning came to, without its steps."""
+    names = (
+        "target", "refused", "macs_cut", "parameters_cut", "speedup", "drop", "drop_bound",
+        "certified",
+    )  # fmt: skip
+    return {name: pruning[name] for name in names if name in pruning}
 
 
 def _decided(member: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -361,7 +385,19 @@ def release(
         predictions = made[1] if made else judged(model, split, place)
         test = recompute(predictions, role="test")
         chosen = recompute(predictions, role="val" if len(split.val) else "train")
-        facts = _facts(asked, fitted, split, model, predictions, test, chosen, place, command)
+        guarded = guards.guards(
+            fitted,
+            split,
+            asked.wish,
+            model=model.model,
+            chosen=predictions.probabilities[: -len(split.test)],
+            vectors=model.vectors,
+            tested=predictions.probabilities[-len(split.test) :],
+            place=place,
+        )
+        facts = _facts(
+            asked, fitted, split, model, predictions, test, chosen, guarded, place, command
+        )
         facts |= {"pruning": dict(pruning), "update": dict(update)}
     manifest = datasets.manifest_of(split, known=asked.known)
     manifest = datasets.opened(manifest, facts["run"]["created"], command)
@@ -374,8 +410,10 @@ def release(
         licence=asked.licence,
         notice=NOTICES.get(asked.data, ""),
     )
+    card |= guarded.card
     classes = split.dataset.classes
-    export.write(out / "bundle", model.model, classes, card, report.model_card(card))
+    more = {**guarded.files, "selftest.json": export.selftest(model.model)}
+    export.write(out / "bundle", model.model, classes, card, report.model_card(card), more)
     _write_networks(out, fitted, classes, model.temperature)
     write_predictions(out / "predictions.csv", predictions)
     (out / "pruning.json").unlink(missing_ok=True)  # of another model
@@ -387,6 +425,11 @@ def release(
         json.dumps({"member": at, **line})
         for at, member in enumerate(facts["training"]["members"])
         for line in (*member["history"], *_decided(member))
+    ]
+    lines += [
+        json.dumps({name: facts["classwise"][name]})
+        for name, found in (("label_check", fitted.spared.operations), ("rare_views", fitted.looks))
+        if found
     ]
     (out / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     facts["run"] |= {
@@ -405,7 +448,11 @@ def release(
         "test": scoring.flat(test),
         "validation": scoring.flat(chosen),
         "bundle": {name: held for name, held in facts["bundle"].items() if name != "machine"},
+        "operating": guarded.operating,
+        "unknown": guarded.unknown,
         "quarantined": len(split.quarantined),
+        "pruning": _summed(pruning),
+        "label_check": facts["classwise"]["label_check"],
         "stages": {line["stage"]: line["seconds"] for line in clock.stages},
         "memory_peak_megabytes": account.peak_megabytes(),
     }

@@ -13,6 +13,7 @@ from cyclopts import CycloptsError
 from sevenfold.errors import ResourceError, SevenfoldError, UsageError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
 _EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
 
@@ -61,11 +62,38 @@ def run(facts: Mapping[str, Any]) -> Iterator[str]:
         f"on one thread, same answers as the trained network on "
         f"{bundle['parity_top1']:.1%} of the validation pictures"
     )
+    yield from decided(facts)
+    if pruning := facts.get("pruning"):
+        yield from _smaller(pruning)
     if facts["quarantined"]:
         yield f"left out       {facts['quarantined']} pictures; the report names them"
+    yield from _label_check(facts.get("label_check", {}))
     yield f"deploy         {run / 'bundle'}"
     yield f"report         {run / 'report.html'}"
     yield f"time           {facts['seconds']:.0f} s"
+
+
+def _label_check(check: Mapping[str, Any]) -> Iterator[str]:
+    """Say which operations a class was spared."""
+    flagged = check.get("flagged", ())
+    for one in flagged[:_PAIRS]:
+        kept = "kept, as you insist" if check["insisted"] else "left out for it"
+        name = f"{one['operation']} {one['direction']}".strip()
+        yield f"changed label  {one['label']} by {name}, into {one['into']}: {kept}"
+    if len(flagged) > _PAIRS:
+        yield f"changed label  {len(flagged) - _PAIRS} more; the report names them"
+
+
+def _smaller(pruning: Mapping[str, Any]) -> Iterator[str]:
+    """Say what became of pruning in a training."""
+    if "refused" in pruning:
+        yield f"not pruned     {pruning['refused']}"
+        return
+    speedup = pruning["speedup"]
+    yield (
+        f"pruned         {pruning['macs_cut']:.1%} of the multiply-accumulates gone, "
+        f"{speedup['median']:.2f} times as fast ({speedup['low']:.2f} to {speedup['high']:.2f})"
+    )
 
 
 def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -107,7 +135,7 @@ def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
             f"stopped        step {beyond['step']} fell to {beyond['validation']:.3f} on "
             "validation, more than --max-drop: the target was not reached"
         )
-    yield from run(facts)
+    yield from run({name: held for name, held in facts.items() if name != "pruning"})
 
 
 def race(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -159,6 +187,59 @@ def scores(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'pictures':<18} {facts['pictures']:,}"
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "calibration_error"):
         yield f"{name.replace('_', ' '):<18} {_estimate(facts, name)}"
+
+
+def decided(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up the operating point: how many pictures are answered, and how many wrongly."""
+    point, unlike = facts.get("operating", {}), facts.get("unlike")
+    found = point.get("test", point)
+    if point.get("rule", "none") != "none":
+        yield (
+            f"{'sure of':<18} {_share(found['answered'])} of the pictures; of these wrong "
+            f"{_share(found['error_answered'])}, of all {_share(found['error'])}"
+        )
+        for name, recall in found["recalls"].items():
+            yield f"{'recall':<18} {_share(recall)} of {recall['pictures']} of {name}"
+        if "cost" in found:
+            yield (
+                f"{'mean cost':<18} {found['cost']:.4g}; by the most probable class "
+                f"{found['cost_most_probable']:.4g}"
+            )
+    if unlike := unlike or facts.get("unknown", {}).get("test"):
+        yield f"{'unlike training':<18} {_share(unlike)} of the pictures are marked so"
+
+
+def _share(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
+
+
+def drift(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Sum up how many pictures differ from those that the model was made with."""
+    if not facts["reference_pictures"] or facts["pictures"] < _FEWEST:
+        return
+    yield f"{'drift':<18} {_moved(facts)}"
+    mixes = facts["mix"], facts["reference_mix"]
+    moved = sorted(mixes[0], key=lambda name: -abs(mixes[0][name] - mixes[1][name]))
+    if facts["differs"]:
+        told = [f"{name} {mixes[0][name]:.1%}, before {mixes[1][name]:.1%}" for name in moved[:3]]
+        yield f"{'answered':<18} {'; '.join(told)}"
+    groups = [one for one in facts["groups"] if one["differs"]]
+    if len(facts["groups"]) > 1:
+        for one in groups[:_PAIRS]:
+            yield f"{'  ' + (one['group'] or '.')} {_moved(one)}"
+        rest = len(groups) - _PAIRS
+        if rest > 0:
+            yield f"  and {rest} more folders that differ; --json names them"
+
+
+def _moved(facts: Mapping[str, Any]) -> str:
+    verdict = "differ from" if facts["differs"] else "are like"
+    return (
+        f"{facts['pictures']:,} pictures {verdict} those the model was made with: "
+        f"classes {facts['mix_distance']:.0%} apart (p {facts['mix_p']:.2g}), "
+        f"distances {facts['distance_shift']:.0%} (p {facts['distance_p']:.2g}), "
+        f"{facts['unlike']:.1%} unlike training"
+    )
 
 
 def stores(facts: Mapping[str, Any]) -> Iterator[str]:

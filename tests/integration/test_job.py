@@ -29,6 +29,7 @@ from sevenfold.job import Request
 from sevenfold.practices.transfer import Transfer, build
 from sevenfold.predictions import read_predictions, recompute
 from sevenfold.progress import silent
+from sevenfold.serve.selftest import selftest
 
 SETTINGS = (
     "transfer.backbone=resnet20",
@@ -131,6 +132,7 @@ def test_a_run_holds_what_it_promises(finished):
     assert {path.name for path in run.iterdir()} == RUN
     assert {path.name for path in (run / "bundle").iterdir()} == {
         "model.onnx", "card.json", "labels.txt", "README.md", "SHA256SUMS",
+        "features.safetensors", "selftest.json",
     }  # fmt: skip
     assert list((run / "trials").iterdir()) == []
     assert facts["schema"] == "sevenfold.train/1"
@@ -144,6 +146,27 @@ def test_a_run_holds_what_it_promises(finished):
     size = (run / "bundle" / "model.onnx").stat().st_size
     assert facts["bundle"]["megabytes"] == pytest.approx(size / 1e6)
     assert facts["seconds"] > 0
+
+
+def test_a_run_says_when_it_is_in_doubt(finished):
+    run, facts = finished
+    point, unlike = facts["operating"], facts["unknown"]
+    assert point["rule"] == "halved_error"
+    assert 0 < point["test"]["answered"]["value"] <= 1
+    assert point["chosen_on"] == ("folds" if run.name == "folds" else "validation")
+    assert unlike["score"] in ("centroid", "energy")
+    for role in ("validation", "test"):
+        rate = unlike[role]
+        assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
+    assert unlike["validation"]["value"] <= 0.1
+    predictor = predict.load(run)
+    assert predictor.bundle.point.thresholds.tolist() == list(point["thresholds"].values())
+    assert predictor.bundle.reference.pictures == facts["validation"]["pictures"]
+    selftest(predictor)
+    told, page = report(run), (run / "report.html").read_text("utf-8")
+    assert "When it is in doubt" in page
+    assert all(mistake["map"].startswith("data:image/jpeg") for mistake in told["mistakes"])
+    assert "not sure" in (run / "bundle" / "README.md").read_text("utf-8")
 
 
 def test_it_learns(with_val):
@@ -319,6 +342,23 @@ def test_the_small_files_say_how_it_was_made(with_val):
 # Again, and differently
 
 
+def test_what_is_asked_of_the_answers_is_kept(with_val, roles, tmp_path):
+    again = shutil.copytree(with_val[0], tmp_path / "again")
+    (tmp_path / "costs.toml").write_text("not_sure = 0.2\n[red]\nblue = 9\n", encoding="utf-8")
+    request = replace(REQUEST, replace=True, costs=str(tmp_path / "costs.toml"))
+    facts = job.train(str(roles), again, request=request, progress=silent)
+    assert facts["operating"]["rule"] == "costs"
+    assert predict.load(again).bundle.point.costs.max() == 9
+    assert "expected cost" in (again / "report.html").read_text("utf-8")
+
+
+def test_a_promise_that_too_few_pictures_carry_is_refused_before_training(roles, tmp_path):
+    request = replace(REQUEST, min_recall=("red=0.95",))
+    with pytest.raises(DataError, match="45 are needed"):
+        job.train(str(roles), tmp_path / "run", request=request, progress=silent)
+    assert not list((tmp_path / "run" / "trials").glob("*/*"))
+
+
 def test_a_finished_run_is_not_replaced_by_accident(with_val, roles):
     run, _ = with_val
     before = sha256(run / "report.json")
@@ -437,6 +477,9 @@ def test_evaluating_gives_the_scores_of_the_run_and_is_written_down(with_val, ro
     assert openings(run) == 2
     evaluated(run, roles, split="val")
     assert openings(run) == 2
+    for name in ("answered", "error", "error_answered"):
+        assert found["operating"][name] == with_val[1]["operating"]["test"][name]
+    assert found["unlike"] == with_val[1]["unknown"]["test"]
     copied = shutil.copytree(run / "bundle", tmp_path / "copied")
     assert evaluated(copied, roles)["scores"] == found["scores"]
     assert openings(run) == 2

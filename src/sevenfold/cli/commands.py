@@ -71,26 +71,32 @@ def predict(
     /,
     *photos: str,
     out: Path = Path(),
+    explain: Path = Path(),
     threads: Count = 0,
     json: bool = False,
 ) -> None:
-    """Say what is in pictures. Needs no torch.
+    """Say what is in pictures, and whether they differ from those trained on. Needs no torch.
 
     Args:
         model: a run, or a bundle copied out of one.
         photos: pictures, folders of them, or a CSV with a column `path`.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
+        explain: a folder for PNGs that show where the evidence for each answer lies.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of lines.
     """
-    from sevenfold import answers
+    from sevenfold import answers, drift
     from sevenfold import predict as prediction
 
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     predictor = prediction.load(model, threads=threads)
     found = prediction.sources(photos)
-    outcomes = partial(prediction.predict, predictor, threads=threads)
+    if explain != Path():
+        prediction.check_maps(predictor)
+        explain.mkdir(parents=True, exist_ok=True)
+    tally = drift.Tally(predictor.bundle.reference, predictor.classes)
+    outcomes = partial(prediction.predict, predictor, threads=threads, explain=explain, tally=tally)
     facts: dict[str, Any] = {
         "schema": "sevenfold.predict/1",
         "out": "",
@@ -104,7 +110,11 @@ def predict(
         written = answers.write(out, outcomes(rest), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
+    facts["drift"] = tally.told()
     show(facts, [f"answers added to {out}: {facts['answers']:,}"] * (out != Path()), as_json=json)
+    if not json:
+        for line in terminal.drift(facts["drift"]):
+            warn(line)
     for one in facts["failed"]:
         warn(f"no answer for {one['path']}: {one['reason']}")
     if facts["failed"] and not facts["answers"]:
@@ -123,10 +133,15 @@ def _told(outcomes: Iterable[Any], classes: Sequence[str], as_json: bool) -> dic
         count += 1
         if as_json:
             shares = dict(zip(classes, one.probabilities, strict=True))
-            found = {"path": one.path, "label": one.label, "probability": one.probability}
+            found: dict[str, Any] = {"path": one.path, "label": one.label}
+            found |= {"probability": one.probability}
+            found |= {"sure": one.sure, "unlike": one.unlike, "distance": one.distance}
+            found |= {"map": one.map} if one.map else {}
             predictions.append({**found, "probabilities": shares})
         else:
-            print(f"{plain(one.path)}\t{plain(one.label)}\t{one.probability:.4f}")
+            marks = ["not sure"] * (not one.sure) + ["unlike anything trained on"] * one.unlike
+            text = "".join(f"\t{mark}" for mark in marks)
+            print(f"{plain(one.path)}\t{plain(one.label)}\t{one.probability:.4f}{text}")
     return {"answers": count, "predictions": predictions, "failed": failed}
 
 
@@ -162,7 +177,8 @@ def evaluate(
         threads=threads,
         progress=progress.Lines(sys.stderr),
     )
-    show(facts, terminal.scores(facts["scores"]), as_json=json)
+    lines = [*terminal.scores(facts["scores"]), *terminal.decided(facts)]
+    show(facts, lines, as_json=json)
 
 
 @app.command

@@ -48,6 +48,8 @@ class Training:
         seed: another number is another draw of everything that is random.
         threads: processor threads; 0 is one for each core.
         device: where to train.
+        costs: a TOML file of what each mistake costs; answers then cost the least.
+        min_recall: find a class at least so often, such as crack=0.99; may be repeated.
         licence: an SPDX expression for the model card; without it the card names none.
         replace: put the new run in the place of an older one.
         json: print one JSON object instead of a summary.
@@ -59,6 +61,8 @@ class Training:
     seed: Count = 0
     threads: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    costs: str = ""
+    min_recall: tuple[str, ...] = ()
     licence: str = ""
     replace: bool = False
     json: bool = False
@@ -100,6 +104,8 @@ def request_of(training: Training, reading: Reading) -> "Request":
         replace=training.replace,
         threads=training.threads,
         device=training.device,
+        costs=training.costs,
+        min_recall=training.min_recall,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sevenfold import nets, release, runs, train
+from sevenfold import nets, operating, release, runs, train
 from sevenfold.errors import ModelError
 from sevenfold.loop import Epoch, Trained
 
@@ -71,4 +71,5 @@ def asked(run: runs.Run) -> release.Asked:
         told.get("licence", ""),
         told["reading"],
         run.manifest,
+        operating.Wish(**told.get("wish", {})),
     )

@@ -59,6 +59,7 @@ def model_card(card: Mapping[str, Any]) -> str:
         ("", _opening(clean)),
         ("Use it", _use(clean)),
         ("Scores", _scores(clean)),
+        ("When it is in doubt", _doubt(clean)),
         ("Classes", _classes(clean)),
         ("Cost", _cost(clean)),
         ("Intended use and limits", _limits(clean)),
@@ -132,6 +133,21 @@ def _scores(card: Facts) -> Iterator[str]:
     if scores.get("trustworthy") is False:
         groups = words.count(scores.get("groups"), "independent group")
         yield f"Do not rely on the intervals: the test pictures form only {groups}."
+
+
+def _doubt(card: Facts) -> Iterator[str]:
+    """Say what the operating point does on test, and how many pictures are marked as unlike."""
+    point = part(card, "operating_point")
+    test, unknown = part(point, "test"), part(part(card, "unknown"), "test")
+    sure, wrong = estimate(test, "answered"), estimate(test, "error_answered")
+    if math.isfinite(sure.value):
+        yield "Below the threshold of its class in `card.json` (`operating_point`) an answer is"
+        yield f"*not sure*. On test it is sure of {percent(sure.value)} ({words.span(sure)}), and"
+        yield f"wrong on {percent(wrong.value)} ({words.span(wrong)}) of those."
+    marked = estimate({"test": unknown}, "test")
+    if math.isfinite(marked.value):
+        yield f"Of the test pictures it marks {percent(marked.value)} ({words.span(marked)}) as"
+        yield "unlike anything trained on."
 
 
 def _classes(card: Facts) -> Iterator[str]:

@@ -16,6 +16,7 @@ from sevenfold.report import words
 from sevenfold.report.classwise import classwise
 from sevenfold.report.curves import training
 from sevenfold.report.evidence import between, evidence, gain
+from sevenfold.report.operating import operating
 from sevenfold.report.pruned import pruned
 from sevenfold.report.rare import rare
 from sevenfold.report.update import update
@@ -32,7 +33,8 @@ MISTAKES = 24
 EXAMPLES, VIEWS = 12, 8
 
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp);base64,[A-Za-z0-9+/]+={0,2}")
-_IMAGE_KEYS = ("image", "original", "views")
+_IMAGE_KEYS = ("image", "map", "original", "views")
+_OF_A_MISTAKE = ("image", "map")
 _FIGURE_BYTES = 1_500  # what surrounds a picture on the page, at most
 _LENGTHS = {
     "label": 80,
@@ -131,6 +133,7 @@ def _view(facts: Facts) -> dict[str, Any]:
         "data": _data(part(facts, "data")),
         "training": training(part(facts, "training")),
         "vote": vote(facts),
+        "operating": operating(facts),
         "rare": rare(facts),
         "classwise": classwise(facts),
         "pruned": pruned(facts),
@@ -154,17 +157,18 @@ def _page(facts: Facts, view: Mapping[str, Any], *, room: int) -> str:
         {**row, "views": [view or "" for view in row.get("views") or []][:VIEWS]}
         for row in rows(facts, "augmentation")[:EXAMPLES]
     ]
-    wanted = [row.get("image") or "" for row in mistakes]
+    wanted = [row.get(key) or "" for row in mistakes for key in _OF_A_MISTAKE]
     wanted += [image for row in examples for image in (row.get("original") or "", *row["views"])]
     kept = fitted(wanted, room)
-    rest = iter(kept[len(mistakes) :])
+    rest = iter(kept)
+    mistakes = [{**row, **{key: next(rest) for key in _OF_A_MISTAKE}} for row in mistakes]
     shown = [
         {**row, "original": next(rest), "views": [next(rest) for _ in row["views"]]}
         for row in examples
     ]
     return template("report.html.j2", FILTERS, strict=False).render(
         **view,
-        mistakes=[{**row, "image": image} for row, image in zip(mistakes, kept, strict=False)],
+        mistakes=mistakes,
         examples=[row for row in shown if row["original"] or any(row["views"])],
         left_out=sum(map(bool, wanted)) - sum(map(bool, kept)),
     )

@@ -91,7 +91,7 @@ class _Served:
             Collection(settings.collect, classes, settings.collect_bytes) if collects else None
         )
         self._pool = Pool(settings.sessions, settings.queue, settings.seconds, settings.largest)
-        self.meters = Meters(classes, lambda: self._pool.taken)
+        self.meters = Meters(predictor.bundle, lambda: self._pool.taken)
         self._page = page(predictor, collects=collects)
         self._document = document(
             largest=settings.largest, collects=collects, token=bool(settings.token)
@@ -167,7 +167,7 @@ class _Served:
 
     def _answer(self, data: bytes) -> dict[str, Any]:
         answered = model.answer(self._predictor, data)
-        self.meters.answered(answered.label)
+        self.meters.answered(answered.label, answered.seen)
         facts = model.told(answered, self._predictor)
         if self._collection is not None:
             kept = self._collection.keep(answered.pixels, answered.label, answered.probability)

@@ -4,12 +4,23 @@ Labels are addresses that exist and classes of the model: a client cannot add an
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from threading import Lock
 from typing import Final, final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sevenfold.bundles import Bundle
+from sevenfold.drift import Tally
+from sevenfold.predict import Seen
+
+_DRIFT: Final = {
+    "mix_distance": "Total variation between classes answered here and when the model was made",
+    "mix_p": "Chance of such a distance between the classes if nothing changed",
+    "distance_shift": "Largest gap between distances from training here and then (Kolmogorov)",
+    "distance_p": "Chance of such a gap between the distances if nothing changed",
+}
 _SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -18,12 +29,14 @@ class Meters:
     """Hold the counters of one server.
 
     Args:
-        classes: that answers can name; all are there from the start, at zero.
+        bundle: whose classes answers can name; all are there from the start, at zero.
         waiting: says how many requests have a place now.
     """
 
-    def __init__(self, classes: Iterable[str], waiting: Callable[[], int]) -> None:
+    def __init__(self, bundle: Bundle, waiting: Callable[[], int]) -> None:
         self._registry = registry = CollectorRegistry()
+        self._lock = Lock()
+        self._tally = Tally(bundle.reference, bundle.classes)
         self._requests = Counter(
             "sevenfold_requests",
             "Requests by address and status",
@@ -43,15 +56,40 @@ class Meters:
         Gauge(
             "sevenfold_places_taken", "Requests that are read, wait or run", registry=registry
         ).set_function(waiting)
-        for label in classes:
+        self._unsure = Counter("sevenfold_not_sure", "Pictures not sure", registry=registry)
+        self._unlike = Counter(
+            "sevenfold_unlike", "Pictures unlike anything trained on", registry=registry
+        )
+        shares = Gauge(
+            "sevenfold_reference_share",
+            "How often a class was answered when the model was made",
+            ("label",),
+            registry=registry,
+        )
+        self._drift = {
+            name: Gauge(f"sevenfold_{name}", about, registry=registry)
+            for name, about in _DRIFT.items()
+        }
+        held = bundle.reference
+        for label, count in zip(bundle.classes, held.answers.tolist(), strict=True):
             self._answers.labels(label)
+            if held.pictures:
+                shares.labels(label).set(count / held.pictures)
 
-    def answered(self, label: str) -> None:
+    def answered(self, label: str, seen: Seen) -> None:
         """Count one picture."""
         self._answers.labels(label).inc()
+        self._unsure.inc(not seen.sure)
+        self._unlike.inc(seen.unlike)
+        with self._lock:
+            self._tally.add(label, seen.distance, seen.unlike)
 
     def text(self) -> bytes:
         """Write all counters in Prometheus' text format."""
+        with self._lock:
+            told = self._tally.told()
+        for name, gauge in self._drift.items():
+            gauge.set(told[name])
         return generate_latest(self._registry)
 
     def around(self, app: ASGIApp, paths: Collection[str]) -> ASGIApp:

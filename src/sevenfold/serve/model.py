@@ -1,15 +1,14 @@
 """Turn what clients send into probabilities, with the graph that ships."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from sevenfold import image
-from sevenfold.predict import Predictor
+from sevenfold.predict import Predictor, Seen
 
 NAME: Final = "classifier"
 """What the model is called in addresses, whatever its bundle is called."""
@@ -22,20 +21,20 @@ class Answered:
 
     Args:
         pixels: of the picture, upright RGB.
-        label: the class with the highest probability.
-        shares: the calibrated probability of each class, in the order of the classes.
+        label: the class that the operating point answers.
+        seen: all that the model says.
         seconds: to decode and to answer.
     """
 
     pixels: UInt8[np.ndarray, "height width 3"]
     label: str
-    shares: Float32[np.ndarray, " classes"]
+    seen: Seen
     seconds: float
 
     @property
     def probability(self) -> float:
         """Give the probability of `label`."""
-        return float(self.shares.max())
+        return float(self.seen.shares[self.seen.answer])
 
 
 def answer(predictor: Predictor, data: bytes) -> Answered:
@@ -47,33 +46,31 @@ def answer(predictor: Predictor, data: bytes) -> Answered:
     """
     begun = time.perf_counter()
     pixels = image.decode(data, name="the picture", max_pixels=image.SERVING_PIXELS)
-    shares = predictor.probabilities(pixels)
-    label = predictor.classes[int(shares.argmax())]
-    return Answered(pixels, label, shares, time.perf_counter() - begun)
+    seen = predictor.see(pixels)
+    return Answered(pixels, predictor.classes[seen.answer], seen, time.perf_counter() - begun)
 
 
-def thresholds(card: Mapping[str, Any]) -> dict[str, float]:
-    """Return below which probability each class is *not sure*; empty if the card names none."""
-    found = card.get("thresholds")
-    if not isinstance(found, Mapping):
-        return {}
-    return {
-        str(label): float(value)
-        for label, value in found.items()
-        if isinstance(value, int | float) and 0 <= value <= 1
-    }
+def can_be_unsure(predictor: Predictor) -> bool:
+    """Tell whether the bundle has an operating point."""
+    return predictor.bundle.point.rule != "none"
+
+
+def knows_unlike(predictor: Predictor) -> bool:
+    """Tell whether the bundle can mark pictures that are unlike anything trained on."""
+    return predictor.bundle.detector.score != "none"
 
 
 def told(answered: Answered, predictor: Predictor) -> dict[str, Any]:
-    """Write an answer as JSON; `sure` is there only where the bundle knows a threshold."""
-    shares = map(float, answered.shares)
+    """Write an answer as JSON; `sure` and `unlike` are there only where the bundle knows them."""
+    shares = map(float, answered.seen.shares)
     facts: dict[str, Any] = {
         "label": answered.label,
         "probability": answered.probability,
         "probabilities": dict(zip(predictor.classes, shares, strict=True)),
         "seconds": answered.seconds,
     }
-    least = thresholds(predictor.card)
-    if answered.label in least:
-        facts["sure"] = answered.probability >= least[answered.label]
+    if can_be_unsure(predictor):
+        facts["sure"] = answered.seen.sure
+    if knows_unlike(predictor):
+        facts |= {"unlike": answered.seen.unlike, "distance": answered.seen.distance}
     return facts

@@ -108,6 +108,8 @@ _SCHEMAS: Final = {
         probabilities={"type": "object", "additionalProperties": _SHARE},
         seconds={"type": "number"},
         sure={"type": "boolean"},
+        unlike={"type": "boolean"},
+        distance={"type": "number"},
         id=_TEXT,
     ),
     "Inference": _of(

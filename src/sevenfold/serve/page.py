@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 from sevenfold.pages import digest, template
 from sevenfold.predict import Predictor
-from sevenfold.serve.model import thresholds
+from sevenfold.serve.model import can_be_unsure, knows_unlike
 
 
 @final
@@ -30,7 +30,8 @@ def page(predictor: Predictor, *, collects: bool) -> Page:
     facts: dict[str, Any] = {
         "classes": predictor.classes,
         "collects": collects,
-        "unsure": bool(thresholds(predictor.card)),
+        "unsure": can_be_unsure(predictor),
+        "unlike": knows_unlike(predictor),
     }
     parts: Any = form.make_module(facts)
     style, script = (f"'sha256-{digest(str(part))}'" for part in (parts.css, parts.script))

@@ -117,9 +117,11 @@ def _pace(recipe: Recipe, classes: int, place: Place) -> float:
 
 
 def _row(recipe: Recipe, classes: int, place: Place) -> tuple[float, int]:
-    """Time the trunk on noise; seconds and bytes a row."""
+    """Time the trunk on noise; seconds and bytes a row. Without a trunk there are no rows."""
     network, _ = bench.start(recipe, classes, 0)
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
+    if not len(trunk.blocks):
+        return 0.0, 0
     engine = trunks.engine(trunk, recipe.side, place.device)
     pixels = np.zeros((_BATCH, recipe.side, recipe.side, 3), np.uint8)
     engine.run(pixels)

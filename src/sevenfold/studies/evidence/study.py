@@ -57,6 +57,11 @@ def check(practices: Sequence[str], where: Where) -> None:
                 f"{name} {given} would do nothing with --engine {where.engine}",
                 "leave it out, or add --engine ray",
             )
+    if where.engine == "ray" and where.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"--device {where.device} would do nothing with --engine ray",
+            "leave it out, and say --gpus-per-trial 1, or less where trials share one",
+        )
 
 
 def unwatched(study: Study, outcomes: Sequence[Outcome], left: float) -> None:

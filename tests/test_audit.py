@@ -14,7 +14,7 @@ from sevenfold import data as datasets
 from sevenfold.data.manifest import Manifest, Row, to_json
 from sevenfold.progress import silent
 from sevenfold.studies import audit as study
-from sevenfold.studies.audit import copies, likeness, suspects
+from sevenfold.studies.audit import changes, copies, likeness, suspects
 
 
 def scene(number: int, side: int = 120) -> Image.Image:
@@ -251,7 +251,32 @@ def test_changes_since_a_run(tmp_path: Path) -> None:
             {"before": "blue/000.png", "now": "blue/moved.png"},
             {"before": "blue/001.png", "now": "red/101.png"},
         ],
+        "other_role": [],
+        "other_group": [],
+        "elsewhere": [],
+        "gone_by_role": [{"role": "train", "pictures": 1}],
     }
+
+
+def test_roles_groups_and_other_places_are_compared() -> None:
+    hashes = ["0" * 32, "1" * 32, "2" * 32]
+    known = Manifest(
+        "photos",
+        ("a", "b"),
+        (
+            Row("a/1.png", hashes[0], "a", "train", "ann"),
+            Row("a/2.png", hashes[1], "a", "test"),
+            Row("added:1:b/3.png", hashes[2], "b", "val"),
+        ),
+    )
+    here = [datasets.Photo("a/1.png", "a", "val", "bob"), datasets.Photo("a/2.png", "a")]
+    found = changes.since(known, here, hashes[:2])
+    assert found["other_role"] == [{"path": "a/1.png", "before": "train", "now": "val"}]
+    assert found["other_group"] == [{"path": "a/1.png", "before": "ann", "now": "bob"}]
+    assert found["elsewhere"] == ["b/3.png"]
+    assert not found["gone"]
+    again = [*here, datasets.Photo("b/3.png", "b")]
+    assert not changes.since(known, again, hashes)["elsewhere"]
 
 
 def test_the_command(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,13 +87,14 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
         origin = transfer.Origin(**arch["origin"])
         voters = [(one["file"], one["sha256"], float(one["weight"])) for one in arch["members"]]
         main, shapes = arch["sha256"], dict(arch.get("shapes", {}))
+        first = int(arch.get("member", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "arch.json") from error
     network, *members = (
-        _network(folder, name, digest, recipe, len(manifest.classes), sizes)
-        for name, digest, sizes in (
-            ("model.safetensors", main, shapes),
-            *((name, digest, {}) for name, digest, _ in voters),
+        _network(folder, name, digest, recipe.member(number), len(manifest.classes), sizes)
+        for name, digest, sizes, number in (
+            ("model.safetensors", main, shapes, first),
+            *((name, digest, {}, at) for at, (name, digest, _) in enumerate(voters)),
         )
     )
     weights = tuple(weight for _, _, weight in voters)
@@ -129,11 +130,12 @@ def _same_backbone(folder: Path, recipe: Recipe, arch: Mapping[str, Any]) -> Non
     """Refuse a recipe that was changed after the training."""
     try:
         trained, side = arch["transfer"]["backbone"], arch["side"]
-    except (KeyError, TypeError) as error:
+        named = recipe.member(int(arch.get("member", 0))).transfer.backbone
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "arch.json") from error
-    if (recipe.transfer.backbone, recipe.side) != (trained, side):
+    if (named, recipe.side) != (trained, side):
         raise ModelError(
-            f"{shown(str(folder / 'recipe.toml'))} names {shown(recipe.transfer.backbone)} at "
+            f"{shown(str(folder / 'recipe.toml'))} names {shown(named)} at "
             f"{recipe.side} pixels, and the run was trained with {shown(str(trained))} at {side}",
             "restore recipe.toml from versions/ or a copy; to change the backbone, train again",
         )

@@ -84,13 +84,26 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
     for name in ("dark", "blurred", "odd_sizes"):
         yield _line(name.replace("_", " "), facts[name])
     if facts["changes"]:
-        counts = (f"{len(items):,} {name}" for name, items in facts["changes"].items())
-        yield f"changed        {', '.join(counts)}"
+        yield from _changed(facts["changes"])
     if facts["clean"]:
         yield f"clean list     {facts['clean']['path']}: {facts['clean']['pictures']:,} pictures"
     if facts["page"]:
         yield f"page           {facts['page']}"
     yield f"time           {facts['seconds']:.1f} s"
+
+
+def _changed(changes: Mapping[str, Any]) -> Iterator[str]:
+    counts = (
+        f"{len(items):,} {name.replace('_', ' ')}"
+        for name, items in changes.items()
+        if name != "gone_by_role"
+    )
+    yield f"changed        {', '.join(counts)}"
+    if changes["relabelled"]:
+        told = [f"{one['path']}: {one['before']} -> {one['now']}" for one in changes["relabelled"]]
+        yield _line("  other labels", told)
+    if lost := [f"{one['pictures']:,} of {one['role']}" for one in changes["gone_by_role"]]:
+        yield f"  gone         {', '.join(lost)}"
 
 
 def _first(leak: Mapping[str, Any]) -> str:

@@ -110,7 +110,13 @@ def agreement(
         name = " and ".join(classes[at] for at in moved)
         parts.append((name, np.isin(labels, moved), max(0.0, floor - CLASS_SLACK)))
     checks = tuple(
-        _check(name, right[some], [groups[at] for at in np.flatnonzero(some).tolist()], floor, len(parts))
+        _check(
+            name,
+            right[some],
+            [groups[at] for at in np.flatnonzero(some).tolist()],
+            floor,
+            len(parts),
+        )
         for name, some, floor in parts
     )
     explained = {}

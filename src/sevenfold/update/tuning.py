@@ -20,7 +20,7 @@ from sevenfold import loop, nets, runs
 from sevenfold.errors import ModelError
 from sevenfold.image import shown
 from sevenfold.loop import Place
-from sevenfold.practices import growth, imbalance
+from sevenfold.practices import growth, imbalance, transfer
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
@@ -80,30 +80,35 @@ def tuned(
         progress: is told what is under way.
     """
     recipe, split = renamed(run.recipe, found.renamed), found.split
-    members, weights = _voters(run)
+    recipe, members, weights = _voters(run, recipe)
     pictures = growth.given(split, recipe.growth, members[0].seed)
-    short = _short(recipe)
-    made, bench = [], None
+    made: list[Member] = []
+    benches: dict[transfer.Transfer, Bench] = {}
     for at, member in enumerate(members):
-        network = grown(member.network, len(found.learned))
-        bench = bench or behind(
-            network, short, split, pictures, place, run.pixels, folder, seed, progress
-        )
-        made.append(_member(run, found, bench, replace(member, network=network), seed + at, at))
-    assert bench is not None
-    rate = float(run.facts["training"]["rate"])
-    return Fitted(
-        recipe, tuple(made), weights, None, tuple(made), weights, rate, (), (), bench.labels
-    )
+        network, short = grown(member.network, len(found.learned)), _short(recipe.member(at))
+        if short.transfer not in benches:
+            benches[short.transfer] = behind(
+                network, short, split, pictures, place, run.pixels, folder, seed, progress
+            )
+        start, bench = replace(member, network=network), benches[short.transfer]
+        made.append(_member(run, found, bench, start, seed + at, at))
+    rate, has_say = float(run.facts["training"]["rate"]), np.flatnonzero(weights)
+    ships, shares = tuple(made[at] for at in has_say), weights[has_say] / weights.sum()
+    return Fitted(recipe, tuple(made), weights, None, ships, shares, rate, (), (), bench.labels)
 
 
-def _voters(run: runs.Run) -> tuple[list[Member], Float[np.ndarray, "members"]]:
-    """Return what ships: one network, or all that have a say."""
-    if run.facts["ensembling"].get("ships") != "vote":
-        return [record.shipped(run)], np.ones(1)
-    weights = np.array(run.weights)
-    has_say = np.flatnonzero(weights)
-    return [record.members(run)[at] for at in has_say], weights[has_say] / weights.sum()
+def _voters(
+    run: runs.Run, recipe: Recipe
+) -> tuple[Recipe, list[Member], Float[np.ndarray, "members"]]:
+    """Return what ships, one network or the vote of all, with its recipe and its weights."""
+    ships = run.facts["ensembling"].get("ships")
+    if ships == "vote":
+        return recipe, record.members(run), np.array(run.weights)
+    if ships == "member" and run.members:
+        recipe = recipe.member(int(np.argmax(run.weights)))
+    # What goes on alone has one cut and one backbone.
+    alone = replace(recipe.ensembling, cuts=(), backbones=())
+    return replace(recipe, ensembling=alone), [record.shipped(run)], np.ones(1)
 
 
 def _short(recipe: Recipe) -> Recipe:

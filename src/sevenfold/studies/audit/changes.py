@@ -1,14 +1,25 @@
 """Say what changed in the data since a run was trained on it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sevenfold import data as datasets
 from sevenfold.data import Manifest, Photo
 from sevenfold.errors import ModelError
 from sevenfold.image import shown
+
+_KINDS: Final = (
+    "new",
+    "gone",
+    "relabelled",
+    "moved",
+    "other_role",
+    "other_group",
+    "elsewhere",
+    "gone_by_role",
+)
 
 
 def manifest(run: Path) -> Manifest:
@@ -29,15 +40,17 @@ def manifest(run: Path) -> Manifest:
 
 
 def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> dict[str, list[Any]]:
-    """Compare by content: what is new, gone, relabelled or moved.
+    """Compare by content: what is new, gone, relabelled, moved, or has another role or group.
 
     A picture whose content is known never counts as new, wherever it lies now; a file
     whose content changed is a picture that is gone and another that is new. What the run
-    left out is not new either.
+    left out is not new either, and what updates added from other places is not gone.
 
     Returns:
-        `new` and `gone` as paths; `relabelled` with `path`, `before` and `now`; `moved`
-        with `before` and `now` as paths.
+        `new` and `gone` as paths; `relabelled`, `other_role` (only where the data says one)
+        and `other_group` with `path`, `before` and `now`; `moved` with `before` and `now` as
+        paths; `elsewhere`, the paths of what updates added and is not here; `gone_by_role`,
+        how many are gone of each role.
     """
     old: dict[str, list[datasets.Row]] = defaultdict(list)
     for row in known.rows:
@@ -46,24 +59,46 @@ def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> di
     for photo, hash_ in zip(photos, hashes, strict=True):
         now[hash_].append(photo)
     left_out = {item.path for item in known.quarantined}
-    found: dict[str, list[Any]] = {"new": [], "gone": [], "relabelled": [], "moved": []}
+    found: dict[str, list[Any]] = {name: [] for name in _KINDS}
     for hash_, here in now.items():
         if hash_ not in old:
             found["new"] += [shown(photo.path) for photo in here if photo.path not in left_out]
             continue
-        before = {row.path for row in old[hash_]}
+        _relocated(old[hash_], here, found)
         labels = sorted({row.label for row in old[hash_]})
-        found["relabelled"] += [
-            {"path": shown(photo.path), "before": " and ".join(labels), "now": photo.label}
-            for photo in here
-            if photo.label not in labels
-        ]
-        left = sorted(before - {photo.path for photo in here})
-        came = sorted({photo.path for photo in here} - before)
-        found["moved"] += [
-            {"before": shown(a), "now": shown(b)} for a, b in zip(left, came, strict=False)
-        ]
-        found["new"] += [shown(path) for path in came[len(left) :]]
-        found["gone"] += [shown(path) for path in left[len(came) :]]
-    found["gone"] += [shown(row.path) for row in known.rows if row.hash not in now]
+        roles = sorted({row.role for row in old[hash_]})
+        groups = sorted({row.group for row in old[hash_]})
+        for photo in here:
+            path = shown(photo.path)
+            for kind, before, value in (
+                ("relabelled", labels, photo.label),
+                ("other_role", roles, photo.role or roles[0]),
+                ("other_group", groups, photo.group),
+            ):
+                if value not in before:
+                    told = {"path": path, "before": " and ".join(before), "now": value}
+                    found[kind].append(told)
+    lost = [row for row in known.rows if row.hash not in now]
+    for row in lost:
+        part, path = datasets.placed(row.path)
+        found["elsewhere" if part else "gone"].append(shown(path))
+    counts = Counter(row.role for row in lost if not datasets.placed(row.path)[0])
+    found["gone_by_role"] = [{"role": role, "pictures": counts[role]} for role in sorted(counts)]
     return found
+
+
+def _relocated(
+    rows: Sequence[datasets.Row], here: Sequence[Photo], found: dict[str, list[Any]]
+) -> None:
+    """Match the places that a picture had with those that it has."""
+    before = {datasets.placed(row.path)[1] for row in rows}
+    left = sorted(before - {photo.path for photo in here})
+    came = sorted({photo.path for photo in here} - before)
+    if any(datasets.placed(row.path)[0] for row in rows):
+        left = []  # it lies where an update found it
+        came = []
+    found["moved"] += [
+        {"before": shown(a), "now": shown(b)} for a, b in zip(left, came, strict=False)
+    ]
+    found["new"] += [shown(path) for path in came[len(left) :]]
+    found["gone"] += [shown(path) for path in left[len(came) :]]

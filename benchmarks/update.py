@@ -1,0 +1,378 @@
+"""Update runs: is it as good as training anew, does it refuse harm, does a kill do none?
+
+Four parts, each resumable by key; `--parts` names some of them.
+
+`tenth`: nine tenths of `clothing` are trained on, then one tenth is added, by `update` and by
+a training on all of it. Both answer the same 713 photos that neither has seen, paired; their
+seconds are of whole commands with the stores as the first training left them. Three draws.
+
+`labels`: a run of 60 % of `clothing`, and 40 draws of a tenth as much from the rest: once as
+they are, through the whole update, once with two classes swapped in all of it, which a dry
+run must refuse. The pair is another one in every draw.
+
+`weeks`: 26 weekly updates. Simulated, 200 times: candidates of each week get a little more
+answers wrong than right, and the gate with the last signed-off version, and without it, says
+what runs; the accuracy of what runs at the end is held against the first's. Then for real:
+a run of a third of `clothing`, and 26 parts of the rest one after another.
+
+`kills`: a small run is updated and killed (SIGKILL) at 30 random moments: does the run serve
+a whole model, and does the same command finish with the same weights?
+
+On two cores about 45 minutes, 90 minutes, 60 minutes and 30 minutes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import results_file
+from results_file import Results, Row
+
+PARTS = ("tenth", "labels", "weeks", "kills")
+DRAWS, LABELS, WEEKS, SIMULATED, KILLS = 3, 40, 26, 200, 30
+SMALL = ("side=64", "views=2", "epochs=5", "transfer.trainable_blocks=1", "optimization.rate=0.003")
+Photo = tuple[Path, str]
+
+
+def listed(folder: Path, *roles: str) -> list[Photo]:
+    """List the photos of some roles."""
+    paths = (path for role in roles for path in sorted((folder / role).glob("*/*.jpg")))
+    return [(path.resolve(), path.parent.name) for path in paths]
+
+
+def table(path: Path, photos: Sequence[Photo], role: str = "") -> Path:
+    """Write photos as a table."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "split"))
+        writer.writerows((photo, label, role) for photo, label in photos)
+    return path
+
+
+def sevenfold(stores: Path, *words: object, codes: Sequence[int] = (0,)) -> Row:
+    """Run a command and return what it says as JSON, with its seconds and exit code."""
+    command = [sys.executable, "-m", "sevenfold.cli", *map(str, words), "--json"]
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, env={**os.environ, "SEVENFOLD_CACHE": str(stores)}, capture_output=True,
+        encoding="utf-8", check=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    if done.returncode not in codes:
+        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr}")
+    said = json.loads(done.stdout) if done.stdout.strip() else {}
+    return {"said": said, "seconds": seconds, "code": done.returncode}
+
+
+def right(run: Path, held: Sequence[Photo], stores: Path) -> np.ndarray:
+    """Tell which photos a run answers right."""
+    said = sevenfold(stores, "predict", run, *(path for path, _ in held))["said"]
+    answers = {one["path"]: one["label"] for one in said["predictions"]}
+    return np.array([answers[str(path)] == label for path, label in held])
+
+
+def trained(place: Path, photos: Sequence[Photo], stores: Path, options: Any, seed: int) -> Row:
+    """Train on photos; the run is `place/run`."""
+    place.mkdir()
+    words = ["train", table(place / "photos.csv", photos), "--out", place / "run"]
+    words += ["--seed", seed, "--threads", options.cores, "--device", "cpu"]
+    words += [word for setting in options.settings for word in ("--set", setting)]
+    return sevenfold(stores, *words)
+
+
+def updated(
+    run: Path, new: Path, stores: Path, options: Any, *words: str, codes: Sequence[int] = (0, 6)
+) -> Row:
+    """Update a run."""
+    more = ("--threads", options.cores, "--device", "cpu", *words)
+    return sevenfold(stores, "update", run, new, *more, codes=codes)
+
+
+def tenth(results: Results, options: Any, place: Path) -> None:
+    """Add a tenth, by an update and by a training on all of it."""
+    held = listed(options.clothing, "validation", "test")
+    for draw in range(options.draws):
+        key = f"tenth/{draw}"
+        if not results.missing(key):
+            continue
+        photos = listed(options.clothing, "train")
+        random.Random(draw).shuffle(photos)
+        cut, stores = len(photos) * 9 // 10, place / f"stores-tenth-{draw}"
+        base = trained(place / f"base-{draw}", photos[:cut], stores, options, draw)
+        run = place / f"base-{draw}" / "run"
+        before = right(run, held, stores)
+        # Both find the stores as the first training left them.
+        shutil.copytree(stores, place / "stores-anew")
+        anew = trained(place / f"anew-{draw}", photos, place / "stores-anew", options, draw)
+        theirs = right(place / f"anew-{draw}" / "run", held, stores)
+        new = table(place / f"new-{draw}.csv", photos[cut:])
+        found = updated(run, new, stores, options)
+        ours = right(run, held, stores)
+        gap = ours.astype(float) - theirs
+        half = 1.96 * float(gap.std()) / len(gap) ** 0.5
+        results.append(
+            key, seed=draw, n=len(held), base_accuracy=float(before.mean()),
+            anew_accuracy=float(theirs.mean()), updated_accuracy=float(ours.mean()),
+            difference=float(gap.mean()), low=float(gap.mean()) - half,
+            high=float(gap.mean()) + half, accepted=found["said"]["accepted"],
+            reason=found["said"]["reason"], base_seconds=base["seconds"],
+            anew_seconds=anew["seconds"], updated_seconds=found["seconds"],
+        )  # fmt: skip
+        for folder in (stores, place / "stores-anew", place / f"anew-{draw}"):
+            shutil.rmtree(folder)
+
+
+def labels(results: Results, options: Any, place: Path) -> None:
+    """Give honest and swapped labels to a run."""
+    keys = [f"labels/{draw}" for draw in range(options.labels)]
+    if not results.missing(*keys):
+        return
+    photos = listed(options.clothing, "train")
+    random.Random(0).shuffle(photos)
+    cut, stores = len(photos) * 6 // 10, place / "stores-labels"
+    trained(place / "labels", photos[:cut], stores, options, 0)
+    names = sorted({label for _, label in photos})
+    for draw, key in enumerate(keys):
+        if not results.missing(key):
+            continue
+        chance = random.Random(1000 + draw)
+        some = chance.sample(photos[cut:], cut // 10)
+        common = [name for name in names if sum(label == name for _, label in some) > 1]
+        pair = chance.sample(common, 2)
+        swap = {pair[0]: pair[1], pair[1]: pair[0]}
+        run = shutil.copytree(place / "labels" / "run", place / "again")
+        new = table(place / "swapped.csv", [(path, swap.get(name, name)) for path, name in some])
+        lied = updated(run, new, stores, options, "--dry-run")
+        honest = updated(run, table(place / "honest.csv", some), stores, options)
+        results.append(
+            key, seed=draw, n=len(some), pair=pair, swapped_refused=lied["code"] == 6,
+            swapped_named=lied["said"]["agreement"]["permutation"] == swap,
+            swapped_pictures=sum(name in swap for _, name in some),
+            honest_accepted=honest["said"]["accepted"], reason=honest["said"]["reason"],
+            seconds=honest["seconds"],
+        )  # fmt: skip
+        shutil.rmtree(run)
+
+
+def simulated(seed: int, pictures: int, signed: bool) -> tuple[float, float, int]:
+    """Let 26 candidates, each a little worse, pass the gate.
+
+    Returns:
+        What was lost against the first version: of accuracy on the test pictures, and of the
+        chance to be right that its candidates truly had; and how many were accepted.
+    """
+    from sevenfold.update import gate
+
+    draw = np.random.default_rng(seed)
+    truth = np.arange(pictures) % 5
+    groups = list(map(str, range(pictures)))
+    first = draw.random(pictures) < 0.9
+    running, lost, accepted = first, 0.0, 0
+    for _ in range(WEEKS):
+        wrong, mended = draw.uniform(0.005, 0.02), draw.uniform(0.0, 0.1)
+        chance = draw.random(pictures)
+        candidate = np.where(running, chance >= wrong, chance < mended)
+        references = [running, first] if signed else [running]
+        found = [
+            gate.compared("it", one, candidate, truth, groups, list("abcde"), "accuracy")
+            for one in references
+        ]
+        if not any(one.reasons for one in found):
+            lost += running.mean() * wrong - (1 - running.mean()) * mended
+            running, accepted = candidate, accepted + 1
+    return float(first.mean() - running.mean()), float(lost), accepted
+
+
+def weeks(results: Results, options: Any, place: Path) -> None:
+    """Update 26 times, simulated and for real."""
+    for signed in (True, False):
+        key = f"weeks/simulated/{'signed off' if signed else 'running only'}"
+        if results.missing(key):
+            found = [simulated(seed, 713, signed) for seed in range(options.simulated)]
+            lost = [one[0] for one in found]
+            results.append(
+                key, seed=0, n=options.simulated, worst_lost=max(lost),
+                mean_lost=float(np.mean(lost)), over_a_point=sum(one > 0.01 for one in lost),
+                mean_truly_lost=float(np.mean([one[1] for one in found])),
+                mean_accepted=float(np.mean([one[2] for one in found])),
+            )  # fmt: skip
+    keys = [f"weeks/real/{week}" for week in range(options.weeks)]
+    if not results.missing(*keys):
+        return
+    photos = listed(options.clothing, "train")
+    held = listed(options.clothing, "validation", "test")
+    random.Random(2).shuffle(photos)
+    cut, stores = len(photos) // 3, place / "stores-weeks"
+    trained(place / "weeks", photos[:cut], stores, options, 0)
+    run = place / "weeks" / "run"
+    first = right(run, held, stores)
+    parts = np.array_split(np.arange(cut, len(photos)), WEEKS)
+    for week, key in enumerate(keys):  # all weeks anew: each goes on from the last
+        new = table(place / f"week-{week}.csv", [photos[at] for at in parts[week]])
+        found = updated(run, new, stores, options, "--seed", str(week))
+        now = right(run, held, stores)
+        results.append(
+            key, seed=week, n=len(held), accepted=found["said"]["accepted"],
+            reason=found["said"]["reason"], first_accuracy=float(first.mean()),
+            accuracy=float(now.mean()), lost=float(first.mean() - now.mean()),
+            seconds=found["seconds"],
+        )  # fmt: skip
+
+
+def kills(results: Results, options: Any, place: Path) -> None:
+    """Kill updates at random moments and start them again."""
+    keys = [f"kills/{number}" for number in range(options.kills)]
+    if not results.missing(*keys):
+        return
+    photos = [one for one in listed(options.clothing, "train") if one[1] in ("pants", "shoes")]
+    random.Random(3).shuffle(photos)
+    stores, small = place / "stores-kills", {**vars(options), "settings": SMALL}
+    options = type(options)(**small)
+    trained(place / "kills", photos[:400], stores, options, 0)
+    run, new = place / "kills" / "run", table(place / "kills.csv", photos[400:480])
+    whole = shutil.copytree(run, place / "whole")
+    lasts = updated(whole, new, stores, options, codes=(0,))["seconds"]
+    first, last = fingerprint(run), fingerprint(whole)
+    for number, key in enumerate(keys):
+        if not results.missing(key):
+            continue
+        moment = random.Random(number).uniform(0.05, 1.0) * lasts
+        again = shutil.copytree(run, place / "killed")
+        command = [sys.executable, "-m", "sevenfold.cli", "update", str(again), str(new)]
+        command += ["--threads", str(options.cores), "--device", "cpu"]
+        process = subprocess.Popen(
+            command, env={**os.environ, "SEVENFOLD_CACHE": str(stores)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(moment)
+            killed = False
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed = True
+        served = serves(again, photos[0][0], stores)
+        rerun = updated(again, new, stores, options, codes=(0, 3)) if killed else {"code": 0}
+        results.append(
+            key, seed=number, n=480, killed=killed, killed_after_seconds=moment,
+            of_seconds=lasts, served=served, rerun_code=rerun["code"],
+            finished=fingerprint(again) == last != first and serves(again, photos[0][0], stores),
+        )  # fmt: skip
+        shutil.rmtree(again)
+
+
+def serves(run: Path, photo: Path, stores: Path) -> bool:
+    """Tell whether a run answers; every hash of its bundle is checked first."""
+    return bool(sevenfold(stores, "predict", run, photo, codes=(0, 4))["code"] == 0)
+
+
+def fingerprint(run: Path) -> str:
+    """Hash the weights that ship."""
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+def summary(results: Results) -> None:
+    """Write the tables."""
+    rows = results.rows()
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(row["key"].rpartition("/")[0], []).append(row)
+    titles, tables = ["Finished runs updated with more photos of `clothing`."], []
+    if found := parts.get("tenth"):
+        tables += [
+            {
+                "draw": row["key"][6:],
+                "before": row["base_accuracy"],
+                "trained anew": row["anew_accuracy"],
+                "updated": row["updated_accuracy"],
+                "difference": f"{row['difference']:+.3f}",
+                "95 % interval": results_file.span(row["low"], row["high"]),
+                "of the time": row["updated_seconds"] / row["anew_seconds"],
+                "accepted": row["accepted"],
+            }
+            for row in found
+        ]
+    if found := parts.get("labels"):
+        tables.append(
+            {
+                "draws": len(found),
+                "swapped, refused": sum(row["swapped_refused"] for row in found),
+                "swapped, named": sum(row["swapped_named"] for row in found),
+                "honest, accepted": sum(row["honest_accepted"] for row in found),
+            }
+        )
+    for row in parts.get("weeks/simulated", []):
+        tables.append(
+            {
+                "simulated 26 weeks against": row["key"].rpartition("/")[2],
+                "runs": row["n"],
+                "lost over a point": row["over_a_point"],
+                "mean lost": row["mean_lost"],
+                "worst lost": row["worst_lost"],
+            }
+        )
+    if found := parts.get("weeks/real"):
+        tables.append(
+            {
+                "weeks": len(found),
+                "accepted": sum(row["accepted"] for row in found),
+                "first": found[0]["first_accuracy"],
+                "last": found[-1]["accuracy"],
+                "worst lost": max(row["lost"] for row in found),
+            }
+        )
+    if found := parts.get("kills"):
+        tables.append(
+            {
+                "kills": sum(row["killed"] for row in found),
+                "a whole model served": sum(row["served"] for row in found if row["killed"]),
+                "the rerun finished": sum(row["finished"] for row in found if row["killed"]),
+            }
+        )
+    results.summarise(titles, tables)
+
+
+def main() -> None:
+    """Measure what is missing, then sum up."""
+    asked = results_file.parser(__doc__)
+    asked.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    for name, count in (("draws", DRAWS), ("labels", LABELS), ("weeks", WEEKS), ("kills", KILLS)):
+        asked.add_argument(f"--{name}", type=int, default=count, help="stop after so many")
+    asked.add_argument("--simulated", type=int, default=SIMULATED, help="repetitions of 26 weeks")
+    options = asked.parse_args()
+    options.settings, options.clothing = ("objective=accuracy",), options.data / "clothing"
+    results = results_file.opened("update", options)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if options.smoke:
+            options.settings = SMALL
+            options.clothing = results_file.part_of(options.clothing, place / "some", 60)
+            options.draws = options.labels = options.weeks = options.kills = 1
+            options.simulated = 5
+        for name, part in (
+            ("tenth", tenth),
+            ("labels", labels),
+            ("weeks", weeks),
+            ("kills", kills),
+        ):
+            if name in options.parts:
+                part(results, options, place)
+    summary(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,15 +2,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold import evaluate
+from sevenfold import evaluate, export, nets
 from sevenfold.errors import UsageError
 from sevenfold.evaluate import fit_temperature
+from sevenfold.features.trunk import session
 from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling import Ensembling, diversity, greedy, mixture, pool, weigh
+from sevenfold.practices.ensembling.graph import voting
 from sevenfold.practices.ensembling.votes import TIE
+from sevenfold.practices.transfer import PACKAGED, Transfer
+from sevenfold.recipe import Recipe
 
 SOFT = np.ones(3)
 
@@ -72,6 +77,62 @@ def test_lessons_without_a_student_are_refused():
         ensembling.check(Ensembling(members=3, lessons=9))
     assert "ensembling.distil=true" in caught.value.cure
     ensembling.check(Ensembling(members=3, lessons=9, distil=True))
+
+
+def test_members_take_cuts_and_backbones_in_turn():
+    recipe = Recipe(
+        transfer=Transfer(backbone="resnet20", weights="random", trainable_blocks=6),
+        ensembling=Ensembling(members=5, cuts=(4, 2), backbones=("plain20",)),
+    )
+    own = [recipe.member(number).transfer for number in range(5)]
+    assert [one.trainable_blocks for one in own] == [6, 4, 2, 6, 4]
+    assert [one.backbone for one in own] == ["resnet20", "plain20"] * 2 + ["resnet20"]
+    assert {one.weights for one in own} == {"random"}
+    assert recipe.member(0) == recipe
+    assert all(Recipe().member(number) == Recipe() for number in range(3))
+
+
+def test_another_backbone_has_weights_of_its_own():
+    file = Transfer(weights="mine.safetensors", sha256="ab")
+    assert file.other(file.backbone, 1) == replace(file, trainable_blocks=1)
+    assert file.other("resnet50", 2) == Transfer("resnet50", "hub", "", 2)
+    assert Transfer("resnet50", "hub").other(PACKAGED, 2).weights == "packaged"
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"members": 1, "cuts": (2,)}, "cuts = .2. would do nothing for the last"),
+        ({"members": 2, "cuts": (2, 1)}, "would do nothing for the last"),
+        ({"members": 3, "cuts": (2, 2)}, "names one twice"),
+        ({"members": 3, "cuts": (3,)}, "the first member's own, 3"),
+        ({"members": 3, "cuts": (2, 7)}, "7 trained blocks are more than"),
+        ({"members": 3, "backbones": ("resnet20",)}, "the first member's own, 'resnet20'"),
+    ],
+)
+def test_members_that_would_not_differ_are_refused(asked, problem):
+    with pytest.raises(UsageError, match=problem):
+        ensembling.check(Ensembling(**asked), cut=3, backbone="resnet20")
+
+
+def test_one_file_holds_members_of_other_cuts_and_backbones():
+    first, second = (nets.small("resnet20", 3).eval() for _ in range(2))
+    # Of ten blocks the first seven are the same: both were frozen up to there, one further.
+    second.blocks[:7].load_state_dict(first.blocks[:7].state_dict())
+    third = nets.small("plain20", 3).eval()
+    cores = [export.core(export.Shipped(one, False).eval(), 32) for one in (first, second, third)]
+    weights = np.array([0.5, 0.3, 0.2])
+    joined = voting(cores, weights, "soft")
+    sizes = [sum(np.prod(one.dims) for one in core.graph.initializer) for core in cores]
+    both = voting(cores[:2], weights[:2], "soft")
+    stored = sum(np.prod(one.dims) for one in both.graph.initializer)
+    assert sizes[0] < stored < sizes[0] + sizes[1] - 50_000
+    pixels = np.random.default_rng(0).random((2, 3, 32, 32), np.float32) * 255
+    with torch.inference_mode():
+        logits = np.stack([one(torch.from_numpy(pixels)).numpy() for one in (first, second, third)])
+    opened = session(joined.SerializeToString(), 1)
+    (raw,) = opened.run(["raw"], {"net_pixels": pixels})
+    np.testing.assert_allclose(raw, pool(logits, weights, "soft"), atol=1e-4)
 
 
 def test_a_member_that_fails_stops_the_rest():

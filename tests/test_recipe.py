@@ -225,8 +225,8 @@ def test_budgets_grow():
         ("9.9m", "quick"),
         ("20m", "normal"),
         ("20 m", "normal"),
-        ("40m", "thorough"),
-        ("1h", "thorough"),
+        ("40m", "normal"),
+        ("2h", "thorough"),
     ],
 )
 def test_a_time_takes_the_budget_that_fits(time, budget):

@@ -48,6 +48,18 @@ class Transfer:
 
     off: ClassVar["Transfer"]
 
+    def other(self, backbone: str, trainable_blocks: int) -> "Transfer":
+        """Return the settings of another backbone or cut; another backbone's weights are its own.
+
+        They come from the hub unless the start is random: a file or package holds those of
+        one backbone.
+        """
+        if backbone == self.backbone:
+            return replace(self, trainable_blocks=trainable_blocks)
+        weights = "packaged" if backbone == PACKAGED else "hub"
+        weights = "random" if self.weights == "random" else weights
+        return Transfer(backbone, weights, "", trainable_blocks, self.dropout)
+
 
 Transfer.off = Transfer(weights="random", trainable_blocks=ALL_BLOCKS)
 

@@ -165,7 +165,7 @@ def _fitted(run: runs.Run, place: Place) -> Fitted:
 def _shipping(fitted: Fitted, plan: pruned.Plan, run: runs.Run) -> Fitted:
     """Say in the recipe how much of the architecture is gone, this time and before."""
     whole, _ = transfer.build(
-        replace(run.recipe.transfer, weights="random", sha256=""),
+        replace(run.recipe.member(fitted.number).transfer, weights="random", sha256=""),
         len(run.manifest.classes),
         run.recipe.side,
         0,

@@ -79,7 +79,8 @@ class Fitted:
         """Return which member ships, or votes first; a student is built as member 0 is."""
         first = self.ships[0]
         seeds = [member.seed for member in self.members]
-        return 0 if first is self.student else seeds.index(first.seed)
+        known = first is not self.student and first.seed in seeds
+        return seeds.index(first.seed) if known else 0
 
 
 def settle(recipe: Recipe, split: Split) -> Recipe:

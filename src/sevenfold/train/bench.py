@@ -125,14 +125,16 @@ def behind(
     judged = split.val if len(split.val) else pictures
     plain = Pixels(recipe.side, full=True)
     empty = len(trunk.blocks) == 0
-    salt = str(seed) if empty else ""
+    # Members that differ by their trunk are told the same of the same views.
+    shared = bool(recipe.ensembling.cuts or recipe.ensembling.backbones)
+    salt = str(seed) if empty and not shared else ""
     if empty:
         look = partial(pixel_views, dataset, threads=place.threads)
         fill(plain, dataset, judged, threads=place.threads, progress=progress)
         plain_views = look(plain, PLAIN, count=1)
 
-        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, _factor: int) -> Views:
-            return look(pixels, viewer)
+        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
+            return look(pixels, viewer, count=factor * recipe.views if shared else 0)
     else:
         engine = engines.engine(trunk, recipe.side, place.device)
         compute = partial(

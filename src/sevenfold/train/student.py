@@ -10,10 +10,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sevenfold import evaluate
-from sevenfold.loop import Numbers, Rows
+from sevenfold.loop import Numbers, Rows, to_input
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.train.bench import Bench, Part, tail_of
-from sevenfold.train.member import Member, hard, rows_of, trained
+from sevenfold.train.member import Member, rows_of, trained
 
 BLEND: Final = 1.0
 """Both parameters of the Beta that blends what a student is shown: every share alike."""
@@ -42,6 +42,7 @@ def _loss(
 
 def distilled(
     bench: Bench,
+    each: Sequence[Bench],
     members: Sequence[Member],
     weights: Float[np.ndarray, "members"],
     rate: float,
@@ -51,7 +52,16 @@ def distilled(
 
     It is shown blends of two pictures, on which the vote is not as sure as it is of the
     pictures that its members were trained on: a teacher tells more where it hesitates
-    (function matching: Beyer et al. 2022, arXiv 2106.05237).
+    (function matching: Beyer et al. 2022, arXiv 2106.05237). A teacher with another trunk
+    is shown the same blend of the same views, as its own trunk sees them.
+
+    Args:
+        bench: of the student.
+        each: the bench of each member.
+        members: the teachers.
+        weights: of the members.
+        rate: the largest learning rate.
+        seed: of the training.
     """
     recipe = bench.recipe
     vote = recipe.ensembling.vote
@@ -67,21 +77,44 @@ def distilled(
     def rows(at: int, part: Part) -> Rows:
         # A fold's student learns from networks that did not see the fold either.
         teachers = [(*member.folds, member.network)[at] for member in members]
-        tails = [tail_of(teacher, recipe).to(bench.place.device).eval() for teacher in teachers]
-        shown = rows_of(bench, part, hard(bench), seed)
+        tails = [
+            tail_of(teacher, own.recipe).to(bench.place.device).eval()
+            for teacher, own in zip(teachers, each, strict=True)
+        ]
+        shown = rows_of(bench, part, _named, seed)
 
         def taught(
-            inputs: Tensor, targets: Tensor, numbers: Numbers, epoch: int
+            inputs: Tensor, named: Tensor, numbers: Numbers, epoch: int
         ) -> tuple[Tensor, Tensor]:
-            blended, _ = shown.mix(inputs, targets, numbers, epoch)
+            pictures, views = named.cpu().numpy().astype(np.int64).T
+
+            def blended(own: Bench) -> Tensor:
+                if own.views is bench.views:
+                    return shown.mix(inputs, named, numbers, epoch)[0]
+                turns = views % own.views.count if own.views.count else views
+                theirs = to_input(own.views.get(pictures, turns), bench.place.device)
+                return shown.mix(theirs, named, numbers, epoch)[0]
+
+            blends = {id(own.views): blended(own) for own in (bench, *each)}
             with torch.no_grad(), bench.place.cast():
-                answers = [tail(blended).float().cpu().numpy() for tail in tails]
+                answers = [
+                    tail(blends[id(own.views)]).float().cpu().numpy()
+                    for tail, own in zip(tails, each, strict=True)
+                ]
             told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote))
-            return blended, torch.softmax(told.float(), dim=1).to(inputs.device)
+            softened = torch.softmax(told.float(), dim=1).to(inputs.device)
+            return blends[id(bench.views)], softened
 
         return replace(shown, mix=taught)
 
     return trained(bench, rate, seed, f"student-{seed}", rows)
+
+
+def _named(
+    pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
+) -> Float[Tensor, "rows 2"]:
+    """Hand pictures and views to the teachers in the targets' place; both are below 2 ** 24."""
+    return torch.from_numpy(np.stack([pictures, views], axis=1)).float()
 
 
 def deployed(

@@ -6,7 +6,7 @@
 
 from sevenfold.practices.ensembling.diversity import Diversity, diversity
 from sevenfold.practices.ensembling.selection import greedy, mixture
-from sevenfold.practices.ensembling.settings import Ensembling, check, members, weigh
+from sevenfold.practices.ensembling.settings import Ensembling, check, members, turn, weigh
 from sevenfold.practices.ensembling.votes import VOTES, log_softmax, pool
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "members",
     "mixture",
     "pool",
+    "turn",
     "weigh",
 ]

@@ -14,6 +14,7 @@ from sevenfold.practices.ensembling.votes import VOTES, pool
 from sevenfold.ranges import Choice, Range
 
 Member = TypeVar("Member")
+Own = TypeVar("Own", int, str)
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Ensembling:
 
     Args:
         members: 1 is a single model.
+        cuts: numbers of trained blocks that members take in turn after
+            `transfer.trainable_blocks`, each below it: the second member the first of
+            these, and so on. None: all members have the same cut.
+        backbones: backbones that members take in turn after `transfer.backbone`, with
+            weights from the hub, or random where those of `transfer` are.
         mirror: whether the model votes over the picture and its mirror image,
             inside the exported graph, at twice the network's latency.
         vote: `soft` averages probabilities, `hard` counts answers, `logit` averages
@@ -35,6 +41,8 @@ class Ensembling:
     """
 
     members: Annotated[int, Range(1, 100)] = 1
+    cuts: tuple[Annotated[int, Range(0, 1000)], ...] = ()
+    backbones: tuple[str, ...] = ()
     mirror: bool = False
     vote: Annotated[str, Choice(VOTES)] = "soft"
     select: bool = False
@@ -47,16 +55,41 @@ class Ensembling:
 Ensembling.off = Ensembling()
 
 
-def check(settings: Ensembling) -> None:
+def turn(own: Own, others: tuple[Own, ...], number: int) -> Own:
+    """Return what a member has: its own and the others are taken in turn.
+
+    Example:
+        >>> [turn(5, (3, 1), number) for number in range(4)]
+        [5, 3, 1, 5]
+    """
+    each = [own, *others]
+    return each[number % len(each)]
+
+
+def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:
     """Refuse a setting that would do nothing, before anything is trained.
 
+    Args:
+        settings: of the recipe.
+        cut: trained blocks of the first member.
+        backbone: of the first member.
+
     Raises:
-        UsageError: one member is asked to vote or to be distilled.
+        UsageError: one member is asked to vote or to be distilled, or members are to
+            differ in what is the same or in what none of them would take.
     """
     if settings.lessons and not settings.distil:
         raise UsageError(
             f"ensembling.lessons = {settings.lessons} would do nothing: ensembling.distil is false",
             "set ensembling.distil=true, or leave the setting out",
+        )
+    _check_others("cuts", settings.cuts, cut, settings.members)
+    _check_others("backbones", settings.backbones, backbone, settings.members)
+    if late := [one for one in settings.cuts if one > cut]:
+        raise UsageError(
+            f"ensembling.cuts = {list(settings.cuts)}: {late[0]} trained blocks are more than "
+            f"transfer.trainable_blocks = {cut}",
+            f"set transfer.trainable_blocks={max(late)}, and name the smaller ones in the cuts",
         )
     if settings.members > 1:
         return
@@ -70,6 +103,20 @@ def check(settings: Ensembling) -> None:
                 f"{name} would do nothing: ensembling.members is {settings.members}",
                 "set ensembling.members=3 or more, or leave the setting out",
             )
+
+
+def _check_others(name: str, others: tuple[int | str, ...], own: int | str, members: int) -> None:
+    shown = f"ensembling.{name} = {list(others)}"
+    if others and len(others) >= members:
+        raise UsageError(
+            f"{shown} would do nothing for the last: ensembling.members is {members}",
+            f"set ensembling.members={len(others) + 1} or more, or name fewer",
+        )
+    if len({own, *others}) <= len(others):
+        raise UsageError(
+            f"{shown} names one twice, or the first member's own, {own!r}",
+            "name each other one once",
+        )
 
 
 def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:

@@ -1,0 +1,41 @@
+"""Give each member of the vote its bench: one for each cut and backbone."""
+
+from sevenfold.features.pixels import Pixels
+from sevenfold.practices.transfer import Transfer
+from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.member import probe
+
+
+def benches(
+    bench: Bench, rate: float, seed: int, pixels: Pixels, *, probing: bool = True
+) -> tuple[tuple[Bench, float], ...]:
+    """Return the bench and the largest rate of each member.
+
+    Members of the same cut and backbone share both; another trunk looks at every picture
+    once, too, and its tail has a rate of its own.
+
+    Args:
+        bench: of member 0.
+        rate: found for it.
+        seed: of the probes.
+        pixels: the store of decoded pictures.
+        probing: whether rates are looked for; otherwise all have the one given.
+    """
+    made: dict[Transfer, tuple[Bench, float]] = {bench.recipe.transfer: (bench, rate)}
+    found = []
+    for number in range(bench.recipe.ensembling.members):
+        recipe = bench.recipe.member(number)
+        if recipe.transfer not in made:
+            other = prepared(
+                recipe,
+                bench.split,
+                bench.pictures,
+                bench.place,
+                pixels,
+                bench.folder,
+                seed,
+                bench.progress,
+            )
+            made[recipe.transfer] = other, probe(other, seed)[0] if probing else rate
+        found.append(made[recipe.transfer])
+    return tuple(found)

@@ -1,0 +1,93 @@
+"""Train members of two cuts, teach their vote to a student, and prune that."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import finished
+import numpy as np
+import pytest
+import torch
+from test_job import SETTINGS, report
+from test_prune import faster, slower
+
+import photos
+from sevenfold import judging, predict, runs
+from sevenfold.progress import silent
+
+MEMBERS = (
+    *SETTINGS,
+    "epochs=1",
+    "views=1",
+    "transfer.trainable_blocks=4",
+    "ensembling.members=3",
+    "ensembling.cuts=[2]",
+)
+STUDENT = (*MEMBERS, "ensembling.distil=true", "pruning.macs=0.3", "pruning.max_drop=0.9")
+PRUNED = (*STUDENT, "pruning.steps=1", "pruning.epochs=1", "pruning.controls=none")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures_will_do(stores):
+    with finished.few_pictures(stores):
+        yield
+
+
+@pytest.fixture
+def student_ships(monkeypatch):
+    monkeypatch.setattr(
+        "sevenfold.train.deployed",
+        lambda _bench, _members, _weights, student: ((student,), np.ones(1)),
+    )
+
+
+def test_a_vote_of_two_cuts_ships_and_is_opened_again(tmp_path, stores):
+    finished.train(tmp_path, stores, MEMBERS)
+    path = tmp_path / "run"
+    run = runs.reopened(path, data="", threads=1, progress=silent)
+    assert len(run.members) == 3
+    assert run.recipe.ensembling.cuts == (2,)
+    blocks = [one.blocks.state_dict() for one in run.members]
+    assert same(blocks[0], blocks[1], range(6))  # frozen in both
+    assert not same(blocks[0], blocks[1], range(6, 8))  # trained in the first alone
+    assert same(blocks[1], run.network.blocks.state_dict(), range(6))
+
+
+def same(one: dict, other: dict, blocks: range) -> bool:
+    names = [name for name in one if int(name.split(".")[0]) in blocks]
+    assert names
+    return all(torch.equal(one[name], other[name]) for name in names)
+
+
+def test_a_training_prunes_its_student(tmp_path, stores, student_ships, monkeypatch):
+    monkeypatch.setattr(judging, "settled", partial(judging.settled, timer=faster))
+    facts = finished.train(tmp_path, stores, PRUNED)
+    run = tmp_path / "run"
+    assert facts["pruning"]["macs_cut"] >= 0.25
+    told = report(run)
+    assert told["pruning"]["chosen"] == 1
+    assert told["ensembling"]["ships"] == "student"
+    assert told["run"]["stages"][2]["stage"] == "judge"
+    assert facts["test"]["accuracy"] == told["pruning"]["steps"][0]["accuracy"]
+    assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 1
+    assert "multiply-accumulates" in (run / "report.html").read_text("utf-8")
+    again = runs.reopened(run, data="", threads=1, progress=silent)
+    pixels = photos.picture("red", 1)
+    logits = predict.load(run).logits(pixels)
+    assert again.recipe.pruning.macs == 0.3
+    assert np.isfinite(logits).all()
+
+
+def test_what_is_slower_does_not_ship(tmp_path, stores, student_ships, monkeypatch):
+    monkeypatch.setattr(judging, "settled", partial(judging.settled, timer=slower))
+    facts = finished.train(tmp_path, stores, PRUNED)
+    assert "no step is faster" in facts["pruning"]["refused"]
+    assert report(tmp_path / "run")["pruning"] == facts["pruning"]
+    assert "the unpruned one ships" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    run = runs.reopened(tmp_path / "run", data="", threads=1, progress=silent)
+    assert run.recipe.pruning.macs == 0

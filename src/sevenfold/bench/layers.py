@@ -116,7 +116,9 @@ def _layer(told: Mapping[str, Any]) -> list[Layer]:
         return [
             Layer(before[1], outputs, groups, tuple(kernel), tuple(before[2:]), tuple(after[2:]))
         ]
-    if kind in ("Gemm", "FusedGemm", "MatMul", "FusedMatMul") and len(others[0]) == 2:
+    # Weights that were packed at the start are not told of; a product of two pictures is no layer.
+    matrix = not others or len(others[0]) <= 2
+    if kind in ("Gemm", "FusedGemm", "MatMul", "FusedMatMul") and matrix:
         rows = (int(np.prod(after[:-1])),)
         return [Layer(before[-1], after[-1], 1, (), rows, rows)]
     return []

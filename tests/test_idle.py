@@ -1,6 +1,7 @@
 """A setting of augmentation, imbalance or optimization that would do nothing is refused."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ OFF = Augmentation.off
 
 @pytest.mark.parametrize("name", WIDE)
 def test_a_range_is_refused_where_the_policy_draws_its_own(name: str) -> None:
-    value = 1.5 if name == "stretch" else 0.4
+    value: Any = 1.5 if name == "stretch" else 0.4
     with pytest.raises(UsageError, match=f"augmentation.{name} = {value}") as caught:
         refuse_idle(replace(TRIVIAL, **{name: value}))
     assert name in caught.value.cure

@@ -119,7 +119,7 @@ def test_an_interval_is_wider_further_away_and_with_more_noise():
         (falling(SHARES) + 0.06 * np.exp(-((np.arange(9) - 5.0) ** 2)), "not monotone"),
         (falling(SHARES) + 0.05 * np.maximum(0, np.arange(9) - 5), "not monotone"),
         (0.4 - 0.2 * (SHARES > 0.4), "no known shape"),
-        (falling(SHARES[-4:]), "too few points: 4 sizes"),
+        (falling(SHARES[-4:]), "and there are 4 and 10"),
     ],
     ids=["a peak", "a decline", "a late jump", "four sizes"],
 )
@@ -137,7 +137,7 @@ def test_sound_curves_are_seldom_refused():
 
 
 def test_two_repetitions_are_too_few():
-    assert "2 repetitions" in forecast.refusal(measured(falling(SHARES), repetitions=2))
+    assert "and there are 9 and 2" in forecast.refusal(measured(falling(SHARES), repetitions=2))
 
 
 def test_a_forecast_that_says_nothing_is_none():
@@ -296,11 +296,24 @@ def test_what_cannot_be_asked_is_refused_before_any_work():
         study.check(0, 2)
 
 
-def test_a_backbone_that_has_learnt_nothing_is_refused(split):
+def test_a_backbone_that_has_learnt_nothing_is_refused_before_any_work():
     settings = Recipe()
     settings = replace(settings, transfer=replace(settings.transfer, weights="random"))
     with pytest.raises(UsageError, match="random"):
-        heads.described(split.dataset, split.train, settings, None, Place("cpu", 1), silent)
+        study.curve(
+            "nothing is read",
+            Path(),
+            recipe=settings,
+            target=0,
+            repetitions=10,
+            seed=0,
+            place=Place("cpu", 1),
+            columns={},
+            group_by="",
+            small_classes="refuse",
+            announce=print,
+            progress=silent,
+        )
 
 
 def test_the_command_prints_what_it_has_and_ends_with_6_where_it_refuses(

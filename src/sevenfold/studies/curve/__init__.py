@@ -104,6 +104,7 @@ def curve(
     """
     began = time.perf_counter()
     check(target, repetitions)
+    heads.check(recipe)
     prepare(out)
     pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
     dataset = datasets.read(
@@ -191,7 +192,7 @@ def told(results: Sequence[Mapping[str, Any]], labelled: int, target: float) -> 
     points = [
         {
             "pictures": round(pictures),
-            **_interval(1 - errors, "accuracy"),
+            **_inside(_interval(1 - errors, "accuracy")),
             "balanced_accuracy": mean,
         }
         for pictures, errors, mean in zip(
@@ -271,6 +272,11 @@ def _interval(values: np.ndarray[Any, Any], name: str, level: float = 0.95) -> d
     mean = float(values.mean())
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
     return {name: mean, "low": mean - half, "high": mean + half}
+
+
+def _inside(interval: Mapping[str, float]) -> dict[str, float]:
+    """Cut an interval to what a share can be."""
+    return {name: min(1.0, max(0.0, value)) for name, value in interval.items()}
 
 
 def worth(

@@ -114,8 +114,8 @@ def refusal(curve: Curve) -> str:
     repetitions, sizes = curve.errors.shape
     if sizes < LEAST_SIZES or repetitions < LEAST_REPETITIONS:
         return (
-            f"too few points: {sizes} sizes and {repetitions} repetitions, where "
-            f"{LEAST_SIZES} and {LEAST_REPETITIONS} are needed"
+            f"too few points: it takes {LEAST_SIZES} sizes and {LEAST_REPETITIONS} repetitions, "
+            f"and there are {sizes} and {repetitions}"
         )
     return _rise(curve) or _misfit(curve)
 

@@ -31,6 +31,19 @@ Rows = Float32[np.ndarray, "pictures channels"]
 Labels = Int64[np.ndarray, "pictures"]
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse a backbone over which no linear head can say anything.
+
+    Raises:
+        UsageError: the recipe starts from random weights.
+    """
+    if recipe.transfer.weights == "random":
+        raise UsageError(
+            "transfer.weights=random: the curve is measured over a backbone that has learnt",
+            "leave transfer.weights as it is, or name a backbone with weights",
+        )
+
+
 def described(
     dataset: Dataset,
     pictures: Int64[np.ndarray, "pictures"],
@@ -42,15 +55,7 @@ def described(
     """Describe pictures by the pooled features of the recipe's backbone, of length 1.
 
     Writes to the stores: each picture is looked at once, as it is.
-
-    Raises:
-        UsageError: the recipe starts from random weights.
     """
-    if recipe.transfer.weights == "random":
-        raise UsageError(
-            "transfer.weights=random: the curve is measured over a backbone that has learnt",
-            "leave transfer.weights as it is, or name a backbone with weights",
-        )
     network, _ = transfer.build(recipe.transfer, len(dataset.classes), recipe.side, 0)
     trunk = nets.Trunk(network.normalise, nn.Sequential(*network.blocks, network.pool))
     views = activations(

@@ -106,7 +106,44 @@ class Judged:
     plain: paired.Effect
     differences: list[float]
 
-    def drawn(
+    def claimed(self, *, plain: bool = False, p_holm: float | None = None) -> bool:
+        """Say whether a study would say that it helps, at worst of seven without the others."""
+        found = self.plain if plain else self.effect
+        p = min(1.0, FAMILY * found.p) if p_holm is None else p_holm
+        flip = paired.sign_flip(self.differences) if found.low > 0 else 1.0
+        return paired.verdict(found.value, found.low, found.high, p, flip) == "helps"
+
+
+def judged(
+    without: np.ndarray, with_it: np.ndarray, folds: np.ndarray, groups: np.ndarray
+) -> list[Judged]:
+    """Judge one contrast in many draws, [draws, pictures]; the first is checked by the study's."""
+    gained = with_it.astype(np.float32) - without
+    sizes = np.bincount(folds)
+    differences = np.stack([gained[:, folds == fold].mean(axis=1) for fold in range(FOLDS)], axis=1)
+    weights = (1 / (FOLDS * sizes[folds])).astype(np.float32)
+    parts = weights * (gained - gained.mean(axis=1, keepdims=True))
+    count = len(np.unique(groups))
+    if count < len(groups):
+        parts = parts @ np.eye(count, dtype=np.float32)[groups]
+    seen = (parts.astype(np.float64) ** 2).sum(axis=1) * count / (count - 1)
+    variances = FOLDS * (seen + (weights.sum() / len(weights)) ** 2)
+    known = expected(
+        outcomes(with_it[0], folds), outcomes(without[0], folds), study(groups), "accuracy"
+    )
+    assert known is not None
+    assert math.isclose(known.variance, variances[0], rel_tol=1e-4)
+    return [
+        Judged(
+            paired.corrected_t(one, pictures=paired.Expected(variance, known.freedom)),
+            paired.corrected_t(one),
+            one,
+        )
+        for one, variance in zip(differences.tolist(), variances.tolist(), strict=True)
+    ]
+
+
+def drawn(
     random: np.random.Generator, case: Drawn, draws: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw which pictures each arm answers right, and their folds."""
@@ -176,9 +213,7 @@ def covered(results: Results, draws: int, case: Drawn) -> None:
 
 def holding(found: list[Judged], truth: float) -> dict[str, float]:
     """Count how often intervals hold the truth, and how wide they are."""
-    ends = np.array(
-        [[(each.low, each.high) for each in (one.effect, one.plain)] for one in found]
-    )
+    ends = np.array([[(each.low, each.high) for each in (one.effect, one.plain)] for one in found])
     inside = (ends[..., 0] <= truth) & (truth <= ends[..., 1])
     halves = (ends[..., 1] - ends[..., 0]).mean(axis=0) / 2
     return {

@@ -74,6 +74,14 @@ def test_a_burst_of_frames_counts_as_one_picture():
     assert not agreement(wrong, labels, ["burst"] * 20, CLASSES, LEAST).failed
 
 
+def test_hard_pictures_of_which_the_model_is_unsure_are_believed():
+    labels = np.arange(60) % 3
+    said = answers(labels, 0.5, 0)
+    assert agreement(said, labels, names(60), CLASSES, LEAST).failed
+    unsure = 0.3 + 0.1 * said / said.sum(axis=1, keepdims=True)
+    assert not agreement(unsure, labels, names(60), CLASSES, LEAST).failed
+
+
 def test_least_is_read_from_a_report_under_the_names_that_hold_now():
     test = {
         "accuracy": {"low": 0.9},

@@ -83,7 +83,9 @@ def agreement(
 
     One-sided binomial tests of the agreement: overall, in each class, and over classes
     whose answers look like each other's, each against the lower bound of what the model
-    reached on test, less a slack. Bonferroni's correction over them.
+    reached on test, less a slack. Bonferroni's correction over them. Where the model itself
+    is less sure, as of pictures that `suggest` chose, its calibrated probabilities say how
+    much agreement there may be.
 
     Args:
         probabilities: of the running model.
@@ -97,27 +99,32 @@ def agreement(
     confusion = np.zeros((count, count), np.int64)
     np.add.at(confusion, (labels, answers), 1)
     places = _permutation(confusion)
-    right = answers == labels
-    parts = [("all", np.ones(len(labels), bool), max(0.0, least["all"] - SLACK))]
+    right, sure = answers == labels, probabilities.max(axis=1)
+
+    def floor(some: Bool[np.ndarray, "pictures"], reached: float, slack: float) -> float:
+        return max(0.0, min(reached, float(sure[some].mean())) - slack)
+
+    whole = np.ones(len(labels), bool)
+    parts = [("all", whole, floor(whole, least["all"], SLACK))]
     parts += [
-        (name, labels == at, max(0.0, least[name] - CLASS_SLACK))
+        (name, labels == at, floor(labels == at, least[name], CLASS_SLACK))
         for at, name in enumerate(classes)
         if (labels == at).any()
     ]
     moved = np.flatnonzero(places != np.arange(count)).tolist()
     if moved:
-        floor = float(np.mean([least[classes[at]] for at in moved]))
+        its, reached = np.isin(labels, moved), float(np.mean([least[classes[at]] for at in moved]))
         name = " and ".join(classes[at] for at in moved)
-        parts.append((name, np.isin(labels, moved), max(0.0, floor - CLASS_SLACK)))
+        parts.append((name, its, floor(its, reached, CLASS_SLACK)))
     checks = tuple(
         _check(
             name,
             right[some],
             [groups[at] for at in np.flatnonzero(some).tolist()],
-            floor,
+            lowest,
             len(parts),
         )
-        for name, some, floor in parts
+        for name, some, lowest in parts
     )
     explained = {}
     if any(one.failed for one in checks) and moved:

@@ -6,7 +6,7 @@ of the training, and there are few epochs at a lower rate.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.remake import record
 from sevenfold.train import Bench, Fitted, Member
-from sevenfold.train.bench import Part, behind, parts_of, tail_of
+from sevenfold.train.bench import behind, parts_of, tail_of
 from sevenfold.train.member import hard, rows_of, train_part
 from sevenfold.update.incoming import Incoming
 
@@ -152,7 +152,7 @@ def _member(
         # The shift is no part of what was trained: it is made anew for the new counts.
         imbalance.shift_head(start.network.head, _before(run, bench), -settings.strength)
     logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
-    for part in _parts(bench):
+    for part in parts_of(bench):
         network = copy.deepcopy(start.network)
         trained, steps, decision = train_part(
             bench,
@@ -174,10 +174,6 @@ def _member(
     if not len(bench.split.val):
         logits = _remembered(run, found, bench, logits)
     return Member(network, (), start.origin, seed, trained, steps, decision, logits)
-
-
-def _parts(bench: Bench) -> Sequence[Part]:
-    return parts_of(bench)
 
 
 def _before(run: runs.Run, bench: Bench) -> Int64[np.ndarray, "classes"]:

@@ -249,7 +249,7 @@ def test_a_token_is_asked_for_but_by_health_checks(tmp_path):
 
 def test_a_full_queue_says_when_to_come_back(tmp_path, monkeypatch):
     begun, go = threading.Event(), threading.Event()
-    ask = predict.Predictor.probabilities
+    ask = predict.Predictor.see
 
     def slow(self, pixels):
         if pixels.shape == (9, 12, 3):
@@ -257,7 +257,7 @@ def test_a_full_queue_says_when_to_come_back(tmp_path, monkeypatch):
             assert go.wait(20)
         return ask(self, pixels)
 
-    monkeypatch.setattr(predict.Predictor, "probabilities", slow)
+    monkeypatch.setattr(predict.Predictor, "see", slow)
     with client(tmp_path, sessions=1, queue=0) as server:
         found = []
         first = threading.Thread(
@@ -278,14 +278,14 @@ def test_a_full_queue_says_when_to_come_back(tmp_path, monkeypatch):
 
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     go = threading.Event()
-    ask = predict.Predictor.probabilities
+    ask = predict.Predictor.see
 
     def slow(self, pixels):
         if pixels.shape == (9, 12, 3):
             go.wait(20)
         return ask(self, pixels)
 
-    monkeypatch.setattr(predict.Predictor, "probabilities", slow)
+    monkeypatch.setattr(predict.Predictor, "see", slow)
     with client(tmp_path, seconds=0.05) as server:
         reply = server.post("/predict", content=picture())
         go.set()

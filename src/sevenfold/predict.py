@@ -7,6 +7,7 @@ Example:
 """
 
 import csv
+import math
 import os
 import statistics
 import time
@@ -105,7 +106,7 @@ class Predictor:
         """Answer one upright RGB picture of any size at the bundle's operating point."""
         shares, features = self._run(("probabilities", "features"), pixels)
         answers, sure = operating.decide(self.bundle.point, shares[None])
-        detector, distance = self.bundle.detector, float("nan")
+        detector, distance = self.bundle.detector, math.nan
         if detector.score != "none":
             distance = float(unknown.distances(detector, unknown.pooled(features)[None])[0])
         unlike = distance > detector.threshold

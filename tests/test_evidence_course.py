@@ -1,5 +1,6 @@
 """Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,12 +80,31 @@ def split(photos: Path) -> data.Split:
 
 
 @pytest.fixture(scope="module")
-def ran(split: data.Split, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
-    """Return the outcomes of a study of twins, run without a stop."""
+def folder(split: data.Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study of twins, run without a stop."""
     out = tmp_path_factory.mktemp("ran")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEVENFOLD_CACHE", str(out / "stores"))
-        return run(split, out / "study")
+        run(split, out / "study")
+    return out / "study"
+
+
+@pytest.fixture(scope="module")
+def ran(split: data.Split, folder: Path) -> list[Outcome]:
+    """Return its outcomes."""
+    calls: list[Json] = []
+    found = run(split, folder, calls)
+    assert not calls
+    return found
+
+
+def copied(folder: Path, out: Path, split: data.Split, missing: Sequence[int]) -> list[Path]:
+    """Copy a study that ended, without some of its results; return these."""
+    shutil.copytree(folder, out)
+    gone = [out / "trials" / f"{laid(split, out).tasks[at].key}.json" for at in missing]
+    for path in gone:
+        path.unlink()
+    return gone
 
 
 def laid(split: data.Split, out: Path) -> course.Course:
@@ -148,29 +168,29 @@ def test_every_picture_outside_test_is_judged_once_by_each_arm(
 
 
 def test_a_stopped_study_goes_on_and_ends_alike(
-    split: data.Split, ran: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    split: data.Split, folder: Path, ran: list[Outcome], tmp_path: Path
 ) -> None:
+    copied(folder, tmp_path / "study", split, [1, 5, 16])
     before: list[Json] = []
     with pytest.raises(Kill):
-        run(split, tmp_path / "study", before, die_at=7)
+        run(split, tmp_path / "study", before, die_at=1)
     after: list[Json] = []
     ended = run(split, tmp_path / "study", after)
-    assert len(before) == 7
-    assert len(before) + len(after) == 18
+    assert len(before) == 1
+    assert len(after) == 2
     assert plain(ended) == plain(ran)
     assert not [path for path in (tmp_path / "study" / "trials").iterdir() if path.is_dir()]
 
 
 def test_a_damaged_result_is_trained_again(
-    split: data.Split, ran: list[Outcome], tmp_path: Path
+    split: data.Split, folder: Path, ran: list[Outcome], tmp_path: Path
 ) -> None:
-    planned = laid(split, tmp_path / "study")
-    run(split, tmp_path / "study")
-    path = tmp_path / "study" / "trials" / f"{planned.tasks[4].key}.json"
-    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    (path,) = copied(folder, tmp_path / "study", split, [4])
+    whole = (folder / "trials" / path.name).read_text(encoding="utf-8")
+    path.write_text(whole[:-9], encoding="utf-8")
     calls: list[Json] = []
     assert plain(run(split, tmp_path / "study", calls)) == plain(ran)
-    assert [call["folder"] for call in calls] == [planned.tasks[4].call["folder"]]
+    assert [Path(call["folder"]).name for call in calls] == [path.stem]
 
 
 def test_keys_tell_apart_all_that_a_result_depends_on(split: data.Split, tmp_path: Path) -> None:
@@ -180,9 +200,7 @@ def test_keys_tell_apart_all_that_a_result_depends_on(split: data.Split, tmp_pat
     assert [task.key for task in again.tasks] == [task.key for task in planned.tasks]
 
 
-def test_a_folder_of_other_pictures_is_refused(
-    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_other_pictures_is_refused(split: data.Split, tmp_path: Path) -> None:
     laid(split, tmp_path / "study")
     other = replace(split, train=split.train[1:], test=np.append(split.test, split.train[0]))
     with pytest.raises(UsageError, match="holds evidence of other pictures"):
@@ -197,15 +215,19 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         course.prepared(tmp_path / "letters.txt")
 
 
-def test_the_estimate_shrinks_as_trials_end(split: data.Split, tmp_path: Path) -> None:
-    planned = laid(split, tmp_path / "study")
-    lefts: list[float] = []
-    told = course.whole(planned, engine(split))
-    course.run(planned, engine(split), silent, lambda _study, _found, left: lefts.append(left))
+def test_the_estimate_shrinks_as_trials_end(
+    split: data.Split, folder: Path, tmp_path: Path
+) -> None:
+    fresh = laid(split, tmp_path / "fresh")
+    told = course.whole(fresh, engine(split))
     assert told.startswith("18 trainings, 0 of them done; about 19 s with 1 at a time")
-    assert lefts[0] == 18
+    copied(folder, tmp_path / "study", split, [3])
+    planned = laid(split, tmp_path / "study")
+    assert "17 of them done" in course.whole(planned, engine(split))
+    lefts: list[float] = []
+    course.run(planned, engine(split), silent, lambda _study, _found, left: lefts.append(left))
+    assert lefts[0] > 0
     assert lefts[-1] == 0
-    assert "18 of them done" in course.whole(planned, engine(split))
 
 
 def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:

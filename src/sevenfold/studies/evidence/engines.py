@@ -112,7 +112,7 @@ def _next(
             continue
 
 
-class _Worker(threading.Thread):
+class _Worker:
     """Feed one process with calls, and start another where it ends."""
 
     def __init__(
@@ -122,7 +122,6 @@ class _Worker(threading.Thread):
         waiting: "queue.SimpleQueue[tuple[int, str]]",
         answers: "queue.SimpleQueue[tuple[int, Json | BaseException]]",
     ) -> None:
-        super().__init__(daemon=True)
         self._function = function
         self._environment = {
             **os.environ,
@@ -135,7 +134,11 @@ class _Worker(threading.Thread):
         self._ended = False
         self._lock = threading.Lock()
 
-    def run(self) -> None:
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
         """Make calls until none waits."""
         while True:
             try:
@@ -151,7 +154,7 @@ class _Worker(threading.Thread):
     def _answered(self, text: str) -> Json:
         code: int | None = None
         for _ in range(TRIES):
-            process = self._started()
+            process = self._at_hand()
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -171,7 +174,7 @@ class _Worker(threading.Thread):
             "free memory, or give fewer --threads, so that fewer processes run at a time",
         )
 
-    def _started(self) -> "subprocess.Popen[str]":
+    def _at_hand(self) -> "subprocess.Popen[str]":
         with self._lock:
             if self._ended:
                 raise ResourceError("the work was ended", "run the same command again")

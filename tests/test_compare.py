@@ -1,0 +1,241 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from bundles import colour, tiny_bundle
+from sevenfold import cli, paired
+from sevenfold.errors import DataError, UsageError
+from sevenfold.evaluate import Estimate
+from sevenfold.predictions import Predictions, write_predictions
+from sevenfold.progress import silent
+from sevenfold.studies.compare import compare
+from sevenfold.studies.compare.weighing import verdict
+
+CLASSES = ("ash", "elm")
+
+
+def answers(path: Path, rows: list[tuple[str, ...]], header=("path", "label", "answer")) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def shares(path: Path, rights: list[float], *, roles="test", groups=(), hashes=()) -> Path:
+    """Write a table in which picture k, of class k % 2, has this probability of its class."""
+    count = len(rights)
+    labels = np.arange(count) % 2
+    table = np.array([[p, 1 - p] for p in rights])
+    table[labels == 1] = table[labels == 1, ::-1]
+    write_predictions(
+        path,
+        Predictions(
+            CLASSES,
+            tuple(f"{CLASSES[k % 2]}/{k:03}.png" for k in range(count)),
+            tuple(hashes) or ("",) * count,
+            (roles,) * count if isinstance(roles, str) else tuple(roles),
+            tuple(groups) or ("",) * count,
+            np.full(count, -1),
+            labels,
+            table,
+        ),
+    )
+    return path
+
+
+def test_two_tables_are_compared_picture_by_picture(tmp_path):
+    first = shares(tmp_path / "a.csv", [0.9] * 80 + [0.2] * 20)
+    second = shares(tmp_path / "b.csv", [0.8] * 90 + [0.3] * 8 + [0.4] * 2)
+    told = compare(first, second, progress=silent)
+    counts = paired.Paired(both_right=80, only_first=0, only_second=10, both_wrong=10)
+    interval = paired.interval(counts)
+    assert told["schema"] == "sevenfold.compare/1"
+    assert told["pictures"] == told["groups"] == 100
+    assert told["paired_by"] == {"content": 0, "path": 100}
+    assert told["accuracy"] == {
+        "first": 0.8,
+        "second": 0.9,
+        "difference": pytest.approx(0.1),
+        "low": interval.low,
+        "high": interval.high,
+    }
+    assert told["mcnemar"]["p"] == pytest.approx(stats.binomtest(0, 10).pvalue)
+    assert told["verdict"] == "better"
+    before = -np.log([0.9] * 80 + [0.2] * 20).mean()
+    after = -np.log([0.8] * 90 + [0.3] * 8 + [0.4] * 2).mean()
+    assert told["nll"]["difference"] == pytest.approx(after - before)
+    assert told["nll"]["low"] < told["nll"]["difference"] < told["nll"]["high"]
+    assert [one["change"] for one in told["flips"]] == ["got right"] * 10
+    assert [one["got_right"] for one in told["classes"]] == [5, 5]
+    json.dumps(told, allow_nan=False)
+
+
+def test_swapping_the_sides_mirrors_the_comparison(tmp_path):
+    first = shares(tmp_path / "a.csv", [0.9] * 40 + [0.2] * 20)
+    second = shares(tmp_path / "b.csv", [0.9] * 30 + [0.1] * 10 + [0.7] * 20)
+    one, two = compare(first, second, progress=silent), compare(second, first, progress=silent)
+    assert one["accuracy"]["low"] == pytest.approx(-two["accuracy"]["high"])
+    assert one["mcnemar"]["only_first"] == two["mcnemar"]["only_second"] == 10
+    assert [each["change"] for each in one["flips"]][:10] == ["got wrong"] * 10
+
+
+def test_groups_widen_the_interval(tmp_path):
+    rights = [0.2] * 15 + [0.9] * 85
+    groups = [f"g{at // 5}" for at in range(100)]
+    told = [
+        compare(
+            shares(tmp_path / "a.csv", [0.9] * 100, groups=given),
+            shares(tmp_path / "b.csv", rights, groups=given),
+            progress=silent,
+        )
+        for given in ((), groups)
+    ]
+    widths = [one["accuracy"]["high"] - one["accuracy"]["low"] for one in told]
+    assert widths[1] > 1.2 * widths[0]
+    assert [one["groups"] for one in told] == [100, 20]
+    balanced = [one["balanced_accuracy"] for one in told]
+    assert balanced[1]["high"] - balanced[1]["low"] > balanced[0]["high"] - balanced[0]["low"]
+
+
+def test_another_tools_answers_need_no_probabilities(tmp_path):
+    rows = [(f"/else/where/{CLASSES[k % 2]}/{k:03}.png", CLASSES[k % 2]) for k in range(20)]
+    first = answers(tmp_path / "a.csv", [(*row, row[1]) for row in rows])
+    second = answers(tmp_path / "b.csv", [(*row, "ash") for row in rows])
+    told = compare(first, second, progress=silent)
+    assert told["nll"] is None
+    assert told["accuracy"]["second"] == 0.5
+    assert told["verdict"] == "worse"
+
+
+def test_pictures_that_a_side_was_trained_by_are_left_out(tmp_path):
+    roles = ["train"] * 10 + ["val"] * 5 + ["test"] * 25
+    first = shares(tmp_path / "a.csv", [0.9] * 40, roles=roles)
+    second = shares(tmp_path / "b.csv", [0.8] * 40, roles="")
+    told = compare(first, second, progress=silent)
+    assert (told["pictures"], told["left_out"]["learnt from"]) == (25, 15)
+    assert compare(first, second, split="all", progress=silent)["pictures"] == 40
+    learnt = shares(tmp_path / "c.csv", [0.9] * 40, roles="train")
+    with pytest.raises(DataError, match="trained on"):
+        compare(learnt, second, progress=silent)
+
+
+def test_pictures_are_paired_by_content_before_path(tmp_path):
+    contents = [f"{at:032x}" for at in range(10)]
+    first = shares(tmp_path / "a.csv", [0.9] * 10, hashes=contents)
+    # Renamed files: two and two of the same class.
+    swapped = [contents[at ^ 2] if at < 8 else contents[at] for at in range(10)]
+    second = shares(tmp_path / "b.csv", [0.2] + [0.9] * 9, hashes=swapped)
+    told = compare(first, second, progress=silent)
+    assert told["paired_by"] == {"content": 10, "path": 0}
+    assert [one["path"] for one in told["flips"]] == ["ash/002.png"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    random = np.random.default_rng(0)
+    for k, label in enumerate(CLASSES):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for at in range(12):
+            pixels = np.clip(np.array(colour(k, 2)) + random.normal(0, 9, (12, 12, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{at:02}.png")
+    return tmp_path / "photos"
+
+
+def test_a_bundle_is_compared_with_another_tools_predictions(tmp_path, photos):
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
+    rows = [(f"{label}/{at:02}.png", "ash") for label in CLASSES for at in range(12)]
+    other = answers(tmp_path / "b.csv", rows, header=("path", "answer"))
+    told = compare(other, bundle, str(photos), small_classes="drop", progress=silent)
+    assert told["pictures"] == 24
+    assert (told["accuracy"]["first"], told["accuracy"]["second"]) == (0.5, 1.0)
+    assert told["first"]["megabytes"] is None
+    assert told["second"]["megabytes"] > 0
+    assert told["speed"] is None
+
+
+def test_two_bundles_are_timed_against_each_other(tmp_path, photos, monkeypatch):
+    calls = []
+
+    def timed(models):
+        calls.append(models)
+        return np.array([[2.0] * 50, [1.0] * 50])
+
+    monkeypatch.setattr("sevenfold.latency.timed", timed)
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
+    told = compare(bundle, bundle, str(photos), small_classes="drop", progress=silent)
+    assert len(calls) == 1
+    assert told["speed"]["times_as_fast"] == pytest.approx(2)
+    assert told["accuracy"]["difference"] == 0
+    assert told["flips"] == []
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path, photos):
+    first = shares(tmp_path / "a.csv", [0.9] * 10)
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
+    with pytest.raises(UsageError, match="no pictures are given"):
+        compare(first, bundle, progress=silent)
+    with pytest.raises(UsageError, match="no such file"):
+        compare(first, tmp_path / "nothing", progress=silent)
+    others = tiny_bundle(tmp_path / "others", ("ash", "oak"))
+    with pytest.raises(DataError, match="does not know"):
+        compare(first, others, str(photos), progress=silent)
+    apart = answers(tmp_path / "apart.csv", [("x.png", "ash", "ash")])
+    with pytest.raises(DataError, match="no picture in common"):
+        compare(first, apart, progress=silent)
+    two = answers(tmp_path / "two.csv", [("ash/000.png", "elm", "elm")])
+    with pytest.raises(DataError, match=r"ash/000.png is ash in .*a.csv and elm in"):
+        compare(first, two, progress=silent)
+    with pytest.raises(DataError, match=r"is elm in .* and ash in the data"):
+        compare(
+            bundle,
+            answers(tmp_path / "three.csv", [("ash/00.png", "elm", "elm")]),
+            str(photos),
+            small_classes="drop",
+            progress=silent,
+        )
+    bare = answers(tmp_path / "bare.csv", [("ash/000.png", "ash")])
+    with pytest.raises(DataError, match="row 2"):
+        compare(first, bare, progress=silent)
+    with pytest.raises(DataError, match="no columns path and answer"):
+        compare(first, answers(tmp_path / "no.csv", [("a",)], header=("x",)), progress=silent)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (0.01, 0.03, 0.01, "better"),
+        (-0.03, -0.01, 0.01, "worse"),
+        (-0.004, 0.004, 1.0, "no difference"),
+        (0.001, 0.004, 0.01, "no difference"),
+        (-0.01, 0.03, 0.4, "cannot tell"),
+        (0.001, 0.03, 0.06, "cannot tell"),
+    ],
+)
+def test_the_verdict_is_no_surer_than_both_interval_and_test(low, high, p, said):
+    assert verdict(Estimate((low + high) / 2, low, high), p, grouped=False) == said
+
+
+def test_the_command_sums_up_and_prints_json(tmp_path, capsys):
+    first = shares(tmp_path / "a.csv", [0.9] * 80 + [0.2] * 20)
+    second = shares(tmp_path / "b.csv", [0.8] * 90 + [0.3] * 10)
+    assert cli.main(["compare", str(first), str(second)]) == 0
+    out = capsys.readouterr().out
+    assert "verdict        B is more accurate than A, by " in out
+    assert "10 got right" in out
+    assert cli.main(["compare", str(first), str(second), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "better"
+    assert cli.main(["compare", str(first), str(tmp_path / "none")]) == 2
+
+
+def test_comparing_needs_no_torch():
+    code = "import sys, sevenfold.studies.compare; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from report_facts import facts as report_facts
 
+from report_facts import facts as report_facts
 from sevenfold import report, terminal
 from sevenfold.report.classwise import classwise
 

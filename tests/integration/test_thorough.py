@@ -15,16 +15,29 @@ import photos
 from sevenfold import judging, predict, runs
 from sevenfold.progress import silent
 
+# Packaged weights: what is frozen is the same in every member.
 MEMBERS = (
-    *SETTINGS,
+    "side=32",
     "epochs=1",
     "views=1",
+    "batch=16",
+    "optimization.rate=0.01",
     "transfer.trainable_blocks=4",
     "ensembling.members=3",
     "ensembling.cuts=[2]",
+    "ensembling.distil=true",
 )
-STUDENT = (*MEMBERS, "ensembling.distil=true", "pruning.macs=0.3", "pruning.max_drop=0.9")
-PRUNED = (*STUDENT, "pruning.steps=1", "pruning.epochs=1", "pruning.controls=none")
+PRUNED = (
+    *SETTINGS,
+    "epochs=1",
+    "ensembling.members=2",
+    "ensembling.distil=true",
+    "pruning.macs=0.3",
+    "pruning.max_drop=0.9",
+    "pruning.steps=1",
+    "pruning.epochs=1",
+    "pruning.controls=none",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +59,44 @@ def student_ships(monkeypatch):
     )
 
 
-def test_a_vote_of_two_cuts_ships_and_is_opened_again(tmp_path, stores):
+def test_members_of_two_cuts_teach_a_student_and_are_opened_again(tmp_path, stores):
     finished.train(tmp_path, stores, MEMBERS)
     path = tmp_path / "run"
     run = runs.reopened(path, data="", threads=1, progress=silent)
     assert len(run.members) == 3
     assert run.recipe.ensembling.cuts == (2,)
     blocks = [one.blocks.state_dict() for one in run.members]
-    assert same(blocks[0], blocks[1], range(6))  # frozen in both
-    assert not same(blocks[0], blocks[1], range(6, 8))  # trained in the first alone
-    assert same(blocks[1], run.network.blocks.state_dict(), range(6))
+    count = len(run.network.blocks)
+    assert same(blocks[0], blocks[1], range(count - 4))  # frozen in both
+    assert not same(blocks[0], blocks[1], range(count - 4, count - 2))  # trained in the first alone
+    assert same(blocks[1], run.network.blocks.state_dict(), range(count - 4))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_average_ships_where_it_keeps_enough_and_else_a_student_is_taught(
+    tmp_path, stores, monkeypatch, kept
+):
+    monkeypatch.setattr(
+        "sevenfold.train.student._keeps", lambda _bench, _members, _weights, _one: kept
+    )
+    asked = (*MEMBERS[:5], "ensembling.members=2", "ensembling.average=true")
+    finished.train(tmp_path, stores, (*asked, "ensembling.distil=true"))
+    run = tmp_path / "run"
+    told = report(run)
+    assert told["ensembling"]["averaged"] is kept
+    if not kept:
+        assert told["ensembling"]["seconds_student"] > 0
+        return
+    assert told["ensembling"]["ships"] == "student"
+    card = json.loads((run / "bundle" / "card.json").read_text("utf-8"))
+    assert card["averaged"]
+    assert "average of the weights of 2 networks" in (run / "bundle" / "README.md").read_text(
+        "utf-8"
+    )
+    assert "average of the members" in (run / "report.html").read_text("utf-8")
+    again = runs.reopened(run, data="", threads=1, progress=silent)
+    weights = [one.head.weight.double() for one in again.members]
+    assert torch.equal(again.network.head.weight, ((weights[0] + weights[1]) / 2).float())
 
 
 def same(one: dict, other: dict, blocks: range) -> bool:

@@ -63,6 +63,7 @@ def test_one_member_is_off_and_more_are_trained_by_their_numbers():
         ({"vote": "hard"}, "ensembling.vote = 'hard'"),
         ({"vote": "weighted"}, "ensembling.vote = 'weighted'"),
         ({"distil": True}, "ensembling.distil"),
+        ({"average": True}, "ensembling.average"),
     ],
 )
 def test_what_one_member_cannot_do_is_refused(asked, name):
@@ -77,6 +78,34 @@ def test_lessons_without_a_student_are_refused():
         ensembling.check(Ensembling(members=3, lessons=9))
     assert "ensembling.distil=true" in caught.value.cure
     ensembling.check(Ensembling(members=3, lessons=9, distil=True))
+
+
+def test_members_of_other_backbones_have_no_average():
+    with pytest.raises(UsageError, match=r"ensembling\.average"):
+        ensembling.check(Ensembling(members=3, average=True, backbones=("resnet18",)))
+
+
+def test_an_average_lies_in_the_middle_and_leaves_alone_what_is_the_same():
+    networks = [nets.small("resnet20", 3).train() for _ in range(3)]
+    frozen = networks[0].blocks[0].state_dict()
+    for at, network in enumerate(networks):
+        network.blocks[0].load_state_dict(frozen)
+        torch.nn.init.constant_(network.head.weight, float(at))
+        network.blocks[1](network.blocks[0](torch.rand(4, 3, 8, 8)))
+    middle = ensembling.averaged(networks, np.array([0.5, 0.25, 0.25]))
+    assert not middle.training
+    assert torch.equal(middle.head.weight, torch.full_like(middle.head.weight, 0.75))
+    assert all(
+        torch.equal(frozen[name], middle.blocks[0].state_dict()[name])
+        for name in frozen
+        if "running" not in name and "num_" not in name
+    )
+    means = [network.blocks[1].state_dict() for network in networks]
+    for name, value in middle.blocks[1].state_dict().items():
+        if value.is_floating_point():
+            each = sum(share * one[name].double() for share, one in zip((0.5, 0.25, 0.25), means, strict=True))
+            assert torch.equal(value, each.float())
+    assert torch.equal(networks[1].head.weight, torch.full_like(middle.head.weight, 1.0))
 
 
 def test_members_take_cuts_and_backbones_in_turn():

@@ -486,6 +486,7 @@ def student_of(logits: list[Any], taught: Any, labels: Any, **parts: Any) -> Any
         "members": members,
         "weights": np.ones(len(members)) / len(members),
         "student": student,
+        "averaged": False,
         "ships": (student,) if student else members,
         "labels": labels,
     }

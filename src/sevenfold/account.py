@@ -195,12 +195,13 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
         found["needed"] = KEPT
+        found["averaged"] = fitted.averaged
         found["seconds_student"] = float(sum(line.seconds for line in history))
     return found
 
 
 def shipped(fitted: Fitted) -> str:
-    """Say what is deployed: the student, the vote of several members, or one member alone."""
+    """Say what is deployed: one network for the vote, the vote itself, or one member alone."""
     if fitted.ships[0] is fitted.student:
         return "student"
     return "vote" if len(fitted.ships) > 1 else "member"
@@ -420,6 +421,7 @@ def card(
         "weights": dataclasses.asdict(origin),
         "voters": sum(weight > 0 for weight in vote["weights"]) if vote else 1,
         "ships": vote["ships"] if vote else "member",
+        "averaged": bool(vote.get("averaged")),
         "imbalance": facts["imbalance"]["method"],
         "licence": licence,
         "data": {"name": split.dataset.name, "pictures": len(split.dataset), "notice": notice},

@@ -126,14 +126,19 @@ def default(budget: str) -> Recipe:
     # Blends helped with six epochs: docs/log.md, 2026-11-24.
     wide = replace(recipe, imbalance=Imbalance(trainings=2), augmentation=Augmentation(mixup=0.2))
     if budget == "normal":
-        return replace(wide, effort=1.5, ensembling=Ensembling(members=3, distil=True))
+        return replace(
+            wide,
+            effort=1.5,
+            transfer=Transfer(trainable_blocks=5),
+            ensembling=Ensembling(members=3, average=True, distil=True),
+        )
     if budget == "thorough":
         return replace(
             wide,
             effort=3.0,
             transfer=Transfer(trainable_blocks=5),
             augmentation=replace(wide.augmentation, for_rare="auto", label_check="all"),
-            ensembling=Ensembling(members=5, cuts=(3,), select=True, distil=True),
+            ensembling=Ensembling(members=5, cuts=(3,), select=True, average=True, distil=True),
             pruning=Pruning(macs=0.4, steps=2, epochs=2, controls="none"),
         )
     raise UsageError(

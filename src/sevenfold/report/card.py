@@ -247,7 +247,9 @@ def _vote(card: Facts) -> Iterator[str]:
     if not voters > 1:
         return
     networks = words.count(voters, "network")
-    if card.get("ships") == "student":
+    if card.get("ships") == "student" and card.get("averaged") is True:
+        yield f"It is the average of the weights of {networks}, which answers as their vote does."
+    elif card.get("ships") == "student":
         yield f"It is a student: one network that learned from the vote of {networks}."
     elif card.get("ships") == "vote":
         yield f"Its answer is the vote of {networks} inside `model.onnx`."

@@ -32,7 +32,10 @@ def training(facts: Facts) -> dict[str, Any]:
     Args:
         facts: the part `training` of the cleaned facts.
     """
-    members = rows(facts, "members")
+    # An average of members was never trained.
+    members = [
+        one for one in rows(facts, "members") if not one.get("student") or rows(one, "history")
+    ]
     shown = members[:MEMBERS]
     curves = (_losses(shown), _scores(shown), _rates(shown), _probe(facts))
     return {

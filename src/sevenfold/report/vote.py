@@ -1,4 +1,4 @@
-"""Make the vote section of the report: what voting bought, what its student kept, what ships."""
+"""Make the vote section of the report: what voting bought, what one network kept, what ships."""
 
 import math
 from collections.abc import Iterator
@@ -140,6 +140,8 @@ def _kept(found: Facts, losses: Losses) -> Iterator[str]:
     if not math.isfinite(losses.student) or not math.isfinite(losses.kept):
         return
     student = "The student, one network that learned from the vote,"
+    if found.get("averaged") is True:
+        student = "The average of the members' weights, one network that was never trained,"
     if losses.kept >= 1:
         yield f"{student} does at least as well as the vote: its log loss is {losses.student:.3f}."
     elif losses.kept > 0:
@@ -156,13 +158,14 @@ def _ships(found: Facts, losses: Losses) -> Iterator[str]:
     needed = number(found.get("needed"))
     asked = f"At least {percent(needed, 0)} is asked, so"
     the = f"{asked} the" if losses.kept < needed else "The"
+    one = _one(found)
     match found.get("ships"):
         case "student" if losses.kept >= needed:
-            yield f"{asked} the student ships, at the cost of one network."
+            yield f"{asked} the {one} ships, at the cost of one network."
         case "student" if losses.gain <= 0 and losses.student <= losses.mean:
-            yield "The student ships: it is no worse than a member is on average."
+            yield f"The {one} ships: it is no worse than a member is on average."
         case "student":
-            yield "The student ships, as was asked for, at the cost of one network."
+            yield f"The {one} ships, as was asked for, at the cost of one network."
         case "vote":
             yield (
                 f"{the} vote ships: {words.count(voters(found), 'network')} in one file, in which "
@@ -171,7 +174,13 @@ def _ships(found: Facts, losses: Losses) -> Iterator[str]:
         case "member" if voters(found) == 1:
             yield f"{the} selected member ships."
         case "member":
-            yield "One member ships: neither the vote nor a student did better than one does."
+            other = "their average" if one == "average" else "a student"
+            yield f"One member ships: neither the vote nor {other} did better than one does."
+
+
+def _one(found: Facts) -> str:
+    """Name the one network that stands for the vote."""
+    return "average" if found.get("averaged") is True else "student"
 
 
 def _cost(found: Facts, small: bool) -> str:
@@ -193,7 +202,7 @@ def _figure(found: Facts, losses: Losses) -> Markup:
     """Draw the share that the student keeps on a scale from the members' mean to the vote."""
     if not math.isfinite(losses.kept):
         return Markup()
-    needed = number(found.get("needed"))
+    needed, one = number(found.get("needed")), _one(found)
     kept = percent(max(0.0, losses.kept), 0)
     return Markup(
         plots.scale(
@@ -201,13 +210,13 @@ def _figure(found: Facts, losses: Losses) -> Markup:
             math.nan,
             math.nan,
             key="kept",
-            title="Share of the vote's gain in log loss that the student keeps",
+            title=f"Share of the vote's gain in log loss that the {one} keeps",
             text=(
-                f"The student keeps {kept}; {percent(needed, 0)} is asked. 0 % is the members' "
+                f"The {one} keeps {kept}; {percent(needed, 0)} is asked. 0 % is the members' "
                 "mean, 100 % the vote."
             ),
             baseline=needed,
-            caption=f"the student keeps {kept}",
+            caption=f"the {one} keeps {kept}",
             baseline_caption=f"asked {percent(needed, 0)}",
         )
     )
@@ -230,7 +239,13 @@ def _rows(found: Facts, members: list[Facts], trained: list[Facts]) -> list[Row]
     how = VOTES.get(str(found.get("vote")), "")
     lines.append(_row("Vote", f"{how}; ships" if ships == "vote" and how else how, pooled))
     if part(found, "student"):
-        lines.append(_row("Student", "ships" if ships == "student" else "", part(found, "student")))
+        lines.append(
+            _row(
+                _one(found).capitalize(),
+                "ships" if ships == "student" else "",
+                part(found, "student"),
+            )
+        )
     return lines
 
 

@@ -30,7 +30,7 @@ from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
 from sevenfold.train.stronger import Look, refuse_idle, strengthened
-from sevenfold.train.student import deployed, distilled, stacked
+from sevenfold.train.student import deployed, distilled, single, stacked
 
 __all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "settle"]
 
@@ -47,7 +47,8 @@ class Fitted:
         recipe: with every automatic value settled.
         members: the networks that vote.
         weights: of each member's vote; they sum to 1.
-        student: the network distilled from the vote; None where there is none.
+        student: the one network that stands for the vote, its members' average or taught
+            by them; None where there is none.
         ships: what is deployed: one network, or all that have a say.
         shares: of each of those in the vote; they sum to 1.
         rate: the largest learning rate.
@@ -58,6 +59,7 @@ class Fitted:
             for. What ships is the unpruned network until its steps are judged by their files.
         spared: what the label check found before training.
         looks: what each way to show rare classes reached, where several were tried.
+        averaged: whether `student` is its members' average, which was never trained.
     """
 
     recipe: Recipe
@@ -73,6 +75,7 @@ class Fitted:
     pruned: Attempt | None = None
     spared: Spared = NOT_LOOKED
     looks: tuple[Look, ...] = ()
+    averaged: bool = False
 
     @property
     def number(self) -> int:
@@ -135,7 +138,9 @@ def fit(
     ensembling.check(
         recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
     )
-    voters = 1 if recipe.ensembling.distil else recipe.ensembling.members
+    voters = (
+        1 if recipe.ensembling.distil or recipe.ensembling.average else recipe.ensembling.members
+    )
     pruning.check(recipe.pruning, voters=voters)
     augmentation.refuse_idle(recipe.augmentation)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
@@ -153,17 +158,15 @@ def fit(
         recipe.ensembling, lambda number: on_labels(*each[number], seed + number)
     )
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
-    student = None
-    if recipe.ensembling.distil:
-        seen = [one for one, _ in each]
-        student = distilled(bench, seen, members, weights, rate, seed + len(members))
+    seen = [one for one, _ in each]
+    student = single(bench, seen, members, weights, rate, seed + len(members))
     ships, shares = deployed(bench, members, weights, student)
     cut = None
     if recipe.pruning.macs:
         cut = attempted(ships, bench, rate, seed=seed, pixels=pixels)
     return Fitted(
         recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
-        cut, checked, looks,
+        cut, checked, looks, student is not None and not student.trained.history,
     )  # fmt: skip
 
 

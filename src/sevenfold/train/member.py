@@ -1,7 +1,7 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,7 +107,6 @@ def trained(
     """
     parts, networks = parts_of(bench), []
     classes = len(bench.split.dataset.classes)
-    logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
         network, origin = start(bench.recipe, classes, seed)
         trained, steps, decision = train_part(
@@ -119,15 +118,28 @@ def trained(
             seed,
             bench.folder / f"{name}{part.name}.checkpoint",
         )
-        if part.name or len(parts) == 1:
-            answers = loop.predict(
-                tail_of(network, bench.recipe), bench.plain, part.judged, bench.place
-            )
-            logits[np.searchsorted(bench.judged, part.judged)] = answers
-        networks.append(network.cpu().eval())
+        networks.append(network)
+    logits = answers(bench, networks)
     return Member(
         networks[-1], tuple(networks[:-1]), origin, seed, trained, steps, decision, logits
     )
+
+
+def answers(bench: Bench, networks: Sequence[nets.Network]) -> Float[np.ndarray, "judged classes"]:
+    """Ask the networks of a member's trainings about the pictures that choices are made by.
+
+    Leaves them on the processor, in evaluation mode.
+    """
+    parts = parts_of(bench)
+    logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
+    for part, network in zip(parts, networks, strict=True):
+        if part.name or len(parts) == 1:
+            tail = tail_of(network, bench.recipe).to(bench.place.device)
+            logits[np.searchsorted(bench.judged, part.judged)] = loop.predict(
+                tail, bench.plain, part.judged, bench.place
+            )
+        network.cpu().eval()
+    return logits
 
 
 def _optimizer(

@@ -1,4 +1,4 @@
-"""Distil the vote into one network, and choose what is deployed."""
+"""Make one network of the vote, and choose what is deployed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sevenfold import evaluate
-from sevenfold.loop import Numbers, Rows, to_input
+from sevenfold.loop import Numbers, Rows, Trained, to_input
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.train.bench import Bench, Part, tail_of
-from sevenfold.train.member import Member, rows_of, trained
+from sevenfold.train.member import Member, answers, rows_of, trained
 
 BLEND: Final = 1.0
 """Both parameters of the Beta that blends what a student is shown: every share alike."""
 KEPT: Final = 0.7
-"""Share of the vote's gain that a student must keep to be deployed in its place."""
+"""Share of the vote's gain that one network must keep to be deployed in its place."""
 
 
 def stacked(members: Sequence[Member]) -> Float[np.ndarray, "members judged classes"]:
@@ -38,6 +38,45 @@ def _loss(
     logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
 ) -> float:
     return float(-calibrated(logits, labels)[np.arange(len(labels)), labels].mean())
+
+
+def single(
+    bench: Bench,
+    each: Sequence[Bench],
+    members: tuple[Member, ...],
+    weights: Float[np.ndarray, "members"],
+    rate: float,
+    seed: int,
+) -> Member | None:
+    """Make one network that stands for the vote, as far as the recipe asks for one.
+
+    First the average of the members' weights, which costs no training; where that does not
+    keep enough of what voting gained, a student.
+
+    Args: see `distilled`.
+    """
+    asked = bench.recipe.ensembling
+    middle = merged(bench, members, weights) if asked.average else None
+    if not asked.distil or (middle is not None and _keeps(bench, members, weights, middle)):
+        return middle
+    return distilled(bench, each, members, weights, rate, seed)
+
+
+def merged(
+    bench: Bench, members: tuple[Member, ...], weights: Float[np.ndarray, "members"]
+) -> Member:
+    """Average the members into one network; with small data also those of each fold."""
+    stacks = [(*member.folds, member.network) for member in members]
+    networks = [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
+    return replace(
+        members[0],
+        network=networks[-1],
+        folds=tuple(networks[:-1]),
+        trained=Trained((), 0, False),
+        steps=0,
+        decision=None,
+        logits=answers(bench, networks),
+    )
 
 
 def distilled(
@@ -125,17 +164,34 @@ def deployed(
 ) -> tuple[tuple[Member, ...], Float[np.ndarray, "deployed"]]:
     """Choose what is deployed, and the weights of its vote.
 
-    The student, where it keeps `KEPT` of the likelihood that the vote gained over its
-    members; else the vote, where it gained any. Losses are after calibration.
+    The one network that stands for the vote, where it keeps `KEPT` of the likelihood that
+    the vote gained over its members; else the vote, where it gained any. Losses are after
+    calibration.
     """
     has_say = np.flatnonzero(weights)
     voters = tuple(members[at] for at in has_say), weights[has_say]
     if student is None:
         return voters
-    vote = bench.recipe.ensembling.vote
-    pooled = _loss(ensembling.pool(stacked(members), weights, vote), bench.labels)
-    taught = _loss(student.logits, bench.labels)
-    single = float(np.mean([_loss(one.logits, bench.labels) for one in members]))
-    if taught <= single - KEPT * max(0.0, single - pooled):
+    if _keeps(bench, members, weights, student):
         return (student,), np.ones(1)
-    return voters if pooled < single else (members[:1], np.ones(1))
+    mean, pooled = _gained(bench, members, weights)
+    return voters if pooled < mean else (members[:1], np.ones(1))
+
+
+def _gained(
+    bench: Bench, members: tuple[Member, ...], weights: Float[np.ndarray, "members"]
+) -> tuple[float, float]:
+    """Return the members' mean loss and that of their vote."""
+    pooled = ensembling.pool(stacked(members), weights, bench.recipe.ensembling.vote)
+    mean = float(np.mean([_loss(one.logits, bench.labels) for one in members]))
+    return mean, _loss(pooled, bench.labels)
+
+
+def _keeps(
+    bench: Bench,
+    members: tuple[Member, ...],
+    weights: Float[np.ndarray, "members"],
+    one: Member,
+) -> bool:
+    mean, pooled = _gained(bench, members, weights)
+    return _loss(one.logits, bench.labels) <= mean - KEPT * max(0.0, mean - pooled)

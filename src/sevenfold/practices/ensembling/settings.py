@@ -35,8 +35,11 @@ class Ensembling:
         select: whether greedy selection on validation weighs the members, by which
             some drop out; worth it where members differ by more than their seed. The
             weighted vote finds its own weights.
+        average: whether the average of the members' weights, one network, ships if it
+            keeps enough of what voting gained; it costs no training, and is of no use
+            where members start from random weights.
         distil: whether the vote is taught to one model of a single one's size,
-            which ships if it keeps enough of what voting gained.
+            which ships if it keeps enough of what voting gained and the average does not.
         lessons: epochs of that student; 0 is as many as a member's.
     """
 
@@ -46,6 +49,7 @@ class Ensembling:
     mirror: bool = False
     vote: Annotated[str, Choice(VOTES)] = "soft"
     select: bool = False
+    average: bool = False
     distil: bool = False
     lessons: Annotated[int, Range(0, 10_000)] = 0
 
@@ -75,8 +79,8 @@ def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:
         backbone: of the first member.
 
     Raises:
-        UsageError: one member is asked to vote or to be distilled, or members are to
-            differ in what is the same or in what none of them would take.
+        UsageError: one member is asked to vote, to be averaged or to be distilled, or
+            members are to differ in what is the same or in what none of them would take.
     """
     if settings.lessons and not settings.distil:
         raise UsageError(
@@ -91,9 +95,16 @@ def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:
             f"transfer.trainable_blocks = {cut}",
             f"set transfer.trainable_blocks={max(late)}, and name the smaller ones in the cuts",
         )
+    if settings.average and settings.backbones:
+        raise UsageError(
+            "ensembling.average = true would do nothing: members of different backbones have no "
+            "average",
+            "set ensembling.average=false, or leave ensembling.backbones out",
+        )
     if settings.members > 1:
         return
     idle = {
+        "ensembling.average = true": settings.average,
         f"ensembling.vote = {settings.vote!r}": settings.vote != "soft",
         "ensembling.distil = true": settings.distil,
     }

@@ -103,7 +103,10 @@ def test_an_average_lies_in_the_middle_and_leaves_alone_what_is_the_same():
     means = [network.blocks[1].state_dict() for network in networks]
     for name, value in middle.blocks[1].state_dict().items():
         if value.is_floating_point():
-            each = sum(share * one[name].double() for share, one in zip((0.5, 0.25, 0.25), means, strict=True))
+            each = sum(
+                share * one[name].double()
+                for share, one in zip((0.5, 0.25, 0.25), means, strict=True)
+            )
             assert torch.equal(value, each.float())
     assert torch.equal(networks[1].head.weight, torch.full_like(middle.head.weight, 1.0))
 

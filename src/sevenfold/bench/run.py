@@ -14,6 +14,7 @@ from sevenfold import latency
 from sevenfold.bench import layers as single
 from sevenfold.bundles import Bundle, read_bundle
 from sevenfold.errors import UsageError
+from sevenfold.evaluate import Estimate
 from sevenfold.progress import Progress
 
 SIZES: Final = ((480, 640), (1080, 1920), (3000, 4000))
@@ -144,7 +145,7 @@ def _compared(
     }
 
 
-def _told(ratio: latency.Estimate) -> dict[str, float]:
+def _told(ratio: Estimate) -> dict[str, float]:
     return {"median": ratio.value, "low": ratio.low, "high": ratio.high}
 
 

@@ -13,7 +13,6 @@ from sevenfold.data.tables import COLUMNS, read_csv, read_parquet
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 
-
 PACKAGED = ("elpv", "fashion-mnist")
 """Names of data that packages hold."""
 

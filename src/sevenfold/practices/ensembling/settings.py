@@ -66,8 +66,8 @@ def turn(own: Own, others: tuple[Own, ...], number: int) -> Own:
         >>> [turn(5, (3, 1), number) for number in range(4)]
         [5, 3, 1, 5]
     """
-    each = [own, *others]
-    return each[number % len(each)]
+    at = number % (1 + len(others))
+    return others[at - 1] if at else own
 
 
 def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:

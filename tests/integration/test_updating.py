@@ -1,0 +1,324 @@
+"""Update a run: what is new is learned behind a gate, and a kill at any moment does no harm."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import finished
+import numpy as np
+import pytest
+from PIL import Image
+from test_job import SETTINGS, Kill, report, sha256
+
+import photos
+from sevenfold import cli, predict, runs, swap, update, versions
+from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.progress import silent
+from sevenfold.update import work
+
+HOW = {"threads": 1, "device": "cpu", "progress": silent, "timer": lambda models: np.ones((2, 1))}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(autouse=True)
+def _few_pictures_will_do(stores):
+    with finished.few_pictures(stores):
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, stores) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    finished.train(folder, stores, SETTINGS)
+    photos.write(folder / "more", dict.fromkeys(photos.COLOURS, 16), start=400)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+@pytest.fixture
+def more(trained) -> str:
+    return str(trained / "more")
+
+
+def served(run: Path) -> str:
+    """Open what the run serves, every hash checked, and name it."""
+    predict.load(run)
+    return sha256(swap.serving(run) / "model.onnx")
+
+
+def test_more_data_makes_a_version_and_only_adds_to_what_is_known(run, more):
+    before = json.loads((run / "data.json").read_text("utf-8"))["rows"]
+    facts = update.update(run, update.Asked(more), **HOW)
+    assert facts["accepted"]
+    assert facts["version"] == 2
+    assert sum(facts["new"].values()) == 48
+    assert min(facts["new"].values()) > 0
+    assert facts["before"]["pictures"] == facts["after"]["pictures"] == 24
+    told = report(run)
+    assert told["test"]["pictures"] == 24 + facts["new"]["test"]
+    assert told["update"]["version"] == 2
+    assert told["data"]["openings"] == 2
+    rows = json.loads((run / "data.json").read_text("utf-8"))["rows"]
+    assert rows[: len(before)] == before
+    assert len(rows) == len(before) + 48
+    assert "goes on from version 1 with 48 new pictures" in (run / "report.html").read_text("utf-8")
+    one, two = versions.listed(run)
+    assert (one.signed_off, one.current, two.signed_off, two.current) == (True, False, False, True)
+    assert two.parent == 1
+    assert not (run / "update.lock").exists()
+    with pytest.raises(DataError, match="knows all 48 pictures"):
+        update.update(run, update.Asked(more), **HOW)
+
+
+def test_a_run_that_was_updated_opens_again_with_all_its_pictures(run, more, tmp_path):
+    update.update(run, update.Asked(more), **HOW)
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    assert len(opened.split.dataset) == 120 + 48
+    assert opened.split.dataset.decode(167).shape == (40, 40, 3)
+    photos.write(tmp_path / "again", dict.fromkeys(photos.COLOURS, 8), start=600)
+    facts = update.update(run, update.Asked(str(tmp_path / "again")), **HOW)
+    assert facts["version"] == 3
+    assert len(facts["comparisons"]) == 2
+    assert facts["comparisons"][1]["reference"] == "version 1, the last one signed off"
+    versions.sign_off(run, 3)
+    assert versions.baseline(run, 3) == 3
+
+
+def test_a_dry_run_changes_nothing(run, more):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    facts = update.update(run, update.Asked(more, dry_run=True), **HOW)
+    assert not facts["accepted"]
+    assert sum(facts["new"].values()) == 48
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_classes_that_changed_places_are_refused_before_training(run, trained, tmp_path, capsys):
+    swapped = shutil.copytree(trained / "more", tmp_path / "swapped")
+    (swapped / "red").rename(swapped / "x")
+    (swapped / "blue").rename(swapped / "red")
+    (swapped / "x").rename(swapped / "blue")
+    before = served(run)
+    words = ["update", str(run), str(swapped), "--threads", "1", "--device", "cpu", "--json"]
+    assert cli.main(words) == 6
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert facts["agreement"]["permutation"] == {"blue": "red", "red": "blue"}
+    assert "--relabel 'blue=red' --relabel 'red=blue'" in err
+    assert facts["before"]["pictures"] == 24
+    assert not facts["after"]
+    assert served(run) == before
+    relabel = {"blue": "red", "red": "blue"}
+    facts = update.update(run, update.Asked(str(swapped), relabel=relabel), **HOW)
+    assert facts["accepted"]
+    assert not facts["renamed"]
+
+
+def test_a_candidate_that_does_harm_is_refused_and_the_run_stays(run, more, monkeypatch, capsys):
+    grown = work.tuning.grown
+
+    def broken(network, classes):
+        larger = grown(network, classes)
+        larger.head.weight.data.neg_()
+        larger.head.bias.data.neg_()
+        return larger
+
+    monkeypatch.setattr(work.tuning, "grown", broken)
+    monkeypatch.setattr(work.tuning, "RATE", 1e-9)
+    before = {path: sha256(path) for path in (run / "bundle").iterdir()}
+    assert cli.main(["update", str(run), more, "--threads", "1", "--device", "cpu"]) == 6
+    assert "the new model is worse: it drops by" in capsys.readouterr().err
+    assert {path: sha256(path) for path in (run / "bundle").iterdir()} == before
+    assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2
+    assert len(versions.listed(run)) == 1
+    log = json.loads((run / "versions" / "log.json").read_text("utf-8"))["events"]
+    assert [one["event"] for one in log] == ["kept", "refused"]
+
+
+def coloured(folder: Path, label: str, colour: tuple[int, int, int], count: int) -> None:
+    (folder / label).mkdir(parents=True)
+    for number in range(count):
+        noise = np.random.default_rng(number).normal(0, 12, (40, 40, 3))
+        pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / label / f"{number}.png", compress_level=1)
+
+
+def test_a_new_class_grows_the_head_once_it_is_confirmed(run, more, tmp_path):
+    grown = shutil.copytree(more, tmp_path / "grown")
+    coloured(grown, "greeen", (240, 240, 20), 16)
+    with pytest.raises(DataError, match=r"`greeen`.*did you mean `green`") as caught:
+        update.update(run, update.Asked(str(grown)), **HOW)
+    assert "--relabel greeen=green" in caught.value.cure
+    facts = update.update(run, update.Asked(str(grown), new_classes=("greeen",)), **HOW)
+    assert facts["accepted"]
+    assert predict.load(run).classes == ("blue", "green", "red", "greeen")
+    assert report(run)["test"]["classes"][3]["pictures"] > 0
+    with pytest.raises(UsageError, match="is a class already"):
+        update.update(run, update.Asked(str(grown), new_classes=("greeen",)), **HOW)
+
+
+def test_a_class_is_renamed_with_its_pictures(run, more):
+    facts = update.update(run, update.Asked(more, relabel={"red": "crimson"}), **HOW)
+    assert facts["renamed"] == {"red": "crimson"}
+    assert predict.load(run).classes == ("blue", "green", "crimson")
+    assert facts["negative_flips"] == 0
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    assert {photo.label for photo in opened.split.dataset.photos} == {"blue", "green", "crimson"}
+
+
+def test_a_correction_is_listed_and_applied_on_demand(run, trained, tmp_path):
+    known = next((trained / "photos" / "train" / "red").iterdir())
+    (tmp_path / "fixed" / "blue").mkdir(parents=True)
+    shutil.copy(known, tmp_path / "fixed" / "blue" / "a.png")
+    asked = update.Asked(str(tmp_path / "fixed"))
+    with pytest.raises(DataError, match="was `red` and is `blue`") as caught:
+        update.update(run, asked, **HOW)
+    assert "--accept-corrections" in caught.value.cure
+    asked = update.Asked(str(tmp_path / "fixed"), accept_corrections=True)
+    facts = update.update(run, asked, **HOW)
+    assert facts["corrections_applied"]
+    assert facts["corrections"][0]["role"] == "train"
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    labels = [
+        photo.label for photo in opened.split.dataset.photos if photo.path.endswith(known.name)
+    ]
+    assert sorted(labels).count("blue") == 2
+
+
+def test_rollback_restores_an_earlier_version_and_remembers_openings(run, more, capsys):
+    first = served(run)
+    update.update(run, update.Asked(more), **HOW)
+    second = served(run)
+    assert second != first
+    assert cli.main(["rollback", str(run), "1", "--json"]) == 0
+    assert served(run) == first
+    assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2
+    assert cli.main(["versions", str(run)]) == 0
+    assert "* 1" in capsys.readouterr().out
+    versions.rollback(run, 2)
+    assert served(run) == second
+    with pytest.raises(UsageError, match="no version 7"):
+        versions.rollback(run, 7)
+
+
+def test_a_damaged_version_is_not_rolled_back_to(run, more):
+    update.update(run, update.Asked(more), **HOW)
+    second = served(run)
+    path = run / "versions" / "1" / "bundle" / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ModelError, match="damaged"):
+        versions.rollback(run, 1)
+    assert served(run) == second
+
+
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Raise at the given one of all writes, renames and removals that change the run."""
+    seen = 0
+
+    def counted(act):
+        def wrapped(self, *rest, **names):
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                raise Kill
+            return act(self, *rest, **names)
+
+        return wrapped
+
+    for name in ("replace", "rename", "unlink", "write_text", "write_bytes", "mkdir"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+    return lambda: seen
+
+
+def test_a_kill_at_any_write_leaves_a_whole_model_and_the_rerun_finishes(
+    run, more, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        whole = shutil.copytree(run, tmp_path / "whole")
+        count = killed_at(0, patch)
+        update.update(whole, update.Asked(more), **HOW)
+        total = count()
+    first, last = served(run), served(whole)
+    moments = np.unique(np.linspace(1, total, 12).astype(int)).tolist()
+    for moment in moments:
+        again = shutil.copytree(run, tmp_path / f"killed-{moment}")
+        with monkeypatch.context() as patch:
+            killed_at(moment, patch)
+            with pytest.raises(Kill):
+                update.update(again, update.Asked(more), **HOW)
+        (again / "update.lock").unlink(missing_ok=True)  # of this process, which lives on
+        assert served(again) in (first, last)
+        if versions.current(again) < 2:
+            facts = update.update(again, update.Asked(more), **HOW)
+            assert facts["version"] == 2
+        else:
+            versions.keep(again)
+        assert served(again) == sha256(again / "bundle" / "model.onnx") != first
+        assert [one.number for one in versions.listed(again)] == [1, 2]
+        assert sha256(again / "model.safetensors") == sha256(whole / "model.safetensors")
+
+
+def test_what_a_server_collected_is_new_data(run, trained, tmp_path):
+    folder = tmp_path / "collected"
+    shutil.copytree(trained / "more" / "red", folder / "labelled" / "red")
+    shutil.copytree(trained / "more" / "blue", folder / "labelled" / "blue")
+    (folder / "labelled" / "green").mkdir()
+    (folder / "unlabelled").mkdir()
+    (folder / "answers.csv").write_text("time,id,label,probability,by\r\n", encoding="utf-8")
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    facts = update.update(run, update.Asked(str(folder)), **HOW)
+    assert sum(facts["new"].values()) == 32
+    shutil.rmtree(folder / "labelled")
+    (folder / "labelled").mkdir()
+    with pytest.raises(DataError, match="holds no labelled picture"):
+        update.update(run, update.Asked(str(folder)), **HOW)
+
+
+def test_a_table_of_labels_is_new_data_and_moved_pictures_are_found(run, trained, tmp_path):
+    moved = shutil.copytree(trained / "photos", tmp_path / "moved")
+    table = tmp_path / "labels.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label"))
+        for path in sorted((trained / "more").rglob("*.png")):
+            writer.writerow((str(path), path.parent.name))
+    facts = update.update(run, update.Asked(str(table), moved=str(moved)), **HOW)
+    assert facts["accepted"]
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    assert len(opened.split.dataset) == 168
+    assert report(run)["data"]["source"] == str(moved.resolve())
+
+
+def test_one_update_at_a_time(run, more):
+    with versions.locked(run), pytest.raises(ResourceError, match="is being changed by process"):
+        update.update(run, update.Asked(more), **HOW)
+
+
+def test_what_cannot_be_updated_is_refused(run, more, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        update.update(run, update.Asked(str(tmp_path / "empty")), **HOW)
+    with pytest.raises(UsageError, match="no finished run"):
+        update.update(tmp_path / "empty", update.Asked(more), **HOW)
+    with pytest.raises(UsageError, match="neither the run nor the new data"):
+        update.update(run, update.Asked(more, relabel={"pink": "red"}), **HOW)
+    text = (run / "recipe.toml").read_text("utf-8")
+    (run / "recipe.toml").write_text(text.replace("resnet20", "resnet32"), encoding="utf-8")
+    with pytest.raises(ModelError, match="names resnet32 at 32 pixels"):
+        update.update(run, update.Asked(more), **HOW)
+    (run / "recipe.toml").write_text(text, encoding="utf-8")
+    facts = report(run) | {"schema": "sevenfold.report/9"}
+    (run / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(ModelError, match="report/9"):
+        update.update(run, update.Asked(more), **HOW)

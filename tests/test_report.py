@@ -558,6 +558,7 @@ def test_what_was_tried_for_rare_classes_has_recalls_by_half_and_no_nan() -> Non
         ({"pooled": {"accuracy": 0.9, "nll": 0.3}}, "ensembling.members=1"),
         ({"ships": "vote"}, "Raise ensembling.lessons"),
         ({"ships": "vote", "student": None}, "ensembling.distil=true"),
+        ({"ships": "vote", "averaged": True}, "ensembling.distil=true"),
         ({"ships": "member"}, ""),
     ],
 )

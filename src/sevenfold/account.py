@@ -386,7 +386,7 @@ def _vote_advice(vote: Mapping[str, Any]) -> list[str]:
         ]
     if vote["ships"] != "vote":
         return []
-    if "student" in vote:
+    if "student" in vote and not vote.get("averaged"):
         return [
             "Raise ensembling.lessons, the student's epochs: it did not keep enough of what the "
             "vote gained, so the slower vote ships."

@@ -16,6 +16,7 @@ from sevenfold.report import words
 from sevenfold.report.classwise import classwise
 from sevenfold.report.curves import training
 from sevenfold.report.evidence import between, evidence, gain
+from sevenfold.report.growth import growth
 from sevenfold.report.operating import operating
 from sevenfold.report.pruned import pruned
 from sevenfold.report.rare import rare
@@ -139,6 +140,7 @@ def _view(facts: Facts) -> dict[str, Any]:
         "pruned": pruned(facts),
         "update": update(facts),
         "evidence": evidence(part(facts, "evidence")),
+        "growth": growth(facts),
         "confusion": _confusion(part(facts, "test")),
         "classes": _classes(facts),
         "practices": rows(facts, "practices")[:7],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sevenfold
-from sevenfold import cli, errors, terminal
+from sevenfold import cli, drift, errors, terminal
 from sevenfold.answers import Answer, Failure
 
 COMMANDS = (
@@ -133,6 +133,8 @@ def test_the_options_of_train_arrive_in_its_request(calls: list[Any]) -> None:
         "replace": True,
         "threads": 2,
         "device": "cpu",
+        "costs": "",
+        "min_recall": (),
     }
 
 
@@ -282,6 +284,7 @@ def test_the_options_of_preview_arrive_in_the_study(
 
 class FakePredictor:
     classes = ("cat", "dog")
+    bundle = SimpleNamespace(reference=drift.from_card({}, ("cat", "dog")))
 
 
 def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure) -> None:
@@ -290,7 +293,7 @@ def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure
         "predict",
         load=lambda model, *, threads: FakePredictor(),
         sources=lambda photos: [(photo, bytes) for photo in photos],
-        predict=lambda predictor, sources, *, threads: iter(outcomes),
+        predict=lambda predictor, sources, *, threads, explain, tally: iter(outcomes),
     )
 
 
@@ -319,6 +322,9 @@ def test_predict_gives_all_probabilities_as_json(
             "path": "a\n.jpg",
             "label": "cat",
             "probability": 0.75,
+            "sure": True,
+            "unlike": False,
+            "distance": None,
             "probabilities": {"cat": 0.75, "dog": 0.25},
         }
     ]
@@ -332,7 +338,9 @@ def test_predict_writes_a_table_and_goes_on_with_it(
     table = tmp_path / "answers.csv"
     assert cli.main(["predict", "runs/a", "a.jpg", "--out", str(table)]) == 0
     assert f"answers added to {table}: 1" in capsys.readouterr().out
-    assert table.read_text(encoding="utf-8").startswith("path,label,probability,p:cat,p:dog\n")
+    assert table.read_text(encoding="utf-8").startswith(
+        "path,label,probability,p:cat,p:dog,sure,unlike\n"
+    )
 
 
 def test_predict_without_a_single_answer_is_an_error_of_the_data(

@@ -69,7 +69,7 @@ def file_name(path: str, label: str) -> str:
 
     Example:
         >>> file_name("photos/../a b.jpg", "cat")
-        'a-b-cat-5b7ffcd6.png'
+        'a-b-cat-c976d11a.png'
     """
     digest = hashlib.sha256(path.encode("utf-8", "backslashreplace")).hexdigest()[:8]
     parts = (PurePath(path.replace("\\", "/")).stem[:_NAME], label[:_NAME])

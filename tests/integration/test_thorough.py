@@ -132,3 +132,14 @@ def test_what_is_slower_does_not_ship(tmp_path, stores, student_ships, monkeypat
     assert "the unpruned one ships" in (tmp_path / "run" / "report.html").read_text("utf-8")
     run = runs.reopened(tmp_path / "run", data="", threads=1, progress=silent)
     assert run.recipe.pruning.macs == 0
+
+
+def test_members_share_a_random_trunk_that_their_rows_were_computed_by(tmp_path, stores):
+    asked = [one for one in SETTINGS if "trainable" not in one]
+    frozen = ("transfer.trainable_blocks=3", "epochs=1", "views=1", "ensembling.members=2")
+    finished.train(tmp_path, stores, (*asked, *frozen))
+    run = runs.reopened(tmp_path / "run", data="", threads=1, progress=silent)
+    first, second = (one.blocks.state_dict() for one in run.members)
+    count = len(run.network.blocks)
+    assert same(first, second, range(count - 3))
+    assert not same(first, second, range(count - 3, count))

@@ -43,6 +43,7 @@ class Bench:
         place: where to compute.
         folder: where checkpoints lie.
         progress: is told what is under way.
+        trunk: the frozen blocks that the rows were computed by.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class Bench:
     place: Place
     folder: Path
     progress: Progress
+    trunk: tuple[nn.Module, ...] = ()
 
     @property
     def judged(self) -> Int64[np.ndarray, "judged"]:
@@ -146,7 +148,9 @@ def behind(
             return compute(some, pixels, viewer, count=factor * recipe.views)
 
     views = _by_class(recipe, split, pictures, salt, seen)
-    return Bench(recipe, split, pictures, views, plain_views, place, folder, progress)
+    return Bench(
+        recipe, split, pictures, views, plain_views, place, folder, progress, tuple(trunk.blocks)
+    )
 
 
 def _by_class(

@@ -1,7 +1,7 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,8 +107,12 @@ def trained(
     """
     parts, networks = parts_of(bench), []
     classes = len(bench.split.dataset.classes)
+    logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
         network, origin = start(bench.recipe, classes, seed)
+        # A random trunk differs by seed; the rows were computed by one.
+        for block, frozen in zip(network.blocks, bench.trunk, strict=False):
+            block.load_state_dict(frozen.state_dict())
         trained, steps, decision = train_part(
             bench,
             network,
@@ -119,27 +123,28 @@ def trained(
             bench.folder / f"{name}{part.name}.checkpoint",
         )
         networks.append(network)
-    logits = answers(bench, networks)
+        answered(bench, part, network, logits)
     return Member(
         networks[-1], tuple(networks[:-1]), origin, seed, trained, steps, decision, logits
     )
 
 
-def answers(bench: Bench, networks: Sequence[nets.Network]) -> Float[np.ndarray, "judged classes"]:
-    """Ask the networks of a member's trainings about the pictures that choices are made by.
+def answered(
+    bench: Bench,
+    part: Part,
+    network: nets.Network,
+    logits: Float[np.ndarray, "judged classes"],
+) -> None:
+    """Write what a network says of the pictures that its part is judged by into `logits`.
 
-    Leaves them on the processor, in evaluation mode.
+    Leaves the network on the processor, in evaluation mode. A refit on all pictures is not
+    asked, since it has seen them.
     """
-    parts = parts_of(bench)
-    logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
-    for part, network in zip(parts, networks, strict=True):
-        if part.name or len(parts) == 1:
-            tail = tail_of(network, bench.recipe).to(bench.place.device)
-            logits[np.searchsorted(bench.judged, part.judged)] = loop.predict(
-                tail, bench.plain, part.judged, bench.place
-            )
-        network.cpu().eval()
-    return logits
+    if part.name or len(bench.split.val):
+        tail = tail_of(network, bench.recipe).to(bench.place.device)
+        places = np.searchsorted(bench.judged, part.judged)
+        logits[places] = loop.predict(tail, bench.plain, part.judged, bench.place)
+    network.cpu().eval()
 
 
 def _optimizer(

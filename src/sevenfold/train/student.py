@@ -12,8 +12,8 @@ from torch import Tensor
 from sevenfold import evaluate
 from sevenfold.loop import Numbers, Rows, Trained, to_input
 from sevenfold.practices import ensembling, imbalance
-from sevenfold.train.bench import Bench, Part, tail_of
-from sevenfold.train.member import Member, answers, rows_of, trained
+from sevenfold.train.bench import Bench, Part, parts_of, tail_of
+from sevenfold.train.member import Member, answered, rows_of, trained
 
 BLEND: Final = 1.0
 """Both parameters of the Beta that blends what a student is shown: every share alike."""
@@ -68,6 +68,9 @@ def merged(
     """Average the members into one network; with small data also those of each fold."""
     stacks = [(*member.folds, member.network) for member in members]
     networks = [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
+    logits = np.zeros_like(members[0].logits)
+    for part, network in zip(parts_of(bench), networks, strict=True):
+        answered(bench, part, network, logits)
     return replace(
         members[0],
         network=networks[-1],
@@ -75,7 +78,7 @@ def merged(
         trained=Trained((), 0, False),
         steps=0,
         decision=None,
-        logits=answers(bench, networks),
+        logits=logits,
     )
 
 

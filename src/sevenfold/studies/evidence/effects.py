@@ -150,6 +150,8 @@ def weigh(
         metrics: that are worked out; the objective always is.
     """
     wanted = tuple(dict.fromkeys((study.objective, *metrics)))
+    # Sums of floats depend on their order; what arrives first must not.
+    outcomes = sorted(outcomes, key=lambda one: (one.arm, one.repetition))
     found = [_measured(one, study, outcomes, wanted) for one in study.contrasts]
     deciding = [
         one for one in found if one.contrast.deciding and one.contrast.direction == DIRECTIONS[0]

@@ -14,16 +14,30 @@ from sevenfold import cli, drift, errors, terminal
 from sevenfold.answers import Answer, Failure
 
 COMMANDS = (
+    "audit",
+    "bench",
     "cache",
+    "compare",
+    "curve",
     "demo",
+    "distill",
     "doctor",
     "evaluate",
+    "evidence",
+    "export",
     "predict",
     "preview",
+    "prune",
     "race",
     "recipe",
+    "report",
+    "rollback",
+    "serve",
+    "suggest",
     "train",
+    "update",
     "version",
+    "versions",
 )
 SCORES = {
     "accuracy": 0.91,

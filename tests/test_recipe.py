@@ -213,8 +213,9 @@ def test_budgets_grow():
     quick, normal, thorough = map(default, recipes.BUDGETS)
     assert quick == Recipe()
     assert quick.effort < normal.effort < thorough.effort
-    assert [one.ensembling.members for one in (quick, normal, thorough)] == [1, 3, 5]
-    assert normal.ensembling.distil
+    assert [one.ensembling.members for one in (quick, normal, thorough)] == [1, 4, 5]
+    assert normal.ensembling.average
+    assert thorough.ensembling.distil
     assert normal.imbalance.trainings > quick.imbalance.trainings
 
 

@@ -19,6 +19,7 @@ from sevenfold.cli import evidence as _evidence  # noqa: F401
 from sevenfold.cli import exporting as _exporting  # noqa: F401
 from sevenfold.cli import preview as _preview  # noqa: F401
 from sevenfold.cli import remaking as _remaking  # noqa: F401
+from sevenfold.cli import report as _report_command  # noqa: F401
 from sevenfold.cli import serve as _serve  # noqa: F401
 from sevenfold.cli import studies as _studies  # noqa: F401
 from sevenfold.cli import suggest as _suggest  # noqa: F401

@@ -1,0 +1,86 @@
+"""Add what studies found to the report of a finished run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold.image import shown
+from sevenfold.report.page import SCHEMA, render
+
+KINDS: Final = {
+    "sevenfold.evidence/1": ("evidence", "data"),
+    "sevenfold.curve/1": ("curve", "name"),
+}
+"""By schema: the part of the report, and the key under which a study names its data."""
+
+
+def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
+    """Show studies in the report of a run. Writes `report.html` and `report.json`.
+
+    Args:
+        run: the folder that `train` wrote.
+        studies: `evidence.json` or `curve.json`, or the folders that hold one.
+
+    Returns:
+        The object of `report --json`, schema "sevenfold.appended/1".
+
+    Raises:
+        UsageError: a file is not what a study wrote, or the run is no finished one.
+        DataError: a study is of other data than the run.
+        ModelError: the run's record is damaged.
+    """
+    facts = _read(run / "report.json", "name the folder that `sevenfold train --out` wrote")
+    if facts.get("schema") != SCHEMA or not isinstance(facts.get("data"), Mapping):
+        raise ModelError(
+            f"{shown(str(run / 'report.json'))} is damaged",
+            "restore it from a copy, or train again",
+        )
+    added = []
+    for path in studies:
+        name, found = _study(path)
+        key = KINDS[str(found["schema"])][1]
+        if found.get(key) != facts["data"].get("name"):
+            raise DataError(
+                f"{shown(str(path))} is of the data {shown(str(found.get(key)))}, the run of "
+                f"{shown(str(facts['data'].get('name')))}",
+                "name a study of the data that the run was trained on",
+            )
+        facts[name] = found
+        added.append(name)
+    for name, text in (
+        ("report.html", render(facts)),
+        ("report.json", json.dumps(facts, indent=1)),
+    ):
+        part = run / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(run / name)
+    return {
+        "schema": "sevenfold.appended/1",
+        "report": str(run / "report.html"),
+        "added": added,
+    }
+
+
+def _study(path: Path) -> tuple[str, Mapping[str, Any]]:
+    cure = "name an evidence.json or curve.json, or the folder that holds it"
+    if path.is_dir():
+        held = [path / f"{name}.json" for name, _ in KINDS.values()]
+        path = next((one for one in held if one.is_file()), path / "evidence.json")
+    found = _read(path, cure)
+    if found.get("schema") not in KINDS:
+        raise UsageError(f"{shown(str(path))} is no study that a report can show", cure)
+    return KINDS[str(found["schema"])][0], found
+
+
+def _read(path: Path, cure: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{shown(str(path))} cannot be read: {error.strerror}", cure) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{shown(str(path))} is no JSON", cure) from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{shown(str(path))} is no JSON object", cure)
+    return found

@@ -9,7 +9,6 @@ correlation 0.5), bounded as independent pictures and as groups. About a minute.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -159,13 +158,7 @@ def summary(results: Results) -> None:
 
 def main() -> None:
     """Measure what is missing, then sum up."""
-    asked = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    asked.add_argument("--cores", type=int, default=1, help="that may be used")
-    asked.add_argument("--again", action="store_true", help="measure also what is there already")
-    asked.add_argument("--smoke", action="store_true", help="try it on a handful; keep no results")
-    options = asked.parse_args()
+    options = results_file.parser(__doc__, data=False, cores=1).parse_args()
     results = results_file.opened("bound_coverage", options)
     draws, group_draws = (200, 50) if options.smoke else (DRAWS, GROUP_DRAWS)
     for pictures in PICTURES:

@@ -12,7 +12,6 @@ pictures stands beside. A few minutes.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -355,13 +354,7 @@ def summary(results: Results) -> None:
 
 def main() -> None:
     """Measure what is missing, then sum up."""
-    asked = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    asked.add_argument("--cores", type=int, default=1, help="that may be used")
-    asked.add_argument("--again", action="store_true", help="measure also what is there already")
-    asked.add_argument("--smoke", action="store_true", help="try it on a handful; keep no results")
-    options = asked.parse_args()
+    options = results_file.parser(__doc__, data=False, cores=1).parse_args()
     results = results_file.opened("evidence_simulations", options)
     few = options.smoke
     null, power, cover = (20,) * 3 if few else (NULL_DRAWS, PLANTED_DRAWS, COVERAGE_DRAWS)

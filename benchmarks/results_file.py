@@ -147,13 +147,20 @@ class Results:
         print(section(lines))
 
 
-def parser(about: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options of every benchmark."""
+def parser(about: str | None, *, data: bool = True, cores: int = 2) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark.
+
+    Args:
+        about: what it says of itself.
+        data: whether it looks at pictures.
+        cores: that it uses unless told otherwise.
+    """
     found = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--data", type=Path, required=True, help="holds clothing and cifar10")
-    found.add_argument("--cores", type=int, default=2, help="that may be used")
+    if data:
+        found.add_argument("--data", type=Path, required=True, help="holds clothing and cifar10")
+    found.add_argument("--cores", type=int, default=cores, help="that may be used")
     found.add_argument("--again", action="store_true", help="measure also what is there already")
     found.add_argument("--smoke", action="store_true", help="try it on a handful; keep no results")
     return found

@@ -33,17 +33,7 @@ def slower(models):
 
 
 HOW = {"data": "", "threads": 1, "device": "cpu", "progress": silent, "timer": faster}
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(autouse=True)
-def _few_pictures_will_do(stores):
-    with finished.few_pictures(stores):
-        yield
+pytestmark = pytest.mark.usefixtures("few_pictures")
 
 
 @pytest.fixture(scope="module")

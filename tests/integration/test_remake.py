@@ -15,17 +15,7 @@ from sevenfold.progress import silent
 
 VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.select=false")
 HOW = {"lessons": 1, "seed": 5, "threads": 1, "device": "cpu", "progress": silent}
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(autouse=True)
-def _few_pictures_will_do(stores):
-    with finished.few_pictures(stores):
-        yield
+pytestmark = pytest.mark.usefixtures("few_pictures")
 
 
 @pytest.fixture(scope="module")

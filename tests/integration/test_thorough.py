@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import finished
 import numpy as np
@@ -38,17 +37,7 @@ PRUNED = (
     "pruning.epochs=1",
     "pruning.controls=none",
 )
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(autouse=True)
-def _few_pictures_will_do(stores):
-    with finished.few_pictures(stores):
-        yield
+pytestmark = pytest.mark.usefixtures("few_pictures")
 
 
 @pytest.fixture

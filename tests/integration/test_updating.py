@@ -19,17 +19,7 @@ from sevenfold.progress import silent
 from sevenfold.update import work
 
 HOW = {"threads": 1, "device": "cpu", "progress": silent, "timer": lambda models: np.ones((2, 1))}
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("stores")
-
-
-@pytest.fixture(autouse=True)
-def _few_pictures_will_do(stores):
-    with finished.few_pictures(stores):
-        yield
+pytestmark = pytest.mark.usefixtures("few_pictures")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sevenfold import data
+from sevenfold.answers import guarded
 from sevenfold.errors import DataError, ImageRejected, ResourceError
 
 
@@ -534,3 +535,13 @@ def test_torch_is_never_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_our_tables_quote_is_read_as_it_was(tmp_path):
+    photo = tmp_path / "photos" / "x.png"
+    write(photo, 1)
+    texts = (str(photo), "=1+1", "@site")
+    with (tmp_path / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "group"), map(guarded, texts)])
+    (found,) = data.scan(str(tmp_path / "labels.csv")).photos
+    assert (found.label, found.group) == ("=1+1", "@site")

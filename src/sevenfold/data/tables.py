@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sevenfold.answers import bare
 from sevenfold.data.folders import label_of
 from sevenfold.data.photos import ROLES, Listing, Photo, Source
 from sevenfold.data.sources import FolderSource, ParquetSource, parquet
@@ -109,7 +110,8 @@ def _csv_cells(source: str, text: str, columns: Mapping[str, str]) -> Iterator[t
                     "Put quotes around cells that hold the separator.",
                 )
             row = dict(zip(header, cells, strict=True))
-            yield where, {known: row[name] for known, name in names.items()}
+            # What our own tables quote, so that no spreadsheet runs it, is read as it was.
+            yield where, {known: bare(row[name]) for known, name in names.items()}
     except csv.Error as error:
         raise DataError(
             f"{shown(source)}, line {reader.line_num}: not a CSV ({error}).",

@@ -21,6 +21,7 @@ from sevenfold.studies import curve as study
 from sevenfold.studies.curve import course, forecast, heads, page
 from sevenfold.studies.curve.families import FAMILIES, fit
 from sevenfold.studies.curve.forecast import Curve
+from sevenfold.studies.folder import prepare
 
 SHARES = np.sqrt(0.5) ** np.arange(8, -1, -1)
 PICTURES = 1000 * SHARES
@@ -333,5 +334,5 @@ def test_the_command_prints_what_it_has_and_ends_with_6_where_it_refuses(
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"mine")
     with pytest.raises(UsageError, match="holds other files"):
-        study.prepare(tmp_path)
+        prepare(tmp_path, {"trials", "curve.json"}, "a curve")
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"

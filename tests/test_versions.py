@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import bundles as made
-from sevenfold import bundles, cli, data, swap, versions
+from sevenfold import atomic, bundles, cli, data, swap, versions
 from sevenfold.errors import ModelError, ResourceError, UsageError
 
 CLASSES = ("blue", "red")
@@ -68,7 +68,7 @@ def test_accepting_serves_the_new_version_and_keeps_the_old_one(run):
 def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, monkeypatch):
     versions.keep(run)
     candidate(run)
-    real, seen = swap.write, 0
+    real, seen = atomic.write, 0
 
     def write(path: Path, content: bytes) -> None:
         nonlocal seen
@@ -78,7 +78,7 @@ def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, mon
         real(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(swap, "write", write)
+        patch.setattr(atomic, "write", write)
         with pytest.raises(KeyboardInterrupt):
             versions.accept(run, 1, {})
     expected = ("blue", "red", "green") if done else CLASSES

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import re
 import sys
@@ -40,23 +39,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in names
     }
-
-
-def processor() -> str:
-    """Name the processor: what /proc/cpuinfo says where it exists. Reads it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def machine() -> str:
-    """Name the machine that a latency was measured on."""
-    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def peak_megabytes() -> float:

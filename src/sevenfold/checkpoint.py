@@ -1,7 +1,6 @@
 """Save nested values with tensors to one file, whole or not at all, without pickle."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from sevenfold import atomic
 from sevenfold.errors import ModelError
 
 Tree = Any
@@ -50,12 +50,7 @@ def save(path: Path, tree: Tree) -> None:
     tensors: dict[str, torch.Tensor] = {}
     layout = json.dumps(_part(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(safetensors.torch.save(tensors, {"layout": layout}))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    atomic.write(path, safetensors.torch.save(tensors, {"layout": layout}))
 
 
 def load(path: Path) -> Tree:

@@ -3,9 +3,7 @@
 Data → fit → export → score once on test → report. `evaluate` needs no torch.
 """
 
-import datetime
 import os
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -244,7 +242,7 @@ def evaluate(
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
-        _log_opening(model, known)
+        datasets.log_opening(model, known)
     answers: list[prediction.Seen] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         for answer in executor.map(lambda row: predictor.see(dataset.decode(row)), rows):
@@ -275,12 +273,3 @@ def _known(model: Path) -> datasets.Manifest:
     if not path.exists():
         return datasets.EMPTY
     return datasets.from_json(path.read_text("utf-8"), name=str(path))
-
-
-def _log_opening(model: Path, known: datasets.Manifest) -> None:
-    """Write down that a run's test pictures were looked at."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    part = model / "data.json.part"
-    opened = datasets.opened(known, now, " ".join(sys.argv[1:]))
-    part.write_text(datasets.to_json(opened), encoding="utf-8")
-    part.replace(model / "data.json")

@@ -78,8 +78,8 @@ def ratio(above: Float64[np.ndarray, "rounds"], below: Float64[np.ndarray, "roun
     return Estimate(float(middle[0] / middle[1]), float(low), float(high))
 
 
-def machine() -> str:
-    """Name this machine: its processor, what /proc/cpuinfo says where it exists, and its cores."""
+def processor() -> str:
+    """Name this machine's processor: what /proc/cpuinfo says where it exists. Reads it."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -88,8 +88,12 @@ def machine() -> str:
         said = {}
     facts = {key.strip().lower(): value.strip() for key, value in said.items()}
     # A board says its own name, and of its processor only numbers.
-    name = facts.get("model name") or facts.get("model") or name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+    return facts.get("model name") or facts.get("model") or name
+
+
+def machine() -> str:
+    """Name this machine, on which a latency was measured: its processor and its cores."""
+    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def opened(

@@ -20,7 +20,7 @@ import onnx
 import safetensors.torch
 from jaxtyping import Float
 
-from sevenfold import account, doctor, export, guards, nets, report
+from sevenfold import account, doctor, export, guards, latency, nets, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
@@ -200,7 +200,7 @@ def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
     return {
         "megabytes": len(model.model) / 1e6,
         **_latencies(model, recipe.side),
-        "machine": account.machine(),
+        "machine": latency.machine(),
         "parity_top1": model.parity.top1,
         "parity_max_difference": model.parity.largest_difference,
         "parity_pictures": model.parity.pictures,
@@ -236,7 +236,7 @@ def _facts(
             "reading": dict(asked.reading),
             "wish": dataclasses.asdict(asked.wish),
             "device": place.device,
-            "processor": account.processor(),
+            "processor": latency.processor(),
             "cores": os.cpu_count(),
             "threads": place.threads,
             "versions": account.versions(),

@@ -10,11 +10,11 @@ files cannot be replaced at once on any system, a small file can on all.
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sevenfold import atomic
 from sevenfold.errors import ResourceError
 from sevenfold.image import shown
 
@@ -33,8 +33,6 @@ FILES: Final = (
 )
 FOLDERS: Final = ("bundle", "members")
 """What makes a version, beside its record."""
-_PART: Final = ".part"
-_WAITS: Final = (0.05, 0.2, 1.0)  # seconds; Windows replaces no file that is being read
 
 
 def folder_of(run: Path, number: int) -> Path:
@@ -67,7 +65,7 @@ def serving(path: Path) -> Path:
 
 def begin(run: Path, number: int) -> None:
     """Make a version, which must be complete, the one that the run serves."""
-    write(run / JOURNAL, json.dumps({"version": number}).encode())
+    atomic.write(run / JOURNAL, json.dumps({"version": number}).encode())
 
 
 def finish(run: Path) -> None:
@@ -121,22 +119,6 @@ def settle(part: Path, target: Path) -> None:
     part.rename(target)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}{_PART}")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    for wait in _WAITS:
-        try:
-            part.replace(path)
-            return
-        except PermissionError:
-            time.sleep(wait)
-    part.replace(path)
-
-
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
-    write(path, content)
+    atomic.write(path, content)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sevenfold import account
+from sevenfold import account, latency
 from sevenfold.data import Split
 from sevenfold.errors import ResourceError
 from sevenfold.loop import Place
@@ -32,7 +32,7 @@ def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
     for part in (
         to_toml(recipe),
         json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
-        f"{seed} {place} {account.processor()} {account.versions()} {source_hash()}",
+        f"{seed} {place} {latency.processor()} {account.versions()} {source_hash()}",
     ):
         state.update(part.encode("utf-8", "surrogateescape"))
     return state.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
-from sevenfold import latency
+from sevenfold import atomic, latency
 from sevenfold.bench import layers as single
 from sevenfold.bundles import Bundle, read_bundle
 from sevenfold.errors import UsageError
@@ -111,9 +111,7 @@ def write(path: Path, facts: Mapping[str, Any]) -> None:
         OSError: the disk is full or the place cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    part.replace(path)
+    atomic.write(path, json.dumps(facts, indent=1))
 
 
 _NO_LAYERS: Final[dict[str, Any]] = {"overhead_ms": 0.0, "layers": []}

@@ -16,6 +16,7 @@ from sevenfold.data.manifest import (
     Opening,
     Row,
     from_json,
+    log_opening,
     opened,
     to_json,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "fingerprint_all",
     "from_json",
     "joined",
+    "log_opening",
     "manifest_of",
     "merged_groups",
     "opened",

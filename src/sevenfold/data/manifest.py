@@ -1,12 +1,16 @@
 """Write down which picture has which role, and each opening of test: data.json."""
 
+import datetime
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sevenfold import atomic
 from sevenfold.data.photos import Quarantined
 from sevenfold.errors import ModelError
 from sevenfold.image import WHOLE, Box, shown
@@ -61,6 +65,18 @@ EMPTY = Manifest("", (), ())
 def opened(manifest: Manifest, time: str, command: str) -> Manifest:
     """Add an opening of test."""
     return replace(manifest, openings=(*manifest.openings, Opening(time, command)))
+
+
+def log_opening(run: Path, manifest: Manifest) -> None:
+    """Write down that test was opened now, by this process's command, in a run's `data.json`.
+
+    Args:
+        run: the folder of the run.
+        manifest: what its `data.json` holds.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    told = to_json(opened(manifest, now, " ".join(sys.argv[1:])))
+    atomic.write(run / "data.json", told)
 
 
 def to_json(manifest: Manifest) -> str:

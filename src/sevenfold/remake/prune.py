@@ -2,9 +2,7 @@
 
 import copy
 import dataclasses
-import datetime
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +93,7 @@ def prune(
             progress=progress,
             timer=timer,
             certified=request.require_certificate,
-            opened=lambda: _log_opening(run),
+            opened=lambda: datasets.log_opening(run.folder, run.manifest),
         )
         told = found.told | {"seconds": clock.seconds}
     facts = release.release(
@@ -229,12 +227,3 @@ def _plan(
         smaller=request.controls == "all",
         dense=request.controls != "none",
     )
-
-
-def _log_opening(run: runs.Run) -> None:
-    """Write down that test was opened, though the run keeps its model."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    told = datasets.to_json(datasets.opened(run.manifest, now, " ".join(sys.argv[1:])))
-    part = run.folder / "data.json.part"
-    part.write_text(told, encoding="utf-8")
-    part.replace(run.folder / "data.json")

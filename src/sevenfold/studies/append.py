@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sevenfold import atomic, swap
 from sevenfold.errors import DataError, ModelError, UsageError
 from sevenfold.image import shown
 from sevenfold.report.page import SCHEMA, render
@@ -30,7 +31,9 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         UsageError: a file is not what a study wrote, or the run is no finished one.
         DataError: a study is of other data than the run.
         ModelError: the run's record is damaged.
+        ResourceError: a version that the run serves cannot take its place yet.
     """
+    swap.finish(run)
     facts = _read(run / "report.json", "name the folder that `sevenfold train --out` wrote")
     if facts.get("schema") != SCHEMA or not isinstance(facts.get("data"), Mapping):
         raise ModelError(
@@ -53,9 +56,7 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         ("report.html", render(facts)),
         ("report.json", json.dumps(facts, indent=1)),
     ):
-        part = run / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(run / name)
+        atomic.write(run / name, text)
     return {
         "schema": "sevenfold.appended/1",
         "report": str(run / "report.html"),

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from sevenfold import bundles, export, latency, release, runs, swap, trial, versions
+from sevenfold import atomic, bundles, export, latency, release, runs, swap, trial, versions
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.data import Split
@@ -349,7 +349,7 @@ def _refused(ground: _Ground, facts: dict[str, Any], reason: str, cure: str) -> 
         if facts["after"]:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             told = datasets.opened(ground.run.manifest, now, " ".join(sys.argv[1:]))
-            swap.write(ground.folder / "data.json", datasets.to_json(told).encode())
+            atomic.write(ground.folder / "data.json", datasets.to_json(told).encode())
         versions.log(ground.folder, {"event": "refused", "data": facts["data"], "reason": reason})
     if not facts["before"]:
         facts["before"] = scoring_of(ground.run.facts["test"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sevenfold import bundles, swap
+from sevenfold import atomic, bundles, swap
 from sevenfold import data as datasets
 from sevenfold.errors import ModelError, UsageError
 from sevenfold.image import shown
@@ -156,7 +156,7 @@ def log(run: Path, event: Mapping[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     told = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **event}
     content = {"schema": LOG_SCHEMA, "events": [*_events(run), told]}
-    swap.write(folder / LOG, json.dumps(content, indent=1).encode())
+    atomic.write(folder / LOG, json.dumps(content, indent=1).encode())
 
 
 def _events(run: Path) -> list[dict[str, Any]]:
@@ -241,7 +241,7 @@ def _join_openings(run: Path, folder: Path) -> None:
     together = tuple(dict.fromkeys((*mine.openings, *theirs.openings)))
     if together != mine.openings:
         told = datasets.to_json(replace(mine, openings=together))
-        swap.write(folder / "data.json", told.encode())
+        atomic.write(folder / "data.json", told.encode())
 
 
 def _manifest(folder: Path) -> datasets.Manifest:

@@ -1,7 +1,5 @@
 """Compare two models, or the predictions of any tool, picture by picture. No torch."""
 
-import datetime
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -122,17 +120,8 @@ def _on_data(
         if isinstance(side, Model) and any(
             side.roles.get(content) == "test" for content in contents
         ):
-            _log_opening(side)
+            datasets.log_opening(side.folder, side.known)
     return found
-
-
-def _log_opening(side: Model) -> None:
-    """Write down that a run's test pictures were looked at."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    told = datasets.to_json(datasets.opened(side.known, now, " ".join(sys.argv[1:])))
-    part = side.folder / "data.json.part"
-    part.write_text(told, encoding="utf-8")
-    part.replace(side.folder / "data.json")
 
 
 def _described(side: Side) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
+from sevenfold import atomic, train
 from sevenfold import data as datasets
-from sevenfold import train
 from sevenfold.data import Split
-from sevenfold.errors import ResourceError, UsageError
+from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, ingest
-from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
@@ -23,6 +22,7 @@ from sevenfold.studies.curve import course as courses
 from sevenfold.studies.curve import forecast as forecasts
 from sevenfold.studies.curve import heads, page
 from sevenfold.studies.curve.forecast import HORIZON, Curve
+from sevenfold.studies.folder import prepare
 
 __all__ = ["REPETITIONS", "Curve", "check", "curve"]
 
@@ -105,7 +105,8 @@ def curve(
     began = time.perf_counter()
     check(target, repetitions)
     heads.check(recipe)
-    prepare(out)
+    if out != NOWHERE:
+        prepare(out, _OURS, "a curve")
     pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
     dataset = datasets.read(
         data,
@@ -144,29 +145,9 @@ def curve(
         "seconds": time.perf_counter() - began,
     }
     if out != NOWHERE:
-        courses.write(out / "curve.json", json.dumps(facts, indent=1, allow_nan=False))
-        courses.write(out / "curve.html", page.render(facts))
+        atomic.write(out / "curve.json", json.dumps(facts, indent=1, allow_nan=False))
+        atomic.write(out / "curve.html", page.render(facts))
     return facts
-
-
-def prepare(out: Path) -> None:
-    """Make the folder of the study, or refuse one that holds something else."""
-    if out == NOWHERE:
-        return
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
-    if out.exists() and {path.name for path in out.iterdir()} - _OURS:
-        raise UsageError(
-            f"--out {shown(str(out))} holds other files", "name a new folder, or that of a curve"
-        )
-    try:
-        (out / "trials").mkdir(parents=True, exist_ok=True)
-        courses.write(out / "trials" / "writable", "")
-    except OSError as error:
-        raise ResourceError(
-            f"--out {shown(str(out))} cannot be written to: {error.strerror}",
-            "choose another folder",
-        ) from error
 
 
 def _cost(split: Split, folds: int, recipe: Recipe) -> dict[str, int]:

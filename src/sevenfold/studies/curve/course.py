@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold import trial
+from sevenfold import atomic, trial
 from sevenfold.data import Split
 from sevenfold.errors import DataError
 from sevenfold.image import shown
@@ -22,6 +22,7 @@ from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
 from sevenfold.studies.curve import heads
 from sevenfold.studies.curve.forecast import Curve
+from sevenfold.studies.folder import kept
 
 STEP: Final = math.sqrt(0.5)
 """Between one size and the next."""
@@ -107,7 +108,7 @@ def run(course: Course) -> list[dict[str, Any]]:
         parted = replace(split, train=split.train[~inside], test=split.train[inside])
         key = trial.key(course.recipe, parted, course.seed, course.place)
         path = course.folder / f"{key}.json"
-        result = _known(path) if course.folder != Path() else {}
+        result = kept(path) if course.folder != Path() else {}
         if not result:
             rest = course.repetitions - number
             left = f", {duration(sum(spent) / len(spent) * rest)} left" if spent else ""
@@ -116,7 +117,7 @@ def run(course: Course) -> list[dict[str, Any]]:
             result = _repetition(course, parted, prior, number, name)
             spent.append(time.perf_counter() - began)
             if course.folder != Path():
-                write(path, json.dumps(result, allow_nan=False))
+                atomic.write(path, json.dumps(result, allow_nan=False))
         found.append(result)
     return found
 
@@ -178,22 +179,6 @@ def _repetition(
         )
     course.progress(f"{name}: classes", 1, 1)
     return {"judged": counts.tolist(), "sizes": sizes, "whole": whole, "given": given}
-
-
-def _known(path: Path) -> dict[str, Any]:
-    """Read a result; one that is missing or damaged is empty."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
 
 
 def curve_of(results: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> Curve:

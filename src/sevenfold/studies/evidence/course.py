@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from sevenfold import account, train, trial
+from sevenfold import account, atomic, latency, train, trial
 from sevenfold.data import SmallClasses, Split
-from sevenfold.errors import ResourceError, SevenfoldError, UsageError
+from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import ensembling, growth, pruning
@@ -28,6 +28,7 @@ from sevenfold.studies.evidence.engines import Engine, Json
 from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.trials import Ground
+from sevenfold.studies.folder import kept
 from sevenfold.train import bench
 
 Watch = Callable[[Study, Sequence[Outcome], float], None]
@@ -118,35 +119,6 @@ class Course:
     fills: tuple[Json, ...]
     seconds: Mapping[str, float]
     folder: Path
-
-
-def prepared(out: Path) -> None:
-    """Make the folder of a study, or refuse one that holds something else.
-
-    Raises:
-        UsageError: it is a file, or holds other files.
-        ResourceError: it cannot be written to.
-    """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file", "name a folder")
-    if out.exists() and {path.name for path in out.iterdir()} - OURS:
-        raise UsageError(
-            f"--out {out} holds other files", "name a new folder, or that of a study of evidence"
-        )
-    try:
-        (out / "trials").mkdir(parents=True, exist_ok=True)
-        write(out / "trials" / "writable", "")
-    except OSError as error:
-        raise ResourceError(
-            f"--out {out} cannot be written to: {error.strerror}", "choose another folder"
-        ) from error
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
 
 
 def told(reading: Reading, asked: Asked, place: Place) -> dict[str, Any]:
@@ -245,22 +217,13 @@ def laid(
 def _own(out: Path, digest: str, split: Split) -> None:
     """Refuse a folder with evidence of other pictures; write down which these are."""
     path = out / "trials" / "data.json"
-    held = known(path).get("digest", digest)
+    held = kept(path).get("digest", digest)
     if held != digest:
         raise UsageError(
             f"--out {out} holds evidence of other pictures than {shown(split.dataset.name)}",
             "name a new folder, or give the pictures that the folder is about",
         )
-    write(path, json.dumps({"digest": digest}))
-
-
-def known(path: Path) -> dict[str, Any]:
-    """Read a JSON object; one that is missing or damaged is empty."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    atomic.write(path, json.dumps({"digest": digest}))
 
 
 def _unprunable(recipe: Recipe, classes: int) -> str:
@@ -282,13 +245,13 @@ def _unprunable(recipe: Recipe, classes: int) -> str:
 
 def _gauged(arms: Sequence[Arm], classes: int, out: Path) -> dict[str, Gauge]:
     """Measure the arms' files, or recall what was measured here."""
-    name = f"{[(arm.name, arm.trainings) for arm in arms]} {classes} {account.processor()}"
+    name = f"{[(arm.name, arm.trainings) for arm in arms]} {classes} {latency.processor()}"
     state = f"{name} {account.versions()} {trial.source_hash()}"
     key = hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
     path = out / "trials" / f"files-{key}.json"
-    if not (held := known(path)):
+    if not (held := kept(path)):
         held = {name: vars(one) for name, one in gauged(arms, classes).items()}
-        write(path, json.dumps(held))
+        atomic.write(path, json.dumps(held))
     return {name: Gauge(**one) for name, one in held.items()}
 
 
@@ -368,7 +331,7 @@ def _regime(
         "resolved": folds.resolved(len(folds.outside_test(split))),
         "device": place.device,
         "threads": place.threads,
-        "processor": account.processor(),
+        "processor": latency.processor(),
         "versions": account.versions(),
     }
 
@@ -394,7 +357,7 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
     watch(course.study, outcomes_of(course, found), left(course, found, engine))
     for number, result in engine.run([task.call for task in missing], trials.TRAIN):
         key = missing[number].key
-        write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
+        atomic.write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
         found[key] = dict(result)
         watch(course.study, outcomes_of(course, found), left(course, found, engine))
     return outcomes_of(course, found)
@@ -402,7 +365,7 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
 
 def recalled(course: Course) -> dict[str, dict[str, Any]]:
     """Read the results that are there, by key."""
-    found = {task.key: known(course.folder / f"{task.key}.json") for task in course.tasks}
+    found = {task.key: kept(course.folder / f"{task.key}.json") for task in course.tasks}
     return {key: result for key, result in found.items() if "parts" in result}
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sevenfold import trial
+from sevenfold import atomic, trial
 from sevenfold.data import Split
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, fill
@@ -23,6 +23,7 @@ from sevenfold.studies.evidence.facts import facts
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.ray_engine import OnRay, connected
 from sevenfold.studies.evidence.trials import Ground
+from sevenfold.studies.folder import prepare
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def evidence(
     began = time.perf_counter()
     check(asked.practices, where)
     folds.check_repetitions(asked.repetitions)
-    course.prepared(out)
+    prepare(out, course.OURS, "a study of evidence")
     workers, threads = course.workers_of(where.threads)
     ray = connected(where.address, threads, where.gpus) if where.engine == "ray" else None
     asked = replace(asked, kept=ray is None)
@@ -141,8 +142,8 @@ def evidence(
 def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Write what the outcomes say to `evidence.json` and `evidence.html`, and return it."""
     told = facts(weigh(study, outcomes))
-    course.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
-    course.write(out / "evidence.html", page.render(told))
+    atomic.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
+    atomic.write(out / "evidence.html", page.render(told))
     return told
 
 
@@ -211,7 +212,7 @@ def measure(
                 progress=progress,
                 watch=watch,
             )
-    course.prepared(folder)
+    prepare(folder, course.OURS, "a study of evidence")
     where = trial.place(device, threads)
     asked = Asked(recipe, tuple(practices), repetitions)
     reading = course.told(Reading(split.dataset.name, {}), asked, where)

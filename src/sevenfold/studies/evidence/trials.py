@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from sevenfold import account, draws, evaluate, export, latency, loop, nets, train, trial
 from sevenfold import data as datasets
+from sevenfold import draws, evaluate, export, latency, loop, nets, train, trial
 from sevenfold.data import Split
 from sevenfold.errors import DataError
 from sevenfold.features import trunk as trunks
@@ -105,7 +105,7 @@ def _ground(call: Json) -> Ground:
 def checked(call: Json) -> Json:
     """Read the pictures, and say how many there are and what would compute."""
     ground = _ground(call)
-    name = account.processor()
+    name = latency.processor()
     if ground.place.device == "cuda":
         name = torch.cuda.get_device_name()
     return {"pictures": len(ground.split.dataset), "kind": name}

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from sevenfold import atomic, draws, evaluate, loop, nets, train, trial
 from sevenfold import data as datasets
-from sevenfold import draws, evaluate, loop, nets, train, trial
 from sevenfold.data import Split
-from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import MARGIN, Pixels, fill, ingest
 from sevenfold.features.views import PLAIN, activations, pixel_views
@@ -22,6 +21,7 @@ from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
+from sevenfold.studies.folder import kept, prepare
 from sevenfold.studies.race import field as fields
 from sevenfold.studies.race import page, search, standings
 from sevenfold.studies.race.carving import carved
@@ -122,7 +122,7 @@ def race(
         SevenfoldError: with the exit code of its kind.
     """
     names = fields.check(asked)
-    _prepare(out)
+    prepare(out, _OURS, "a race")
     pixels = Pixels(round(MARGIN * recipe.side))
     dataset = datasets.read(
         data,
@@ -155,31 +155,9 @@ def race(
         left_out=field.left_out,
     )
     facts |= {"data": data, "race": str(out), "place": asdict(place)}
-    _write(out / "race.json", json.dumps(facts, indent=1, allow_nan=False))
-    _write(out / "race.html", page.render(facts))
+    atomic.write(out / "race.json", json.dumps(facts, indent=1, allow_nan=False))
+    atomic.write(out / "race.html", page.render(facts))
     return facts
-
-
-def _prepare(out: Path) -> None:
-    """Make the folder of the race, or refuse one that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file", "name a folder")
-    if out.exists() and {path.name for path in out.iterdir()} - _OURS:
-        raise UsageError(f"--out {out} holds other files", "name a new folder, or that of a race")
-    try:
-        (out / "trials").mkdir(parents=True, exist_ok=True)
-        _write(out / "trials" / "writable", "")
-    except OSError as error:
-        raise ResourceError(
-            f"--out {out} cannot be written to: {error.strerror}", "choose another folder"
-        ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
 
 
 def _trials(recipes: Mapping[str, Recipe], asked: Asked) -> list[Entry]:
@@ -238,25 +216,16 @@ def _run(
     for entry in entries:
         key = trial.key(entry.recipe, course.split, entry.seed, course.place)
         path = course.folder / f"{key}.json"
-        found = _known(path)
+        found = kept(path)
         if not found:
             done = [*before, *results]
             trained = _result(course, entry, course.folder / key, _told(course, entry, done))
             text = json.dumps(trained, allow_nan=False)
-            _write(path, text)
+            atomic.write(path, text)
             found = json.loads(text)
             shutil.rmtree(course.folder / key, ignore_errors=True)
         results.append(found)
     return results
-
-
-def _known(path: Path) -> dict[str, Any]:
-    """Read a result; one that is missing or damaged is empty."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _told(course: Course, entry: Entry, done: Sequence[Mapping[str, Any]]) -> Progress:

@@ -1,0 +1,32 @@
+"""Write a file whole or not at all."""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+_WAITS: Final = (0.05, 0.2, 1.0)  # seconds; Windows replaces no file that is being read
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place, then move it there: a kill leaves the old file.
+
+    Args:
+        path: of the file, replaced if it exists; its folder must be there.
+        content: bytes, or text that is written as UTF-8 as it is.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written to.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    for wait in _WAITS:
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    part.replace(path)

@@ -1,0 +1,48 @@
+"""Keep what a study finds in a folder of its own, from which it goes on."""
+
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from sevenfold import atomic
+from sevenfold.errors import ResourceError, UsageError
+from sevenfold.image import shown
+
+
+def prepare(out: Path, ours: Set[str], kind: str) -> None:
+    """Make the folder of a study with its `trials`, or refuse one that holds something else.
+
+    Args:
+        out: the folder.
+        ours: names of what such a study writes there.
+        kind: what it is, with its article.
+
+    Raises:
+        UsageError: it is a file, or holds other files.
+        ResourceError: it cannot be written to.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
+    if out.exists() and {path.name for path in out.iterdir()} - ours:
+        raise UsageError(
+            f"--out {shown(str(out))} holds other files",
+            f"name a new folder, or that of {kind}",
+        )
+    try:
+        (out / "trials").mkdir(parents=True, exist_ok=True)
+        atomic.write(out / "trials" / "writable", "")
+    except OSError as error:
+        raise ResourceError(
+            f"--out {shown(str(out))} cannot be written to: {error.strerror}",
+            "choose another folder",
+        ) from error
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """Read what a trial left; nothing where nothing whole is there."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

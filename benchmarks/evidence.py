@@ -98,7 +98,7 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
     from sevenfold.progress import Lines
     from sevenfold.recipe import Recipe, apply
-    from sevenfold.studies.evidence import arms, course, study, trials
+    from sevenfold.studies.evidence import arms, course, planning, study, trials
     from sevenfold.studies.evidence.effects import weigh
     from sevenfold.studies.evidence.engines import Local
     from sevenfold.studies.evidence.outcomes import Contrast
@@ -126,7 +126,7 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
 
         out = asked.place / "aa"
         course.prepared(out)
-        planned = course.laid(ground, reading, wanted, out, told, planner=twins)
+        planned = planning.laid(ground, reading, wanted, out, told, planner=twins)
         came = course.run(planned, Local(workers, threads), told, study.unwatched)
         (found,) = weigh(planned.study, came).findings
         effect = found.contrasts[0].effects[planned.study.objective]

@@ -16,7 +16,7 @@ from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.studies.evidence import course, ray_engine, study, trials
+from sevenfold.studies.evidence import course, planning, ray_engine, study, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.engines import Inline, Json, Local
 from sevenfold.studies.evidence.estimate import Cost, Gauge
@@ -112,7 +112,7 @@ def laid(split: data.Split, out: Path) -> course.Course:
     asked = course.Asked(RECIPE, ("growth",))
     reading = course.told(course.Reading("photos", {}), asked, PLACE)
     ground = trials.Ground(split, 6, PLACE)
-    return course.laid(ground, reading, asked, out, silent, planner=lambda *_args, **_more: TWINS)
+    return planning.laid(ground, reading, asked, out, silent, planner=lambda *_args, **_more: TWINS)
 
 
 def engine(split: data.Split, calls: list[Json] | None = None, die_at: int = -1) -> Inline:

@@ -575,7 +575,7 @@ def test_a_quick_run_is_told_what_a_normal_one_adds() -> None:
     facts = changed(run={"budget": "quick"})
     assert "--budget normal: it trains for longer." in " ".join(account.advice(facts))
     facts["ensembling"] = {}
-    assert "from whose vote one network learns" in " ".join(account.advice(facts))
+    assert "whose average ships where it does as their vote" in " ".join(account.advice(facts))
     assert "--budget" not in " ".join(account.advice(report_facts.facts()))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import shutil
@@ -10,24 +9,22 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import onnx
-import safetensors.torch
 from jaxtyping import Float
 
-from sevenfold import account, doctor, export, guards, latency, nets, report
+from sevenfold import account, arch, doctor, export, guards, latency, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
 from sevenfold.loop import Place
 from sevenfold.operating import Wish
-from sevenfold.practices import ensembling, transfer
-from sevenfold.practices import pruning as surgery
+from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions
 from sevenfold.progress import Progress
@@ -268,63 +265,6 @@ def _facts(
     return facts
 
 
-def _write_networks(
-    out: Path, fitted: Fitted, classes: tuple[str, ...], temperature: float
-) -> None:
-    """Write the weights of all that was trained and what rebuilds the networks around them.
-
-    `model.safetensors` is the network that ships, or the first that votes.
-    """
-    recipe, first = fitted.recipe, fitted.ships[0]
-    files = {"model.safetensors": first}
-    if len(fitted.members) > 1:
-        (out / "members").mkdir(exist_ok=True)
-        files |= {f"members/{at}.safetensors": one for at, one in enumerate(fitted.members)}
-    hashes = {}
-    for name, member in files.items():
-        state = {
-            key: value.contiguous().clone() for key, value in member.network.state_dict().items()
-        }
-        safetensors.torch.save_file(state, out / name)
-        hashes[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
-    built = recipe.member(fitted.number)
-    shapes, blocks = _pruned(built, first.network, len(classes))
-    arch = {
-        "schema": "sevenfold.arch/1",
-        "builder": "transfer.build",
-        "transfer": dataclasses.asdict(replace(built.transfer, weights="random")),
-        "member": fitted.number,
-        "side": recipe.side,
-        "classes": list(classes),
-        "temperature": temperature,
-        "mirror": recipe.ensembling.mirror,
-        "origin": dataclasses.asdict(first.origin),
-        "sha256": hashes["model.safetensors"],
-        "shapes": shapes,
-        "removed_blocks": blocks,
-        "ships": account.shipped(fitted),
-        "vote": recipe.ensembling.vote,
-        "members": [
-            {"file": f"members/{at}.safetensors", "sha256": digest, "weight": float(weight)}
-            for at, weight in enumerate(fitted.weights)
-            if (digest := hashes.get(f"members/{at}.safetensors"))
-        ],
-    }
-    (out / "arch.json").write_text(json.dumps(arch, indent=1), encoding="utf-8")
-
-
-def _pruned(
-    recipe: Recipe, network: nets.Network, classes: int
-) -> tuple[surgery.Shapes, list[str]]:
-    """Describe the layers of a pruned network and name its removed blocks; a whole one has none."""
-    plain = replace(recipe.transfer, weights="random", sha256="")
-    dense = surgery.shapes(transfer.build(plain, classes, recipe.side, 0)[0])
-    found = surgery.shapes(network)
-    if found == dense:
-        return {}, []
-    return found, [name for name, sizes in found.items() if not sizes and dense.get(name) != []]
-
-
 def _summed(pruning: Mapping[str, Any]) -> dict[str, Any]:
     """Return what pruning came to, without its steps."""
     names = (
@@ -414,7 +354,8 @@ def release(
     classes = split.dataset.classes
     more = {**guarded.files, "selftest.json": export.selftest(model.model)}
     export.write(out / "bundle", model.model, classes, card, report.model_card(card), more)
-    _write_networks(out, fitted, classes, model.temperature)
+    ships = account.shipped(fitted)
+    arch.write(out, fitted, classes, temperature=model.temperature, ships=ships)
     write_predictions(out / "predictions.csv", predictions)
     (out / "pruning.json").unlink(missing_ok=True)  # of another model
     if pruning:

@@ -15,7 +15,7 @@ from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, fill
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
-from sevenfold.studies.evidence import arms, course, folds, page, trials
+from sevenfold.studies.evidence import arms, course, folds, page, planning, trials
 from sevenfold.studies.evidence.course import Asked, Course, Reading, Watch
 from sevenfold.studies.evidence.effects import Evidence, weigh
 from sevenfold.studies.evidence.engines import Engine, Inline, Json, Local
@@ -120,7 +120,7 @@ def evidence(
     if ray is not None:
         alike(ray, told)
     engine: Engine = ray or Local(workers if place.device == "cpu" else 1, threads)
-    planned = course.laid(ground, told, asked, out, progress)
+    planned = planning.laid(ground, told, asked, out, progress)
     announce(course.whole(planned, engine))
     come: list[Outcome] = []
 
@@ -220,7 +220,7 @@ def measure(
     pixels = Pixels(round(MARGIN * recipe.side))
     pictures = folds.outside_test(split)
     fill(pixels, split.dataset, pictures, threads=where.threads, progress=progress)
-    planned: Course = course.laid(ground, reading, asked, folder, progress)
+    planned: Course = planning.laid(ground, reading, asked, folder, progress)
     engine = Inline(
         {
             trials.TRAIN: partial(trials.trained, ground),

@@ -1,0 +1,232 @@
+"""Plan a study: its arms, what they share, every trial by name, and what all of it costs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from sevenfold import account, atomic, latency, train, trial
+from sevenfold.data import Split
+from sevenfold.errors import SevenfoldError, UsageError
+from sevenfold.image import shown
+from sevenfold.loop import Place
+from sevenfold.practices import growth, pruning
+from sevenfold.practices.growth import Growth
+from sevenfold.progress import Progress
+from sevenfold.recipe import PRACTICES, Recipe, to_toml
+from sevenfold.studies.evidence import arms as plans
+from sevenfold.studies.evidence import folds, trials
+from sevenfold.studies.evidence.arms import Arm, Plan, Training
+from sevenfold.studies.evidence.course import Asked, Course, Task
+from sevenfold.studies.evidence.engines import Json
+from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
+from sevenfold.studies.evidence.outcomes import Study
+from sevenfold.studies.evidence.trials import Ground
+from sevenfold.studies.folder import kept
+from sevenfold.train import bench
+
+_PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
+
+
+def laid(
+    ground: Ground,
+    reading: Mapping[str, Any],
+    asked: Asked,
+    out: Path,
+    progress: Progress,
+    *,
+    planner: Callable[..., Plan] = plans.planned,
+) -> Course:
+    """Plan a study of some data. Measures what a step and an exported file cost.
+
+    Args:
+        ground: the data.
+        reading: from `told`, with the digest.
+        asked: what is measured.
+        out: the study's folder.
+        progress: is told the stages.
+        planner: lists the arms; see `arms.planned`.
+
+    Raises:
+        UsageError: a practice that was named is off, or `out` holds evidence of other data.
+        DataError: there is too little data for any claim.
+    """
+    split = ground.split
+    folds.check(split, asked.repetitions)
+    _own(out, folds.digest(split.dataset, split), split)
+    parted = tuple(ground.folded(at) for at in range(asked.repetitions))
+    recipe = plans.single(train.settle(asked.recipe, parted[0]))
+    counts = np.bincount(
+        split.dataset.labels[parted[0].train], minlength=len(split.dataset.classes)
+    )
+    progress("plan", 0, 3)
+    prunable = ""
+    if "pruning" in (asked.practices or PRACTICES):
+        prunable = _unprunable(recipe, len(split.dataset.classes))
+    plan = planner(recipe, counts, asked.practices, prunable=prunable)
+    progress("plan", 1, 3)
+    gauges = _gauged(plan.arms, len(split.dataset.classes), out)
+    progress("plan", 2, 3)
+    trainings = list({str(one): one for arm in plan.arms for one in arm.trainings}.values())
+    stored = _stored(trainings)
+    cost = estimated(
+        trainings,
+        stored,
+        len(folds.outside_test(split)),
+        len(parted[0].train),
+        len(split.dataset.classes),
+        ground.place,
+    )
+    progress("plan", 3, 3)
+    tasks = [
+        _task(one, at, parted[at], ground, reading, asked, out)
+        for at in range(asked.repetitions)
+        for one in trainings
+    ]
+    seconds = {task.key: cost.seconds[at % len(trainings)] for at, task in enumerate(tasks)} | {
+        "": cost.rows * cost.row_seconds
+    }
+    study = Study(
+        split.dataset.name,
+        split.dataset.classes,
+        split.dataset.labels,
+        _numbered(split.dataset.groups),
+        recipe.objective,
+        asked.repetitions,
+        tuple(arm.name for arm in plan.arms),
+        plan.contrasts,
+        plan.not_in_use,
+        to_toml(replace(asked.recipe, objective=recipe.objective)),
+        _regime(recipe, asked, parted[0], split, ground.place)
+        | {"store_megabytes": cost.rows * cost.row_bytes / 1e6},
+    )
+    fills = tuple(_fills(stored, folds.outside_test(split), reading))
+    return Course(study, plan, ground, parted, gauges, tuple(tasks), fills, seconds, out / "trials")
+
+
+def _own(out: Path, digest: str, split: Split) -> None:
+    """Refuse a folder with evidence of other pictures; write down which these are."""
+    path = out / "trials" / "data.json"
+    held = kept(path).get("digest", digest)
+    if held != digest:
+        raise UsageError(
+            f"--out {out} holds evidence of other pictures than {shown(split.dataset.name)}",
+            "name a new folder, or give the pictures that the folder is about",
+        )
+    atomic.write(path, json.dumps({"digest": digest}))
+
+
+def _unprunable(recipe: Recipe, classes: int) -> str:
+    """Tell why the network cannot be pruned by the step that is measured, or ""."""
+    network, _ = bench.start(recipe, classes, 0)
+    try:
+        coupling = pruning.couple(network.eval(), recipe.side)
+        limits = pruning.Limits(dense={one.name: one.channels for one in coupling.groups})
+        noise = torch.rand(2, 3, recipe.side, recipe.side) * 255, torch.zeros(2, classes)
+        how = pruning.Trimming(pruning.Pruning(), limits, lambda: iter([noise]), recipe.side, 0)
+        least = pruning.cost(pruning.smallest(network, how), recipe.side).macs
+    except SevenfoldError as error:
+        return error.problem
+    whole = pruning.cost(network, recipe.side).macs
+    if least > plans.LEFT * whole:
+        return f"floors of channels leave {least / whole:.0%} of the network's work at least"
+    return ""
+
+
+def _gauged(arms: Sequence[Arm], classes: int, out: Path) -> dict[str, Gauge]:
+    """Measure the arms' files, or recall what was measured here."""
+    name = f"{[(arm.name, arm.trainings) for arm in arms]} {classes} {latency.processor()}"
+    state = f"{name} {account.versions()} {trial.source_hash()}"
+    key = hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
+    path = out / "trials" / f"files-{key}.json"
+    if not (held := kept(path)):
+        held = {name: vars(one) for name, one in gauged(arms, classes).items()}
+        atomic.write(path, json.dumps(held))
+    return {name: Gauge(**one) for name, one in held.items()}
+
+
+def _stored(trainings: Sequence[Training]) -> list[Recipe]:
+    """Return a recipe of each set of views that the stores hold."""
+    found: dict[str, Recipe] = {}
+    for one in trainings:
+        recipe = one.recipe
+        if recipe.views:  # otherwise pixels, which are augmented whenever they are needed
+            name = str((recipe.side, recipe.views, recipe.transfer, recipe.augmentation))
+            found.setdefault(name, recipe)
+    return list(found.values())
+
+
+def _fills(
+    stored: Sequence[Recipe], pictures: Int64[np.ndarray, "pictures"], reading: Mapping[str, Any]
+) -> Iterator[Json]:
+    for recipe in stored:
+        for start in range(0, len(pictures), _PICTURES_AT_ONCE):
+            some = pictures[start : start + _PICTURES_AT_ONCE].tolist()
+            yield {
+                "recipe": trials.told_of(Training(recipe))["recipe"],
+                "pictures": some,
+                "ground": reading,
+            }
+
+
+def _task(
+    training: Training,
+    repetition: int,
+    split: Split,
+    ground: Ground,
+    reading: Mapping[str, Any],
+    asked: Asked,
+    out: Path,
+) -> Task:
+    """Name a trial by all that its result depends on."""
+    seed = repetition + training.number * asked.repetitions
+    trained_on = growth.given(split, Growth(training.share), repetition)
+    key = trial.key(training.recipe, replace(split, train=trained_on), seed, ground.place)
+    if training.carving or reading["device"] != ground.place.device:
+        key = f"{key} {training.carving} {reading['device']}"
+        key = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    call = {
+        "training": trials.told_of(training),
+        "repetition": repetition,
+        "seed": seed,
+        "folder": str((out / "trials" / key).resolve()) if asked.kept else "",
+        "ground": reading,
+    }
+    return Task(training, repetition, key, call)
+
+
+def _numbered(groups: Sequence[str]) -> Int64[np.ndarray, "pictures"]:
+    return np.unique(np.array(groups), return_inverse=True)[1].astype(np.int64)
+
+
+def _regime(
+    recipe: Recipe, asked: Asked, fold: Split, split: Split, place: Place
+) -> dict[str, Any]:
+    """Say in which regime the evidence holds."""
+    return {
+        "budget": asked.budget,
+        "backbone": recipe.transfer.backbone,
+        "trainable_blocks": recipe.transfer.trainable_blocks,
+        "side": recipe.side,
+        "views": recipe.views,
+        "epochs": recipe.epochs,
+        "batch": recipe.batch,
+        "pictures": len(folds.outside_test(split)),
+        "trained_on": len(fold.train),
+        "stopped_by": len(fold.val),
+        "closed": len(split.test),
+        "members": plans.MEMBERS,
+        "macs_left": plans.LEFT,
+        "retrained_on": plans.RETRAINED,
+        "resolved": folds.resolved(len(folds.outside_test(split))),
+        "device": place.device,
+        "threads": place.threads,
+        "processor": latency.processor(),
+        "versions": account.versions(),
+    }

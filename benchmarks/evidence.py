@@ -99,6 +99,7 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     from sevenfold.progress import Lines
     from sevenfold.recipe import Recipe, apply
     from sevenfold.studies.evidence import arms, course, planning, study, trials
+    from sevenfold.studies.folder import prepare
     from sevenfold.studies.evidence.effects import weigh
     from sevenfold.studies.evidence.engines import Local
     from sevenfold.studies.evidence.outcomes import Contrast
@@ -125,7 +126,7 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
             return arms.Plan(pair, (compared,), {})
 
         out = asked.place / "aa"
-        course.prepared(out)
+        prepare(out, course.OURS, "a study of evidence")
         planned = planning.laid(ground, reading, wanted, out, told, planner=twins)
         came = course.run(planned, Local(workers, threads), told, study.unwatched)
         (found,) = weigh(planned.study, came).findings

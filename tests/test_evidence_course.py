@@ -21,6 +21,7 @@ from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.engines import Inline, Json, Local
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
+from sevenfold.studies.folder import prepare
 
 SETTINGS = (
     "objective=accuracy",
@@ -61,10 +62,10 @@ def _quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "source_hash", lambda: "source")
         patch.setattr(
-            course, "gauged", lambda found, _: {arm.name: Gauge(1.0, 2.0) for arm in found}
+            planning, "gauged", lambda found, _: {arm.name: Gauge(1.0, 2.0) for arm in found}
         )
         patch.setattr(
-            course, "estimated", lambda found, *_: Cost((1.0,) * len(found), 10, 0.1, 100)
+            planning, "estimated", lambda found, *_: Cost((1.0,) * len(found), 10, 0.1, 100)
         )
         yield
 
@@ -108,7 +109,7 @@ def copied(folder: Path, out: Path, split: data.Split, missing: Sequence[int]) -
 
 
 def laid(split: data.Split, out: Path) -> course.Course:
-    course.prepared(out)
+    prepare(out, course.OURS, "a study of evidence")
     asked = course.Asked(RECIPE, ("growth",))
     reading = course.told(course.Reading("photos", {}), asked, PLACE)
     ground = trials.Ground(split, 6, PLACE)
@@ -210,9 +211,9 @@ def test_a_folder_of_other_pictures_is_refused(split: data.Split, tmp_path: Path
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other files"):
-        course.prepared(tmp_path)
+        prepare(tmp_path, course.OURS, "a study of evidence")
     with pytest.raises(UsageError, match="is a file"):
-        course.prepared(tmp_path / "letters.txt")
+        prepare(tmp_path / "letters.txt", course.OURS, "a study of evidence")
 
 
 def test_the_estimate_shrinks_as_trials_end(

@@ -99,10 +99,10 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     from sevenfold.progress import Lines
     from sevenfold.recipe import Recipe, apply
     from sevenfold.studies.evidence import arms, course, planning, study, trials
-    from sevenfold.studies.folder import prepare
     from sevenfold.studies.evidence.effects import weigh
     from sevenfold.studies.evidence.engines import Local
     from sevenfold.studies.evidence.outcomes import Contrast
+    from sevenfold.studies.folder import prepare
     from sevenfold.trial import place as placed
 
     workers, threads = course.workers_of(0)

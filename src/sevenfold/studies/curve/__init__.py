@@ -72,7 +72,7 @@ def curve(
     What is trained is a linear head on the stored activations of the recipe's backbone:
     every picture is looked at once, a head takes about a second, and its loss has one
     minimum, so that a curve shows the pictures' worth and no optimizer's luck. The trained
-    network stands higher; what carries over is the share of errors that more pictures remove.
+    network stands higher; that more pictures take the same share of its errors is not measured.
 
     The pictures outside test are parted into as many folds as repetitions. Each repetition
     leaves one out, ranks the others anew, trains on nested shares of them (whole groups,

@@ -6,7 +6,7 @@ import math
 import re
 from html.parser import HTMLParser
 
-import jsonschema
+import jsonschema_rs
 import numpy as np
 import pytest
 from rich.console import Console
@@ -177,7 +177,7 @@ def test_a_partial_study_has_intervals_and_claims_nothing(about, found, repetiti
     evidence = weigh(about, part)
     assert not evidence.complete
     assert not {"helps", "hurts"} & set(verdicts(evidence).values())
-    jsonschema.validate(facts(evidence), schema())
+    jsonschema_rs.validate(schema(), facts(evidence))
     effect = evidence.finding("augmentation").deciding("leave_one_out").effects["accuracy"]
     assert math.isfinite(effect.low) == (repetitions > 0)
 
@@ -212,7 +212,7 @@ def test_practices_that_are_not_in_use_are_listed_with_the_reason(about, found):
     assert (one["verdict"], one["reason"]) == ("not in use", "the recipe has it off")
     assert one["leave_one_out"] == one["add_one_in"] == {}
     assert "augmentation" not in {choice["practice"] for choice in told["advice"]}
-    jsonschema.validate(told, schema())
+    jsonschema_rs.validate(schema(), told)
 
 
 def test_directions_that_disagree_are_told(about):
@@ -236,15 +236,15 @@ def test_a_second_reference_bears_no_verdict(about, found):
 
 
 def test_the_facts_obey_their_schema_and_are_json(told):
-    jsonschema.Draft202012Validator.check_schema(schema())
-    jsonschema.validate(told, schema())
+    jsonschema_rs.meta.validate(schema())
+    jsonschema_rs.validate(schema(), told)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert set(told["practices"]) == set(PRACTICES)
     metric = told["practices"]["growth"]["leave_one_out"]["accuracy"]
     assert {"effect", "low", "high", "p", "verdict"} <= set(metric)
     assert told["practices"]["growth"]["leave_one_out"]["nll"]["verdict"] is None
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**told, "schema": "sevenfold.evidence/2"}, schema())
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(schema(), {**told, "schema": "sevenfold.evidence/2"})
 
 
 def test_costs_are_effects_too(about):

@@ -69,6 +69,17 @@ def _plain(line: str) -> Mistake:
     return lambda folder: line
 
 
+def _tables(first: str, second: str) -> Mistake:
+    """Lay out two tables of predictions, for a comparison."""
+
+    def make(folder: Path) -> str:
+        (folder / "a.csv").write_text(first, encoding="utf-8")
+        (folder / "b.csv").write_text(second, encoding="utf-8")
+        return "compare a.csv b.csv"
+
+    return make
+
+
 RACE = "race photos --out race"
 MISTAKES: dict[str, Mistake] = {
     "race: a practice that is none": _plain(f"{RACE} --practice transfer"),
@@ -161,4 +172,36 @@ MISTAKES: dict[str, Mistake] = {
     "serve: classes that are no folders": _bundle(
         "serve bundle --port 0 --collect kept", ("blue", "Blue")
     ),
+    "compare: no such side": _plain("compare a.csv b.csv"),
+    "compare: no table of predictions": _tables("x,y\n1,2\n", "x,y\n1,2\n"),
+    "compare: a table of no text": _tables("", ""),
+    "compare: a row of no answer": _tables(
+        "path,label,answer\n1.jpg,cat,cat\n", "path,label,answer\n1.jpg,cat\n"
+    ),
+    "compare: no picture in common": _tables(
+        "path,label,answer\n1.jpg,cat,cat\n", "path,label,answer\n2.jpg,cat,cat\n"
+    ),
+    "compare: no label anywhere": _tables(
+        "path,answer\n1.jpg,cat\n2.jpg,dog\n", "path,answer\n1.jpg,dog\n2.jpg,dog\n"
+    ),
+    "compare: two labels for one picture": _tables(
+        "path,label,answer\n1.jpg,cat,cat\n2.jpg,dog,dog\n",
+        "path,label,answer\n1.jpg,dog,cat\n2.jpg,dog,dog\n",
+    ),
+    "compare: no such pictures": lambda folder: (
+        _tables("path,answer\n1.jpg,cat\n", "path,answer\n1.jpg,cat\n")(folder) + " --data photos"
+    ),
+    "bench: no models": _plain("bench"),
+    "bench: no such model": _plain("bench bundle"),
+    "bench: one model twice": _bundle("bench bundle bundle"),
+    "bench: no rounds": _bundle("bench bundle --rounds 0"),
+    "export: no format": _plain("export run"),
+    "export: an unknown format": _plain("export run --to coreml"),
+    "export: no such run": _plain("export run --to html"),
+    "export: a damaged run": _file("run/report.json", "export run --to html", "{"),
+    "export: a setting of another format": _plain("export run --to html --for-size"),
+    "export: a drop that is no share": _plain("export run --to int8 --max-drop 2"),
+    "report: no such run": _plain("report run"),
+    "report: a damaged run": _file("run/report.json", "report run", "{"),
+    "report: a run of another version": _file("run/report.json", "report run", '{"schema": "x/9"}'),
 }

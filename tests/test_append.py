@@ -65,7 +65,7 @@ def test_what_is_no_study_is_named(run, tmp_path, text):
 
 
 def test_what_is_no_run_is_named(run, tmp_path):
-    with pytest.raises(UsageError, match=r"report\.json cannot be read"):
+    with pytest.raises(UsageError, match="holds no finished run"):
         append(tmp_path, [])
     (run / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="damaged"):

@@ -67,8 +67,8 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     """
     swap.finish(folder)
     facts = _json(folder / "report.json")
-    arch = _json(folder / "arch.json")
     _ours(folder / "report.json", facts, "sevenfold.report/1")
+    arch = _json(folder / "arch.json")
     _ours(folder / "arch.json", arch, "sevenfold.arch/1")
     try:
         recipe = read(folder / "recipe.toml", Recipe())

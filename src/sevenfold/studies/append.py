@@ -34,12 +34,7 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         ResourceError: a version that the run serves cannot take its place yet.
     """
     swap.finish(run)
-    facts = _read(run / "report.json", "name the folder that `sevenfold train --out` wrote")
-    if facts.get("schema") != SCHEMA or not isinstance(facts.get("data"), Mapping):
-        raise ModelError(
-            f"{shown(str(run / 'report.json'))} is damaged",
-            "restore it from a copy, or train again",
-        )
+    facts = _record(run / "report.json")
     added = []
     for path in studies:
         name, found = _study(path)
@@ -62,6 +57,27 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         "report": str(run / "report.html"),
         "added": added,
     }
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Read what a finished run says of itself."""
+    if not path.is_file():
+        raise UsageError(
+            f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
+            "name the folder that `sevenfold train --out` wrote",
+        )
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        facts = None
+    if isinstance(facts, dict) and facts.get("schema", SCHEMA) != SCHEMA:
+        raise ModelError(
+            f"{shown(str(path))} has the schema {shown(str(facts['schema']))!r}, not {SCHEMA}",
+            "use the version of Sevenfold that wrote the run, or train again",
+        )
+    if not isinstance(facts, dict) or not isinstance(facts.get("data"), Mapping):
+        raise ModelError(f"{shown(str(path))} is damaged", "restore it from a copy, or train again")
+    return facts
 
 
 def _study(path: Path) -> tuple[str, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ selftest   a stored picture must give its stored answer before the server is rea
 collect    keeps pictures and corrections for the next training
 meters     what Prometheus reads      openapi   what programs read      page   what people see
 protocol   the Open Inference Protocol, version 2
+connections  ends those that stay silent, and loses none when the server ends
 app        the routes                 run       the process: socket, addresses, shutdown
 ```
 """

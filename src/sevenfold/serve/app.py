@@ -39,6 +39,7 @@ class Settings:
         sessions: pictures answered at a time, 1 or more.
         queue: pictures that may wait, 0 or more.
         seconds: from a request's arrival to its answer, at most.
+        silence: seconds that a connection may wait for a request, or for the rest of its head.
         largest: body of a request, in bytes.
         token: that requests must bring; empty: none.
         names: by which the server may be called besides `localhost` and its addresses.
@@ -49,6 +50,7 @@ class Settings:
     sessions: int = 1
     queue: int = 16
     seconds: float = 30.0
+    silence: float = 10.0
     largest: int = 25_000_000
     token: str = field(default="", repr=False)
     names: frozenset[str] = frozenset()

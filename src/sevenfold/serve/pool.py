@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from sevenfold.serve.refusals import Refusal
 
+_HEARD_OUT = 3  # times the largest body
 T = TypeVar("T")
 
 
@@ -77,17 +78,26 @@ class Pool:
 async def _body(request: Request, largest: int) -> bytes:
     """Read a body of at most `largest` bytes.
 
+    A body that is not much larger is read to its end and dropped: a client that is still
+    sending when the connection closes never sees the answer.
+
     Raises:
-        Refusal: 413, as early as it is known.
+        Refusal: 413.
     """
     told = request.headers.get("content-length", "0")
-    if told.isdecimal() and len(told) < 20 and int(told) > largest:
+    if told.isdecimal() and (len(told) > 20 or int(told) > _HEARD_OUT * largest):
         raise _too_large(largest)
-    data = bytearray()
+    data, size = bytearray(), 0
     async for part in request.stream():
-        data += part
-        if len(data) > largest:
-            raise _too_large(largest)
+        size += len(part)
+        if size > _HEARD_OUT * largest:
+            break
+        if size <= largest:
+            data += part
+        else:
+            data.clear()
+    if size > largest:
+        raise _too_large(largest)
     return bytes(data)
 
 

@@ -1,24 +1,30 @@
 """Run the server: its socket, its addresses, and its end."""
 
+import asyncio
 import contextlib
-import importlib
+import importlib.util
 import io
 import ipaddress
 import os
 import secrets
+import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sevenfold import predict
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.serve.app import Settings, application
+from sevenfold.serve.connections import Drain, Silence
 
-_CONNECTIONS = 1000
+_CONNECTIONS = 1000  # beside those whose pictures run or wait
+_FILES = 200  # that are open beside connections
 
 
 @final
@@ -46,7 +52,7 @@ def serve(
     lan: bool = False,
     started: Callable[[Address], None],
 ) -> None:
-    """Serve a run or a bundle until SIGINT or SIGTERM; what has begun is finished first.
+    """Serve a run or a bundle until SIGINT or SIGTERM; whoever has asked is answered first.
 
     Args:
         model: a RUN, or a copy of the bundle in it.
@@ -71,18 +77,65 @@ def serve(
             token=secrets.token_urlsafe(16) if lan else settings.token,
             names=settings.names | {host.lower(), name, f"{name}.local"},
         )
-        config = uvicorn.Config(
-            application(predictor, settings),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=int(settings.seconds) + 1,
-        )
         started(_address(listening, settings.token, lan=lan))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then
-            uvicorn.Server(config).run(sockets=[listening])
+            asyncio.run(_answering(application(predictor, settings), settings, listening))
+
+
+async def _answering(app: ASGIApp, settings: Settings, listening: socket.socket) -> None:
+    """Answer until a signal comes, and then whoever has asked already."""
+    drain, silence = Drain(app), Silence(settings.silence)
+    connections = _CONNECTIONS + settings.sessions + settings.queue
+    _allow_files(connections + _FILES)
+    ending: list[asyncio.Task[None]] = []
+
+    async def look() -> None:
+        silence.end(server.server_state.connections, time.monotonic())
+
+    async def finish() -> None:
+        await drain.finish(settings.seconds)
+        server.should_exit = True
+
+    def end() -> None:
+        server.should_exit = server.force_exit = drain.begun  # the second time at once
+        ending.append(asyncio.create_task(finish()))
+
+    async def entered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            # By now uvicorn has put its own handlers in place, and has accepted nobody yet.
+            # Windows has none of these.
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                for name in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(name, end)
+        await drain(scope, receive, send)
+
+    config = uvicorn.Config(
+        entered,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=connections,
+        timeout_graceful_shutdown=int(settings.seconds) + 1,
+        callback_notify=look,
+        timeout_notify=0,
+    )
+    server = uvicorn.Server(config)
+    await server.serve(sockets=[listening])
+
+
+def _allow_files(count: int) -> None:
+    if importlib.util.find_spec("resource") is None:  # Windows has no such bound
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -27,7 +27,6 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from bundles import colour, tiny_bundle
-from sevenfold import serve
 from sevenfold.serve.connections import Silence
 
 CLASSES = ("one", "two", "three")
@@ -38,7 +37,6 @@ DRAW = np.random.default_rng(0)
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from sevenfold import serve
 limits = serve.Settings(
     sessions=1, seconds=1.0, silence=1.0, largest={LARGEST}, collect=Path(sys.argv[1], "kept")
 )
@@ -206,8 +204,10 @@ KINDS: dict[str, list[bytes]] = {
             [{"name": "logits"}] * 1000, [[]],
         )
     ],
-    "corrections": [post("/correct", body) for body in (b"{}", b'{"id": "../../x",
-    "label": "one"}')],
+    "corrections": [
+        post("/correct", body)
+        for body in (b"", b"[]", b"{}", b'{"id": "../../x", "label": "one"}', b'{"id": 1}')
+    ],
     "traversal": [
         head("GET", path)
         for path in (

@@ -6,6 +6,7 @@ script whose hashes it names.
 
 from typing import Any, NamedTuple, final
 
+from sevenfold.image import shown
 from sevenfold.pages import digest, template
 from sevenfold.predict import Predictor
 from sevenfold.serve.model import can_be_unsure, knows_unlike
@@ -26,7 +27,7 @@ def page(predictor: Predictor, *, collects: bool) -> Page:
         predictor: whose classes the page names.
         collects: whether the server keeps pictures, which the page then says.
     """
-    form = template("serve.html.j2")
+    form = template("serve.html.j2", (("shown", shown),))
     facts: dict[str, Any] = {
         "classes": predictor.classes,
         "collects": collects,

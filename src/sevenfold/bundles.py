@@ -8,7 +8,9 @@ also has `features.safetensors`, what the last features are held against, and
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,10 @@ INPUT = ("image", "tensor(uint8)", 4)
 OUTPUTS = ("probabilities", "logits", "features")
 
 _MEND = "copy the bundle again, or train again"
-_SUM = re.compile(r"([0-9a-fA-F]{64})[ ][ *]([^/\\:\0]+)")
+_SUM = re.compile(r"([0-9a-fA-F]{64})[ ][ *]([^/\\:\0]{1,200})")
+_LARGEST = 2**31  # bytes: no protobuf holds more
+_LARGEST_TEXT = 2**26
+_HOTTEST = 1e9
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -150,7 +155,7 @@ def _verified(folder: Path) -> dict[str, bytes]:
     sums = _sums(folder)
     files = {}
     for name, expected in sums.items():
-        path = folder / name
+        path = _file(folder, name)
         try:
             if name in (*NEEDED, FEATURES):
                 files[name] = path.read_bytes()
@@ -165,13 +170,30 @@ def _verified(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def _file(folder: Path, name: str) -> Path:
+    # A link may lead to a file outside, or to a device that never ends.
+    path = folder / name
+    try:
+        real = path.resolve(strict=True)
+        held = real.stat()
+    except (OSError, RuntimeError) as error:  # of links in a circle
+        reason = getattr(error, "strerror", None) or "its link leads nowhere"
+        raise _damaged(path, f"cannot be read: {reason}") from error
+    if not stat.S_ISREG(held.st_mode) or not real.is_relative_to(folder.resolve()):
+        raise _damaged(path, "is no file of the bundle")
+    largest = _LARGEST_TEXT if name in (SUMS, "card.json", "labels.txt") else _LARGEST
+    if held.st_size > largest:
+        raise _damaged(path, f"has more than {largest:,} bytes")
+    return path
+
+
 def _sums(folder: Path) -> dict[str, str]:
-    path = folder / SUMS
-    if not path.is_file():
+    if not os.path.lexists(folder / SUMS):
         raise ModelError(
             f"{shown(str(folder))} is not a bundle: it has no {SUMS}",
             "give the run that `sevenfold train` wrote, or the bundle in it",
         )
+    path = _file(folder, SUMS)
     try:
         lines = _text(path, path.read_bytes()).splitlines()
     except OSError as error:
@@ -180,7 +202,9 @@ def _sums(folder: Path) -> dict[str, str]:
     for line in lines:
         match = _SUM.fullmatch(line)
         if not match or match[2] in (".", "..", *sums):
-            raise _damaged(path, f"has a line that names no file of the bundle: {shown(line)!r}")
+            raise _damaged(
+                path, f"has a line that names no file of the bundle: {shown(line[:100])!r}"
+            )
         sums[match[2]] = match[1].lower()
     for name in NEEDED:
         if name not in sums:
@@ -198,7 +222,9 @@ def _card(path: Path, data: bytes) -> dict[str, Any]:
     schema = card.get("schema")
     match = re.fullmatch(rf"{re.escape(CARD)}/(\d{{1,6}})", str(schema))
     if not match:
-        raise _damaged(path, f"has the schema {shown(str(schema))!r}, not {CARD}/{CARD_VERSION}")
+        raise _damaged(
+            path, f"has the schema {shown(str(schema)[:100])!r}, not {CARD}/{CARD_VERSION}"
+        )
     if int(match[1]) > CARD_VERSION:
         raise ModelError(
             f"{shown(str(path))} has the schema {schema}, which this version cannot read",
@@ -208,7 +234,10 @@ def _card(path: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise _damaged(path, "does not list its classes as texts")
     if type(size) is not int or size < 1:
-        raise _damaged(path, f"has the size {size!r}, not a number of pixels")
+        raise _damaged(path, f"has the size {str(size)[:100]}, not a number of pixels")
+    temperature = card.get("temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < _HOTTEST:
+        raise _damaged(path, "has a temperature that is no number above 0")
     return card
 
 

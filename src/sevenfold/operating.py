@@ -315,7 +315,7 @@ def from_card(card: Mapping[str, Any], classes: Sequence[str]) -> Operating:
         weights = np.array([float(told["weights"].get(name, 1.0)) for name in classes])
         costs = np.array(told["costs"], np.float64) if told["costs"] else _NONE
         rule = str(told["rule"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError("has an operating point that is damaged") from error
     fits = costs.shape in ((0, 0), (len(classes), len(classes))) and rule in RULES
     if not fits or not (

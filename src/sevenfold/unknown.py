@@ -27,6 +27,7 @@ REJECTED: Final = 0.05
 SCRAMBLES: Final = ("shuffled", "shrunk")
 _TILES: Final = 4
 _SHRUNK: Final = 8
+_FARTHEST: Final = 1e300
 _TINY: Final = 1e-12
 
 Vectors = Float[np.ndarray, "pictures channels"]
@@ -205,8 +206,10 @@ def from_card(card: Mapping[str, Any], tensors: Mapping[str, Any], classes: int)
         raise ValueError(f"is not of the schema {SCHEMA}")
     score, limit = told.get("score"), told.get("threshold")
     needs = {"centroid": held.centroids.size, "energy": held.weight.size}
-    if not needs.get(str(score)) or not isinstance(limit, int | float):
+    if not needs.get(str(score)):
         raise ValueError("names a score that the bundle cannot compute")
+    if not isinstance(limit, int | float) or not abs(limit) < _FARTHEST:
+        raise ValueError("names a distance that is no number")
     return replace(held, score=str(score), threshold=float(limit))
 
 

@@ -5,7 +5,7 @@ process of their own on the server's two cores. Each round asks the server and t
 bare graph: onnxruntime on the same file with the same decoding, in one thread for one
 client and in as many as there are cores for more. Then 20,000 pictures are sent and
 memory is watched; 1,000 are sent at once and the server is told to stop; and what
-`pip install .` brings is weighed. 15 minutes on two cores.
+`pip install .` brings is weighed. 25 minutes on two cores.
 """
 
 from __future__ import annotations

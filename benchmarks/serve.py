@@ -55,8 +55,13 @@ class Server:
 def served(bundle: Path, *more: str, python: str = sys.executable) -> Iterator[Server]:
     """Start the command and stop it at the end, if it still runs."""
     words = [python, "-m", "sevenfold.cli", "serve", str(bundle), "--port", "0", *more]
+    environment = dict(os.environ)
+    if python != sys.executable:
+        environment.pop("PYTHONPATH", None)  # what is installed there, and nothing else
     began = time.perf_counter()
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout
             port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
@@ -136,23 +141,18 @@ def kilobytes(folder: Path) -> int:
 
 
 def installed(results: Results, bundle: Path, place: Path, starts: int) -> None:
-    """Install without extras, weigh it, start it, and see its memory after an answer."""
+    """Install without extras, weigh it, start it, and see its memory when it is ready."""
     subprocess.run([sys.executable, "-m", "venv", str(place / "venv")], check=True)
     python = str(place / "venv" / "bin" / "python")
     empty = kilobytes(place / "venv")
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT)], cwd=place, **quiet)
     added = kilobytes(place / "venv") - empty
-    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    os.environ.pop("PYTHONPATH", None)
     readies, residents = [], []
-    try:
-        for _ in range(starts + 1):
-            with served(bundle, python=python) as server:
-                readies.append(server.ready)
-                residents.append(server.megabytes())
-    finally:
-        os.environ |= alone
+    for _ in range(starts + 1):
+        with served(bundle, python=python) as server:
+            readies.append(server.ready)
+            residents.append(server.megabytes())
     results.append(
         "installed", seed=0, n=starts, megabytes=added * 1024 / 1e6,
         ready_first=readies[0], ready=statistics.median(readies[1:]),

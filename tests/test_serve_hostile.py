@@ -37,6 +37,7 @@ DRAW = np.random.default_rng(0)
 PROGRAM = f"""
 import sys
 from pathlib import Path
+from sevenfold import serve
 limits = serve.Settings(
     sessions=1, seconds=1.0, silence=1.0, largest={LARGEST}, collect=Path(sys.argv[1], "kept")
 )

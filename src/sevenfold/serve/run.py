@@ -77,9 +77,10 @@ def serve(
             token=secrets.token_urlsafe(16) if lan else settings.token,
             names=settings.names | {host.lower(), name, f"{name}.local"},
         )
+        app = application(predictor, settings)
         started(_address(listening, settings.token, lan=lan))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then
-            asyncio.run(_answering(application(predictor, settings), settings, listening))
+            asyncio.run(_answering(app, settings, listening))
 
 
 async def _answering(app: ASGIApp, settings: Settings, listening: socket.socket) -> None:

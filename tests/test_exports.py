@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import photos
-from sevenfold import cli, data, exports, latency, predict, runs
+from sevenfold import cli, data, exports, latency, operating, predict, runs
 from sevenfold import export as graphs
 from sevenfold.bundles import read_bundle
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
@@ -233,7 +233,7 @@ def test_the_page_decides_by_the_operating_point(run):
         "weights": {"red": 2.0},
         "costs": [],
     }
-    marked = replace(bundle, card={**bundle.card, "operating_point": point})
+    marked = replace(bundle, point=operating.from_card({"operating_point": point}, CLASSES))
     text = html.page(marked, html.halved(MODEL))
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.S)[1])
     assert (facts["thresholds"], facts["weights"]) == ([0.5, 0.6, 0.7], [1.0, 1.0, 2.0])

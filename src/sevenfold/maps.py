@@ -10,19 +10,34 @@ is cut off.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from PIL import Image
 
-_HEAT: Final = np.array(
+HEAT: Final = np.array(
     [[13, 8, 135], [126, 3, 168], [204, 71, 120], [248, 149, 64], [240, 249, 33]], np.float64
 )
 """The ends and quarters of matplotlib's plasma: brighter is more, for the colour-blind, too."""
-_VEIL: Final = 0.65  # of the picture that the strongest evidence covers
+VEIL: Final = 0.65
+"""Of the picture, what the strongest evidence covers."""
 _NAME: Final = 60
+
+
+def known(
+    card: Mapping[str, Any], weight: Float[np.ndarray, "classes channels"], rank: int
+) -> bool:
+    """Tell whether a bundle has maps: one network whose head is linear on a feature map.
+
+    Args:
+        card: content of `card.json`.
+        weight: of the head; no rows where it is not linear.
+        rank: of the last features, with the batch.
+    """
+    return card.get("ships") != "vote" and weight.size > 0 and rank == 4
 
 
 def class_map(
@@ -57,10 +72,10 @@ def overlay(
         (width, height), Image.Resampling.BILINEAR
     )
     heat = np.clip(np.asarray(wide, np.float64), 0, 1)[..., None]
-    steps = heat[..., 0] * (len(_HEAT) - 1)
-    marks = np.arange(len(_HEAT))
-    colours = np.stack([np.interp(steps, marks, channel) for channel in _HEAT.T], axis=-1)
-    mixed = pixels * (1 - _VEIL * heat) + colours * _VEIL * heat
+    steps = heat[..., 0] * (len(HEAT) - 1)
+    marks = np.arange(len(HEAT))
+    colours = np.stack([np.interp(steps, marks, channel) for channel in HEAT.T], axis=-1)
+    mixed = pixels * (1 - VEIL * heat) + colours * VEIL * heat
     return np.asarray(np.rint(mixed), np.uint8)
 
 

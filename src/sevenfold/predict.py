@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
 from sevenfold import drift, image, maps, operating, unknown
@@ -143,10 +143,14 @@ class Predictor:
         check_maps(self)
         pixels = image.decode(data, name=path, max_pixels=max_pixels)
         seen = self.see(pixels)
-        evidence = maps.class_map(seen.features, self.bundle.detector.weight[seen.answer])
+        evidence = self.evidence(seen)
         file = folder / maps.file_name(path, self.classes[seen.answer])
         Image.fromarray(maps.overlay(pixels, evidence)).save(file)
         return replace(self._told(seen, path), map=str(file))
+
+    def evidence(self, seen: Seen) -> Float64[np.ndarray, "rows columns"]:
+        """Return where the evidence for an answer lies, of a model that `has_maps`."""
+        return maps.class_map(seen.features, self.bundle.detector.weight[seen.answer])
 
     def _told(self, seen: Seen, path: str) -> Answer:
         return Answer(
@@ -192,6 +196,12 @@ def load(path: Path, *, threads: int = 0) -> Predictor:
     return Predictor(bundle, threads, open_session(bundle, threads))
 
 
+def has_maps(predictor: Predictor) -> bool:
+    """Tell whether maps explain a model's answers."""
+    features = {one.name: one.shape for one in predictor.session.get_outputs()}["features"]
+    return maps.known(predictor.card, predictor.bundle.detector.weight, len(features))
+
+
 def check_maps(predictor: Predictor) -> None:
     """Refuse a model whose answers no map explains.
 
@@ -199,18 +209,18 @@ def check_maps(predictor: Predictor) -> None:
         UsageError: its head is not linear on the mean of its last feature map, or several
             networks vote.
     """
-    features = {one.name: one.shape for one in predictor.session.get_outputs()}["features"]
+    if has_maps(predictor):
+        return
     if predictor.card.get("ships") == "vote":
         raise UsageError(
             "there is no map of this model's evidence: several networks vote, and each has its own",
             "run `sevenfold distill RUN` first, and explain its one network",
         )
-    if not predictor.bundle.detector.weight.size or len(features) != 4:
-        raise UsageError(
-            "there is no map of this model's evidence: the bundle holds no head that is linear "
-            "on the mean of its last feature map",
-            "train with a convolutional backbone, such as the default one, and this version",
-        )
+    raise UsageError(
+        "there is no map of this model's evidence: the bundle holds no head that is linear "
+        "on the mean of its last feature map",
+        "train with a convolutional backbone, such as the default one, and this version",
+    )
 
 
 def predict(

@@ -133,7 +133,62 @@ class Page:
         """Pick a file in a file input."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
+
+    def drop(self, path: Path, across: int = 100, down: int = 100) -> None:
+        """Drag a file from outside onto a point of the page, and let it go."""
+        data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+        for step in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=step, x=across, y=down, data=data)
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and release a key."""
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def tab_to(self, name: str) -> None:
+        """Press Tab until the element of this id has the focus."""
+        for _ in range(20):
+            self.press("Tab", 9)
+            if self.value("document.activeElement.id") == name:
+                return
+        raise LookupError(f"the Tab key does not come to {name}")
+
+    def choose(self, path: Path) -> None:
+        """Press Enter on what has the focus, and pick a file in the chooser that opens."""
+        self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        asked = len(self.told)
+        self.press("Enter", 13, "\r")
+        end = time.monotonic() + SECONDS
+        while not (opened := self.events("Page.fileChooserOpened", asked)):
+            if time.monotonic() > end:
+                raise TimeoutError("no file chooser opened")
+            self.value("0")
+        self.call(
+            "DOM.setFileInputFiles",
+            backendNodeId=opened[0]["backendNodeId"],
+            files=[str(path.resolve())],
+        )
+
+    def events(self, method: str, since: int = 0) -> list[dict[str, Any]]:
+        """Return what was told by one method of the protocol."""
+        return [one["params"] for one in self.told[since:] if one["method"] == method]
+
+    def requests(self) -> list[str]:
+        """Return every address that the page asked for."""
+        return [one["request"]["url"] for one in self.events("Network.requestWillBeSent")]
+
+    def problems(self) -> list[Any]:
+        """Return exceptions that nobody caught, and errors of the log."""
+        logged = [one["entry"] for one in self.events("Log.entryAdded")]
+        errors = [one for one in logged if one["level"] == "error"]
+        return [*self.events("Runtime.exceptionThrown"), *errors]
+
+    def scheme(self, name: str) -> None:
+        """Prefer `light` or `dark` colours."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def photograph(self, path: Path) -> None:
         """Save what the page looks like as a PNG."""
@@ -149,6 +204,7 @@ class Page:
             deviceScaleFactor=1,
             mobile=phone,
         )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
 
 @contextmanager
@@ -161,6 +217,9 @@ def opened(address: str) -> Iterator[Page]:
             "--no-sandbox",
             "--disable-gpu",
             "--no-first-run",
+            "--disable-quic",
+            "--disable-component-update",
+            "--disable-sync",
             "--disable-background-networking",
             "--remote-debugging-port=0",
             f"--user-data-dir={folder}",

@@ -83,4 +83,6 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{found['role']} pictures, probabilities at most {found['largest_difference']:.1e} "
             "apart"
         )
+    if found := facts.get("unlike"):
+        yield f"unlike         the same mark on {found['same']:.1%} of them"
     yield f"files          {facts['out']}: {', '.join(facts['files'])}"

@@ -15,14 +15,17 @@ import onnx
 from markupsafe import Markup
 from onnx import TensorProto, helper, numpy_helper
 
-from sevenfold import operating
+from sevenfold import maps
 from sevenfold.bundles import Bundle
 from sevenfold.errors import GateRefused
+from sevenfold.exports.outputs import DISTANCE, names
 from sevenfold.exports.runtime import VERSION, runtime
+from sevenfold.image import shown
 from sevenfold.pages import digest, template
 
 LARGEST_MEGABYTES: Final = 15.0
 LARGEST_PIXELS: Final = 50_000_000
+_SHOWN: Final = (("shown", shown),)
 _FEWEST: Final = 64  # numbers in a weight that is worth narrowing
 _HALF: Final = float(np.finfo(np.float16).max)
 
@@ -57,18 +60,21 @@ def page(bundle: Bundle, model: bytes) -> str:
 
     Args:
         bundle: names the classes and how an answer is decided.
-        model: its graph, from `halved`.
+        model: its graph, from `outputs.extended` and `halved`.
 
     Raises:
         GateRefused: the page is larger than 15 MB.
     """
-    parts: Any = template("classifier.html.j2", strict=False).make_module({})
-    browser = runtime()
+    heat = {"heat": maps.HEAT.tolist(), "veil": maps.VEIL}
+    parts: Any = template("classifier.html.j2", _SHOWN, strict=False).make_module(heat)
+    browser, told = runtime(), names(model)
     script = Markup(f"{browser.script}\n{parts.script}")
-    context = {
+    context = heat | {
         "title": bundle.card.get("title") or "Image classifier",
         "classes": bundle.classes,
-        "facts": _script_json(_facts(bundle)),
+        "facts": _script_json(_facts(bundle, told)),
+        "unsure": bundle.point.rule != "none",
+        "unlike": DISTANCE in told,
         "notice": _notice(bundle.card),
         "licence": browser.licence,
         "version": VERSION,
@@ -77,7 +83,7 @@ def page(bundle: Bundle, model: bytes) -> str:
         "model": base64.b64encode(gzip.compress(model, 9, mtime=0)).decode(),
         "binary": base64.b64encode(browser.binary).decode(),
     }
-    text = template("classifier.html.j2").render(context)
+    text = template("classifier.html.j2", _SHOWN).render(context)
     megabytes = len(text.encode()) / 1e6
     if megabytes > LARGEST_MEGABYTES:
         raise GateRefused(
@@ -94,14 +100,16 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _facts(bundle: Bundle) -> dict[str, Any]:
-    point = operating.from_card(bundle.card, bundle.classes)
+def _facts(bundle: Bundle, told: tuple[str, ...]) -> dict[str, Any]:
+    point, farthest = bundle.point, bundle.detector.threshold
     return {
         "classes": list(bundle.classes),
         "size": bundle.size,
         "weights": point.weights.tolist(),
         "costs": point.costs.tolist(),
         "thresholds": point.thresholds.tolist(),
+        "outputs": [name for name in told if name not in ("logits", "features")],
+        "farthest": farthest if DISTANCE in told else None,
         "largest": LARGEST_PIXELS,
     }
 

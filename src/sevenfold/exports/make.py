@@ -13,7 +13,7 @@ from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
 from sevenfold.bundles import SUMS, Bundle, read_bundle
 from sevenfold.errors import GateRefused, ModelError, UsageError
-from sevenfold.exports import folder, html, int8, judge, litert, verify
+from sevenfold.exports import folder, html, int8, judge, litert, outputs, verify
 from sevenfold.features.trunk import session
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import Progress
@@ -173,20 +173,23 @@ def _copied(bundle: Bundle, but: tuple[str, ...] = ()) -> dict[str, bytes]:
 
 
 def _html(source: _Source, request: Asked) -> _Made:
-    model = html.halved(source.bundle.model)
+    whole = outputs.extended(source.bundle)
+    model = html.halved(whole)
     page = html.page(source.bundle, model)
-    found, role = _held(source, model)
-    verify.demand(found, what="the page's model", largest=LARGEST_DIFFERENCE["html"])
-    return _Made({PAGE: page.encode()}, source.told(found, role))
-
-
-def _held(source: _Source, model: bytes) -> tuple[verify.Agreement, str]:
     role, chosen = verify.pictures(source.run.split)
+    wanted = ["probabilities", *({outputs.DISTANCE} & {*outputs.names(whole)})]
     ours, theirs = (
-        verify.answers(one, source.run.split, chosen, source.threads)
-        for one in (model, source.bundle.model)
+        graphs.run(session(one, 1), source.run.split.dataset, chosen, wanted, source.threads)
+        for one in (model, whole)
     )
-    return verify.agreement(ours, theirs, tie=TIES["html"]), role
+    found = verify.agreement(ours[0], theirs[0], tie=TIES["html"])
+    verify.demand(found, what="the page's model", largest=LARGEST_DIFFERENCE["html"])
+    told = source.told(found, role)
+    if len(wanted) > 1:
+        marks = verify.marks(ours[1], theirs[1], source.bundle.detector.threshold)
+        verify.demand_marks(marks, what="the page's model")
+        told["unlike"] = asdict(marks)
+    return _Made({PAGE: page.encode()}, told)
 
 
 def _litert(source: _Source, request: Asked) -> _Made:

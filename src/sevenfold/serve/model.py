@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sevenfold import image
-from sevenfold.predict import Predictor, Seen
+from sevenfold.predict import Predictor, Seen, has_maps
 
 NAME: Final = "classifier"
 """What the model is called in addresses, whatever its bundle is called."""
@@ -61,7 +61,10 @@ def knows_unlike(predictor: Predictor) -> bool:
 
 
 def told(answered: Answered, predictor: Predictor) -> dict[str, Any]:
-    """Write an answer as JSON; `sure` and `unlike` are there only where the bundle knows them."""
+    """Write an answer as JSON; what the bundle does not know is left out.
+
+    `evidence` has a row of numbers for each row of places, from the top, the largest 1.
+    """
     shares = map(float, answered.seen.shares)
     facts: dict[str, Any] = {
         "label": answered.label,
@@ -73,4 +76,8 @@ def told(answered: Answered, predictor: Predictor) -> dict[str, Any]:
         facts["sure"] = answered.seen.sure
     if knows_unlike(predictor):
         facts |= {"unlike": answered.seen.unlike, "distance": answered.seen.distance}
+    if has_maps(predictor):
+        evidence = predictor.evidence(answered.seen)
+        top = float(evidence.max(initial=0))
+        facts["evidence"] = np.round(evidence / top if top > 0 else evidence, 4).tolist()
     return facts

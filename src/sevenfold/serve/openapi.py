@@ -110,6 +110,7 @@ _SCHEMAS: Final = {
         sure={"type": "boolean"},
         unlike={"type": "boolean"},
         distance={"type": "number"},
+        evidence={"type": "array", "items": {"type": "array", "items": _SHARE}},
         id=_TEXT,
     ),
     "Inference": _of(

@@ -6,6 +6,7 @@ script whose hashes it names.
 
 from typing import Any, NamedTuple, final
 
+from sevenfold import maps
 from sevenfold.image import shown
 from sevenfold.pages import digest, template
 from sevenfold.predict import Predictor
@@ -33,6 +34,8 @@ def page(predictor: Predictor, *, collects: bool) -> Page:
         "collects": collects,
         "unsure": can_be_unsure(predictor),
         "unlike": knows_unlike(predictor),
+        "heat": maps.HEAT.tolist(),
+        "veil": maps.VEIL,
     }
     parts: Any = form.make_module(facts)
     style, script = (f"'sha256-{digest(str(part))}'" for part in (parts.css, parts.script))

@@ -155,7 +155,9 @@ def _curves(field: Facts, facts: Facts, styles: Mapping[str, str]) -> list[tuple
             curve = field[name]["curve"]
             xs = [number(x) for x in curve[axis]]
             ys = [number(y) for y in curve["score"]]
-            lines.append(Line(name, tuple(zip(xs, ys, strict=True)), styles[name]))
+            points = tuple(zip(xs, ys, strict=True))
+            # One epoch is a point, and a line through it would not be seen.
+            lines.append(Line(name, points, styles[name], points if len(points) == 1 else ()))
             around = tuple(zip(xs, curve["low"], curve["high"], strict=True))
             bands.append(Band(around, styles[name]))
             ends.append(f"{name} ends at {percent(ys[-1])} after {xs[-1]:.4g} {label}")

@@ -49,7 +49,7 @@ def expected(page, pixels: np.ndarray) -> dict[str, float]:
     return dict(zip(CLASSES, shares[0].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("size", [(16, 16), (7, 5), (64, 32), (301, 199)])
+@pytest.mark.parametrize("size", [(16, 16), (7, 5), (64, 32), (301, 199), (40, 9)])
 def test_the_page_answers_as_python_does(page, browser, tmp_path, size):
     pixels = np.random.default_rng(size).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     pixels[:, : size[0] // 2, 0] = 250

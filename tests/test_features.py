@@ -1,8 +1,12 @@
+import contextlib
 import dataclasses
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from PIL import Image
 import photos
 from sevenfold import data, image, nets
 from sevenfold.errors import ImageRejected, ResourceError, UsageError
+from sevenfold.features import lease
 from sevenfold.features import store as stores
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels, ingest
@@ -241,6 +246,92 @@ def test_opening_a_store_is_using_it(monkeypatch):
     assert not make_room(1000)  # what is in use stays, whatever the bound
     assert older.exists()
     assert not old.exists()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from sevenfold.features.store import Store
+Store(Path(sys.argv[1]), (3, 2), "float16", {})
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Open a store in another process, until its stdin ends."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "open\n"
+        yield process
+
+
+def test_a_store_that_another_process_has_opened_stays_until_that_ends(monkeypatch):
+    used = made("a", 300)
+    monkeypatch.setenv("SEVENFOLD_CACHE_GB", "1.5e-6")
+    with another_process(used) as process:
+        assert not make_room(1000)
+        assert used.exists()
+        process.stdin.close()
+        process.wait()
+        assert not list(used.glob("*.lease"))
+    assert make_room(1000)
+    assert not used.exists()
+
+
+def test_a_process_that_was_killed_holds_nothing(monkeypatch):
+    used = made("a", 300)
+    with another_process(used) as process:
+        process.kill()
+        process.wait()
+    assert list(used.glob("*.lease"))
+    monkeypatch.setenv("SEVENFOLD_CACHE_GB", "1.5e-6")
+    assert make_room(1000)
+    assert not used.exists()
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(23, True), (25, False)])
+def test_a_lease_of_another_machine_holds_for_a_day(hours, kept, monkeypatch):
+    used = made("a", 300)
+    path = used / "1-elsewhere.lease"
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": "1"}), encoding="utf-8")
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
+    monkeypatch.setenv("SEVENFOLD_CACHE_GB", "1.5e-6")
+    assert make_room(1000) is not kept
+    assert used.exists() is kept
+
+
+def test_a_lease_that_is_being_written_holds():
+    used = made("a", 300)
+    (used / "1-torn.lease").write_bytes(b"{")
+    assert not lease.delete(used)
+    assert used.exists()
+
+
+def test_a_store_that_is_opened_while_it_is_deleted_is_put_back(monkeypatch):
+    used = filled(stores.home() / "activations" / "a")
+    (mine,) = used.glob("*.lease")
+    looks = iter([False, True])
+    monkeypatch.setattr(lease, "held", lambda folder: next(looks))
+    assert not lease.delete(used)
+    assert mine.exists()
+    np.testing.assert_array_equal(read(opened(used), NAMES), ROWS)
+    assert [one.name for one in used.parent.iterdir()] == ["a"]
+
+
+def test_a_long_training_touches_its_lease(tmp_path, monkeypatch):
+    store = opened(filled(tmp_path / "a"))
+    (mine,) = (tmp_path / "a").glob("*.lease")
+    os.utime(mine, (1, 1))
+    read(store, NAMES)
+    assert mine.stat().st_mtime == 1
+    monkeypatch.setattr(lease, "BEAT_SECONDS", -1.0)
+    read(store, NAMES)
+    assert mine.stat().st_mtime > 1
 
 
 def test_a_bound_that_is_no_number_is_named(monkeypatch):

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from sevenfold.errors import ResourceError, UsageError
+from sevenfold.features import lease
 
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _GIGABYTE: Final = 1_000_000_000
-# Folders of stores that this process has opened: never deleted to make room.
-_IN_USE: Final[set[Path]] = set()
 
 
 def home() -> Path:
@@ -83,11 +83,13 @@ class Store:
         self._checksums: list[np.ndarray[Any, Any]] = []
         self._writer: tuple[BinaryIO, BinaryIO, int] | tuple[()] = ()
         self._lock = threading.Lock()  # of maps and checksums, which grow as rows are appended
-        _IN_USE.add(folder)
+        self._touched = time.monotonic()
+        lease.take(folder)
         with contextlib.suppress(OSError):  # not there yet, or not ours
             os.utime(folder)  # what was unused for longest goes first, see `make_room`
         for records in sorted(folder.glob("*.keys")):
-            self._open(records)
+            with contextlib.suppress(FileNotFoundError):  # deleted to make room just now
+                self._open(records)
 
     def _open(self, records: Path) -> None:
         # A torn last record, or records beyond the rows, are as if not written.
@@ -144,6 +146,7 @@ class Store:
 
     def _start_segment(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        lease.take(self.folder)
         (self.folder / "about.json").write_text(json.dumps(self._about), encoding="utf-8")
         rows = self.folder / f"{uuid4().hex}.rows"
         self._writer = (
@@ -188,6 +191,9 @@ class Store:
         Raises:
             ResourceError: a row on disk is damaged.
         """
+        if time.monotonic() - self._touched > lease.BEAT_SECONDS:
+            self._touched = time.monotonic()
+            lease.take(self.folder)
         out = np.empty((len(places), *self.shape), self.dtype)
         for number in np.unique(places[:, 0]).tolist():
             with self._lock:
@@ -210,7 +216,21 @@ class Store:
 
 
 def _size(folder: Path) -> int:
-    return sum(part.stat().st_size for part in folder.iterdir() if part.is_file())
+    """Return the bytes of a store; nothing where another process has deleted it."""
+    found = 0
+    with contextlib.suppress(FileNotFoundError):
+        for part in folder.iterdir():
+            if part.suffix != lease.SUFFIX:
+                found += part.stat().st_size
+    return found
+
+
+def _used(folder: Path) -> float:
+    """Return when a store was used last."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _folders(kind: str) -> list[Path]:
@@ -279,7 +299,7 @@ def bound_bytes() -> int:
 def make_room(needed_bytes: int) -> bool:
     """Tell whether the bound leaves room, after deleting the stores unused for longest.
 
-    Those that this process has opened are kept.
+    Those that a process has opened, this one or another, are kept; see `lease`.
 
     Args:
         needed_bytes: what is about to be written.
@@ -287,11 +307,11 @@ def make_room(needed_bytes: int) -> bool:
     bound = bound_bytes()
     if needed_bytes > bound:
         return False
-    others = [folder for folder in _folders("all") if folder not in _IN_USE]
-    held = sum(_size(folder) for folder in _folders("all"))
-    for folder in sorted(others, key=lambda part: part.stat().st_mtime):
+    sizes = {folder: _size(folder) for folder in _folders("all")}
+    held = sum(sizes.values())
+    for folder in sorted(sizes, key=_used):
         if held + needed_bytes <= bound:
             break
-        held -= _size(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        if lease.delete(folder):
+            held -= sizes[folder]
     return held + needed_bytes <= bound

@@ -27,6 +27,7 @@ def evidence(
     out: Path,
     practices: str = "",
     repetitions: int = 6,
+    seed: Count = 0,
     budget: str = "quick",
     recipe: str = "",
     set: tuple[str, ...] = (),
@@ -47,6 +48,7 @@ def evidence(
         out: the folder of the study.
         practices: names of those that are measured, such as transfer,augmentation.
         repetitions: folds, each judged once; 6 is the least that a claim can come of.
+        seed: another number draws other folds, views and seeds of training.
         budget: quick, normal, thorough, or a time such as 20m: of one training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting that all arms have in common, such as side=160; may be repeated.
@@ -71,7 +73,7 @@ def evidence(
         facts = study.evidence(
             study.Reading(data, columns(reading.columns), reading.group_by, reading.small_classes),
             out,
-            study.Asked(recipes.apply(base, set), names, repetitions, budget),
+            study.Asked(recipes.apply(base, set), names, repetitions, budget, seed=seed),
             study.Where(engine, address, gpus_per_trial, threads, device),
             progress=progress.Lines(sys.stderr),
             announce=warn,

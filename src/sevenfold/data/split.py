@@ -37,11 +37,15 @@ class Split:
     test: Int64[np.ndarray, " test"]
     quarantined: tuple[Quarantined, ...] = ()
 
-    def folds(self, k: int = 5) -> Int64[np.ndarray, " train"]:
+    def folds(self, k: int = 5, seed: int = 0) -> Int64[np.ndarray, " train"]:
         """Part the training pictures into folds, stratified by class, groups whole.
 
         Groups go, largest first and then by hash, to the fold that has the
         fewest pictures of their class, and of those to the smallest.
+
+        Args:
+            k: folds, 2 or more.
+            seed: another number gives other folds.
 
         Returns:
             The fold, 0 to k-1, of each entry of `train`.
@@ -59,7 +63,7 @@ class Split:
         in_class = np.zeros((len(self.dataset.classes), k), dtype=np.int64)
         in_fold = np.zeros(k, dtype=np.int64)
         fold_of = np.zeros(len(self.dataset), dtype=np.int64)
-        for group in sorted(groups, key=lambda group: (-len(group.members), group.rank)):
+        for group in sorted(groups, key=lambda group: (-len(group.members), _turn(group, seed))):
             order = np.lexsort((np.arange(k), in_fold, in_class[group.label]))
             fold = int(order[0])
             in_class[group.label, fold] += len(group.members)
@@ -67,6 +71,10 @@ class Split:
             fold_of[group.members] = fold
         answer: Int64[np.ndarray, " train"] = fold_of[self.train]
         return answer
+
+
+def _turn(group: "_Group", seed: int) -> float:
+    return draws.number(f"folds {seed} {group.rank}") if seed else group.rank
 
 
 def split(

@@ -88,6 +88,7 @@ class Augmentation:
         class_views: a factor on the stored views of each class named, 1 to 8.
         class_off: for each class named, the operations that it is spared,
             separated by commas.
+        seed: another number draws other views of the same kind.
         for_rare: `alike` treats rare classes as all others; `auto` gives them more
             views and stronger ones if that is measured to help where choices are made.
         label_check: operations that are looked at before training, and left out for
@@ -123,6 +124,7 @@ class Augmentation:
         default_factory=dict, repr=False, hash=False
     )
     class_off: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    seed: Annotated[int, Range(0, 1_000_000)] = field(default=0, repr=False)
     for_rare: Annotated[str, Choice(("alike", "auto"))] = field(default="alike", repr=False)
     label_check: Annotated[str, Choice(("off", "risky", "all"))] = field(
         default="risky", repr=False

@@ -255,6 +255,8 @@ def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
         side: of the views in pixels.
         salt: another salt gives other views; empty for views that all seeds share.
     """
+    if settings.seed:
+        salt = f"{settings.seed}:{salt}"
     name = f"{settings}/{side}/{salt}"
 
     def make(

@@ -74,16 +74,17 @@ def outside_test(split: Split) -> Int64[np.ndarray, "pictures"]:
     return np.sort(np.concatenate([split.train, split.val]))
 
 
-def folded(split: Split, repetition: int, repetitions: int) -> Split:
+def folded(split: Split, repetition: int, repetitions: int, seed: int = 0) -> Split:
     """Return the roles of one repetition.
 
     Folds keep groups whole, are stratified by class, and follow from the pictures' hashes
-    alone; so does the part of the rest that a training is stopped and calibrated by.
+    and the seed alone; so does the part of the rest that a training is stopped and calibrated by.
 
     Args:
         split: the data's own roles; what is in its `test` has none here.
         repetition: from 0; the fold that is judged.
         repetitions: folds in all, 2 or more.
+        seed: of the study; another number gives other folds.
 
     Returns:
         `test` is the fold, `val` one picture in seven of the others.
@@ -92,10 +93,10 @@ def folded(split: Split, repetition: int, repetitions: int) -> Split:
         DataError: there are fewer groups than folds, or a class is in one fold only.
     """
     everything = replace(split, train=outside_test(split), val=split.val[:0], test=split.test[:0])
-    inside = everything.folds(repetitions) == repetition
+    inside = everything.folds(repetitions, seed) == repetition
     rest = replace(everything, train=everything.train[~inside])
     _all_classes(rest, repetition)
-    tuning = rest.folds(TUNING_FOLDS) == 0
+    tuning = rest.folds(TUNING_FOLDS, seed) == 0
     tuning &= ~_last(rest, tuning)
     train, val = rest.train[~tuning], rest.train[tuning]
     return replace(everything, train=train, val=val, test=everything.train[inside])

@@ -69,13 +69,15 @@ def expected(
 ) -> Expected | None:
     r"""Estimate how much the choice of pictures makes a repetition's difference vary.
 
-    $$v = J \frac{G}{G-1} \sum_g \Big(\sum_{i \in g} w_i (x_i - \bar x)\Big)^2 + J \sum_k w_k^2$$
+    $$v = J \frac{G}{G-1} \sum_g \Big(\sum_{i \in g} w_i (x_i - \bar x)\Big)^2
+    + J \sum_k \overline{W_{gk}^2}$$
 
     where $x_i$ is what a picture's answer gains, $w_i$ its weight in the mean of $J$
     repetitions and $\bar x$ the mean gain, of its class for balanced accuracy. Pictures of a
-    group $g$ go together. The second sum is one more changed picture, in each class for
-    balanced accuracy, than was seen: where no answer changed, that is not known to be so of
-    all pictures.
+    group $g$ go together. The second sum is one more changed group than was seen, in each
+    class $k$ for balanced accuracy, of the mean squared weight $W_{gk} = \sum_{i \in g \cap k}
+    w_i$: where no answer changed, that is not known to be so of all groups. For a picture
+    alone it comes to the rule of three (Hanley & Lippman-Hand 1983, JAMA 249, 1743).
 
     Args:
         with_it: outcomes of one arm, by repetition.
@@ -95,9 +97,16 @@ def expected(
     means = np.bincount(judged.strata, judged.changes) / np.maximum(sizes, 1)
     parts = judged.weights * (judged.changes - means[judged.strata])
     seen = (np.bincount(member, parts) ** 2).sum() * count / (count - 1)
-    typical = np.bincount(judged.strata, judged.weights)[sizes > 0] / sizes[sizes > 0]
-    unseen = (typical**2).sum() if metric != "nll" else 0.0
+    unseen = _one_more(judged, member) if metric != "nll" else 0.0
     return Expected(float(len(with_it) * (seen + unseen)), min(_MOST_LENT, count - 1))
+
+
+def _one_more(judged: _Judged, member: Int64[np.ndarray, " pictures"]) -> float:
+    """Return the mean square of a group's weight in each stratum that it has, summed over them."""
+    held = np.zeros((judged.strata.max() + 1, member.max() + 1))
+    np.add.at(held, (judged.strata, member), judged.weights)
+    groups = (held > 0).sum(axis=1)
+    return float(((held**2).sum(axis=1)[groups > 0] / groups[groups > 0]).sum())
 
 
 def _judged(

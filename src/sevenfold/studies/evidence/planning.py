@@ -17,6 +17,7 @@ from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning
+from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.growth import Growth
 from sevenfold.progress import Progress
 from sevenfold.recipe import PRACTICES, Recipe, to_toml
@@ -61,7 +62,7 @@ def laid(
     folds.check(split, asked.repetitions)
     _own(out, folds.digest(split.dataset, split), split)
     parted = tuple(ground.folded(at) for at in range(asked.repetitions))
-    recipe = plans.single(train.settle(asked.recipe, parted[0]))
+    recipe = plans.single(train.settle(seeded(asked), parted[0]))
     counts = np.bincount(
         split.dataset.labels[parted[0].train], minlength=len(split.dataset.classes)
     )
@@ -108,6 +109,14 @@ def laid(
     )
     fills = tuple(_fills(stored, folds.outside_test(split), reading))
     return Course(study, plan, ground, parted, gauges, tuple(tasks), fills, seconds, out / "trials")
+
+
+def seeded(asked: Asked) -> Recipe:
+    """Return the recipe with the views of the study's seed."""
+    views = asked.recipe.augmentation
+    if not asked.seed or views == Augmentation.off:
+        return asked.recipe
+    return replace(asked.recipe, augmentation=replace(views, seed=views.seed + asked.seed))
 
 
 def _own(out: Path, digest: str, split: Split) -> None:
@@ -185,8 +194,9 @@ def _task(
     out: Path,
 ) -> Task:
     """Name a trial by all that its result depends on."""
-    seed = repetition + training.number * asked.repetitions
-    trained_on = growth.given(split, Growth(training.share), repetition)
+    shared = asked.shared(repetition)
+    seed = shared + training.number * asked.repetitions
+    trained_on = growth.given(split, Growth(training.share), shared)
     key = trial.key(training.recipe, replace(split, train=trained_on), seed, ground.place)
     if training.carving or reading["device"] != ground.place.device:
         key = f"{key} {training.carving} {reading['device']}"
@@ -195,6 +205,7 @@ def _task(
         "training": trials.told_of(training),
         "repetition": repetition,
         "seed": seed,
+        "shared": shared,
         "folder": str((out / "trials" / key).resolve()) if asked.kept else "",
         "ground": reading,
     }
@@ -211,6 +222,7 @@ def _regime(
     """Say in which regime the evidence holds."""
     return {
         "budget": asked.budget,
+        "seed": asked.seed,
         "backbone": recipe.transfer.backbone,
         "trainable_blocks": recipe.transfer.trainable_blocks,
         "side": recipe.side,

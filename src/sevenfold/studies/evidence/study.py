@@ -170,6 +170,7 @@ def measure(
     practices: Sequence[str] = (),
     repetitions: int = folds.CLAIMING,
     folder: Path | None = None,
+    seed: int = 0,
     threads: int = 0,
     device: str = "auto",
     progress: Progress = silent,
@@ -183,6 +184,7 @@ def measure(
         practices: names; empty: all seven.
         repetitions: folds, each judged once, 6 or more.
         folder: where results are kept, to go on after a stop; None keeps none.
+        seed: another number draws other folds, views and seeds of training.
         threads: 0 is one for each core.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: is told the stages.
@@ -207,6 +209,7 @@ def measure(
                 practices=practices,
                 repetitions=repetitions,
                 folder=Path(place),
+                seed=seed,
                 threads=threads,
                 device=device,
                 progress=progress,
@@ -214,9 +217,9 @@ def measure(
             )
     prepare(folder, course.OURS, "a study of evidence")
     where = trial.place(device, threads)
-    asked = Asked(recipe, tuple(practices), repetitions)
+    asked = Asked(recipe, tuple(practices), repetitions, seed=seed)
     reading = course.told(Reading(split.dataset.name, {}), asked, where)
-    ground = Ground(split, repetitions, where)
+    ground = Ground(split, repetitions, where, seed)
     pixels = Pixels(round(MARGIN * recipe.side))
     pictures = folds.outside_test(split)
     fill(pixels, split.dataset, pictures, threads=where.threads, progress=progress)

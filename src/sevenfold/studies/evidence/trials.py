@@ -50,15 +50,17 @@ class Ground:
         split: the data's own roles.
         repetitions: folds in all.
         place: where to compute.
+        seed: of the study, which its folds follow from.
     """
 
     split: Split
     repetitions: int
     place: Place
+    seed: int = 0
 
     def folded(self, repetition: int) -> Split:
         """Return the roles of one repetition."""
-        return folds.folded(self.split, repetition, self.repetitions)
+        return folds.folded(self.split, repetition, self.repetitions, self.seed)
 
 
 def read(told: Json, progress: Progress = silent) -> Ground:
@@ -66,7 +68,7 @@ def read(told: Json, progress: Progress = silent) -> Ground:
 
     Args:
         told: `data`, `columns`, `group_by`, `small_classes`, `side`, `repetitions`,
-            `threads`, `device` and `digest` (see `folds.digest`; "" is any).
+            `seed`, `threads`, `device` and `digest` (see `folds.digest`; "" is any).
         progress: is told the reading.
 
     Raises:
@@ -90,7 +92,7 @@ def read(told: Json, progress: Progress = silent) -> Ground:
             f"{shown(told['data'])}: a node that is to train sees other pictures there",
             "share one folder among the nodes, or copy the same pictures to each",
         )
-    return Ground(split, told["repetitions"], place)
+    return Ground(split, told["repetitions"], place, told["seed"])
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +164,8 @@ def trained(ground: Ground, call: Json) -> Json:
 
     Args:
         ground: the data.
-        call: `training`, `repetition`, `seed`, and `folder`, where checkpoints lie, "" for
+        call: `training`, `repetition`, `seed`, `shared`, the seed that all arms of the
+            repetition have in common, and `folder`, where checkpoints lie, "" for
             a place of this machine that is deleted afterwards.
 
     Returns:
@@ -171,7 +174,7 @@ def trained(ground: Ground, call: Json) -> Json:
     """
     training = training_of(call["training"])
     split = ground.folded(call["repetition"])
-    shared = growth.given(split, Growth(training.share), call["repetition"])
+    shared = growth.given(split, Growth(training.share), call["shared"])
     split = replace(split, train=shared)
     folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,10 @@ table    `sevenfold evidence` at the quick budget from empty stores on `clothing
 aa       Pairs of arms that differ by their seed alone, on `clothing`, judged as a practice
          is: how often is *helps* or *hurts* claimed? 20 pairs of the base (the head alone,
          stored activations), each of 12 trainings: 10 minutes.
+repeats  Six studies of three practices on `clothing`, each from pixels on with folds, views
+         and seeds of training of its own: how often do verdicts agree, and how much wider are
+         intervals where every repetition has folds and views of its own? The second is read
+         off the same trainings: repetition r of one study beside r + 1 of the next, and so on.
 kills    A small study, killed (SIGKILL) at a random moment, resumed by the same command
          until it ends: is `evidence.json` the same but for measured times? 20 times.
 engines  The same small study with one process, with two, and on a Ray cluster of this
@@ -21,29 +25,36 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import results_file
 from results_file import Results, Row, measured
 
+if TYPE_CHECKING:
+    from sevenfold.recipe import Recipe
+    from sevenfold.studies.evidence.effects import Finding
+
 HERE = Path(__file__).resolve().parent
-PARTS = ("table", "aa", "kills", "engines")
+PARTS = ("table", "aa", "repeats", "kills", "engines")
 SETS = {
     "clothing": (),
     # Solar cells have no up and no left.
     "elpv": ("augmentation.flip_vertical=0.5", "augmentation.quarter_turns=true"),
 }
-PAIRS, KILLS, REPETITIONS = 20, 20, 6
+PAIRS, KILLS, STUDIES = 20, 20, 6
+REPEATED = ("optimization", "imbalance", "augmentation")
 SIDE = 160  # of fastai, as in rivals.py
 SMALL = ("side=64", "epochs=1", "views=1", "batch=16", "optimization.rate=0.002")
 TIMED = ("seconds", "wall_seconds", "latency_ms", "megabytes", "evidence")
@@ -90,6 +101,22 @@ def table(results: Results, asked: argparse.Namespace) -> None:
         results.append("table/fastai", seed=0, n=3068, wall_seconds=found.seconds)
 
 
+def clothing(asked: argparse.Namespace) -> str:
+    """Return the folder of `clothing`, or of a few of its photos for a trial."""
+    if asked.smoke:
+        return few(asked.data, asked.place / "photos", 30)
+    return str(asked.data / "clothing")
+
+
+def quick(asked: argparse.Namespace) -> Recipe:
+    """Return the recipe that `sevenfold evidence` measures at the quick budget."""
+    from sevenfold.recipe import Recipe, apply
+    from sevenfold.studies.evidence import EVIDENCE_BLOCKS
+
+    cut = replace(Recipe().transfer, trainable_blocks=EVIDENCE_BLOCKS)
+    return apply(Recipe(transfer=cut), SMALL if asked.smoke else ())
+
+
 def alike(results: Results, asked: argparse.Namespace) -> None:
     """Judge pairs of arms that differ by their seed alone."""
     missing = [at for at in range(asked.pairs) if results.missing(f"aa/{at}")]
@@ -97,7 +124,6 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
         return
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
     from sevenfold.progress import Lines
-    from sevenfold.recipe import Recipe, apply
     from sevenfold.studies.evidence import arms, course, planning, study, trials
     from sevenfold.studies.evidence.effects import weigh
     from sevenfold.studies.evidence.engines import Local
@@ -106,12 +132,9 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     from sevenfold.trial import place as placed
 
     workers, threads = course.workers_of(0)
-    where, told = placed("cpu", threads), Lines(sys.stderr)
-    settings = SMALL if asked.smoke else ()
-    recipe = apply(Recipe(transfer=replace(Recipe().transfer, trainable_blocks=1)), settings)
-    folder = few(asked.data, asked.place / "photos", 30) if asked.smoke else ""
-    wanted = course.Asked(recipe, ("augmentation",))
-    reading = course.told(course.Reading(folder or str(asked.data / "clothing"), {}), wanted, where)
+    wanted = course.Asked(quick(asked), ("augmentation",))
+    told = Lines(sys.stderr)
+    reading = course.told(course.Reading(clothing(asked), {}), wanted, placed("cpu", threads))
     ground = trials.read(reading, told)
     for at in missing:
 
@@ -135,6 +158,88 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
             f"aa/{at}", seed=at, n=sum(len(one.pictures) for one in came) // 2,
             verdict=found.verdict, effect=effect.value, low=effect.low, high=effect.high,
         )  # fmt: skip
+
+
+def repeats(results: Results, asked: argparse.Namespace) -> None:
+    """Repeat a study with other folds, views and seeds, and mix the repetitions of all."""
+    keys = [f"{kind}/{at}" for kind in ("repeat", "mixed") for at in range(asked.studies)]
+    if not results.missing(*keys):
+        return
+    os.environ["SEVENFOLD_CACHE"] = str(asked.place / "repeat-stores")
+    from sevenfold.progress import Lines
+    from sevenfold.studies.evidence import course, planning, study, trials
+    from sevenfold.studies.evidence.effects import Evidence, weigh
+    from sevenfold.studies.evidence.engines import Local
+    from sevenfold.studies.folder import prepare
+    from sevenfold.trial import place as placed
+
+    workers, threads = course.workers_of(0)
+    where, told = placed("cpu", threads), Lines(sys.stderr)
+    read, recipe = course.Reading(clothing(asked), {}), quick(asked)
+    if asked.smoke:
+        recipe = replace(recipe, imbalance=replace(recipe.imbalance, method="class_weights"))
+
+    def kept(kind: str, at: int, found: Evidence) -> None:
+        objective = found.study.objective
+        results.append(
+            f"{kind}/{at}", seed=at, n=found.pictures,
+            found={
+                one.practice: {"verdict": one.verdict, **borne_by(one, objective)}
+                for one in found.findings
+                if one.contrasts
+            },
+        )  # fmt: skip
+
+    studies, brought = [], []
+    for at in range(asked.studies):
+        wanted = course.Asked(recipe, REPEATED, seed=at)
+        reading = course.told(read, wanted, where)
+        ground = trials.read(reading, told)
+        out = asked.place / f"repeat-{at}"
+        prepare(out, course.OURS, "a study of evidence")
+        planned = planning.laid(ground, reading, wanted, out, told)
+        came = course.run(planned, Local(workers, threads), told, study.unwatched)
+        studies.append(planned.study)
+        brought.append(came)
+        kept("repeat", at, weigh(planned.study, came))
+    for at in range(asked.studies):
+        mixed = [
+            outcome
+            for number, came in enumerate(brought)
+            for outcome in came
+            if (at + outcome.repetition) % asked.studies == number
+        ]
+        kept("mixed", at, weigh(studies[at], mixed))
+
+
+def borne_by(finding: Finding, objective: str) -> Row:
+    """Return the effect that bears a practice's verdict."""
+    effect = finding.deciding("leave_one_out").effects[objective]
+    return {"effect": effect.value, "low": effect.low, "high": effect.high}
+
+
+def agreement(known: dict[str, Row]) -> list[str]:
+    """Say how studies of other folds, views and seeds agree."""
+    whole = [row["found"] for key, row in known.items() if key.startswith("repeat/")]
+    mixed = [row["found"] for key, row in known.items() if key.startswith("mixed/")]
+    told = []
+    for name in whole[0] if len(whole) > 1 else ():
+        said = [one[name]["verdict"] for one in whole]
+        pairs = list(itertools.combinations(said, 2))
+        same = sum(one == other for one, other in pairs) / len(pairs)
+        half, wide = (
+            statistics.mean((one[name]["high"] - one[name]["low"]) / 2 for one in some)
+            for some in (whole, mixed)
+        )
+        counts = ", ".join(f"{word} {said.count(word)}" for word in dict.fromkeys(said))
+        spread = statistics.stdev(one[name]["effect"] for one in whole)
+        told.append(
+            f"{name} in {len(whole)} studies of other folds, views and seeds: {counts}; two of "
+            f"them agree in {same:.0%}; effects differ by {100 * spread:.2f} points (standard "
+            f"deviation); intervals are ±{100 * half:.2f} points, and ±{100 * wide:.2f} where "
+            f"each repetition has folds and views of its own ({wide / half:.2f} times as wide)."
+        )
+    return told
 
 
 def untimed(value: Any) -> Any:
@@ -255,6 +360,7 @@ def summary(results: Results) -> None:
         titles.append(
             f"{claims} of {len(pairs)} pairs that differ by a seed were claimed to differ."
         )
+    titles += agreement(known)
     ended = [row for key, row in known.items() if key.startswith("kill/")]
     if ended:
         same = sum(row["same"] for row in ended)
@@ -274,12 +380,13 @@ def main() -> None:
     options.add_argument("--fastai-python", default="", help="an interpreter that has fastai")
     options.add_argument("--pairs", type=int, default=PAIRS)
     options.add_argument("--kills", type=int, default=KILLS)
+    options.add_argument("--studies", type=int, default=STUDIES)
     options.add_argument("--place", type=Path, help="of studies and stores; goes on with it")
     asked = options.parse_args()
     if asked.smoke:
-        asked.pairs, asked.kills, asked.sets = 1, 1, ["clothing"]
+        asked.pairs, asked.kills, asked.studies, asked.sets = 1, 1, 2, ["clothing"]
     results = results_file.opened("evidence", asked)
-    parts = {"table": table, "aa": alike, "kills": kills, "engines": engines}
+    parts = {"table": table, "aa": alike, "repeats": repeats, "kills": kills, "engines": engines}
     with tempfile.TemporaryDirectory() as folder:
         asked.place = asked.place or Path(folder)
         for name in asked.parts:

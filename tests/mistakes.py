@@ -152,6 +152,37 @@ MISTAKES: dict[str, Mistake] = {
         )(folder)
     ),
     "audit: against what is no run": _photos("audit photos --out audit --against run"),
+    "evidence: too few pictures": _photos("evidence photos --out study", count=12),
+    "evidence: a practice that is off": _photos(
+        "evidence photos --out study --practices imbalance --set imbalance.method=none"
+    ),
+    "evidence: a transfer from nowhere": _photos(
+        "evidence photos --out study --practices transfer --set transfer.weights=random"
+    ),
+    "evidence: even classes": _photos(
+        "evidence photos --out study --practices imbalance", count=45
+    ),
+    "evidence: a folder of other pictures": lambda folder: (
+        _photos("", count=45)(folder)
+        + _file(
+            "study/trials/data.json",
+            "evidence photos --out study",
+            '{"digest": "0123456789abcdef"}',
+        )(folder)
+    ),
+    "evidence: the run of a training": lambda folder: (
+        _photos("")(folder) + _file("run/report.json", "evidence photos --out run", "{}")(folder)
+    ),
+    "report: a study of other data": lambda folder: (
+        _file(
+            "run/report.json", "", '{"schema": "sevenfold.report/1", "data": {"name": "photos"}}'
+        )(folder)
+        + _file(
+            "study/evidence.json",
+            "report run study",
+            '{"schema": "sevenfold.evidence/1", "data": "clothes"}',
+        )(folder)
+    ),
     "distill: no such run": _plain("distill run"),
     "distill: a damaged run": _file("run/report.json", "distill run", "{"),
     "distill: a run of another version": _file(

@@ -10,13 +10,14 @@ import pytest
 from photos import write
 from sevenfold import data
 from sevenfold.errors import DataError, UsageError
-from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.augmentation import Augmentation, viewer
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.optimization import Optimization
 from sevenfold.practices.transfer import Transfer
 from sevenfold.recipe import PRACTICES, Recipe
-from sevenfold.studies.evidence import folds, trials
+from sevenfold.studies.evidence import folds, planning, trials
 from sevenfold.studies.evidence.arms import MEMBERS, Arm, Plan, Training, idle, planned
+from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE, Outcome, Study
 
 SETTLED = Recipe(objective="balanced_accuracy", side=64, epochs=4, views=4)
@@ -196,10 +197,33 @@ def test_every_picture_outside_test_is_judged_once(split: data.Split) -> None:
         assert len(one.val)
 
 
-def test_groups_are_never_parted(split: data.Split) -> None:
+def test_another_seed_draws_other_folds_of_the_same_pictures(split: data.Split) -> None:
+    first, again, other = (
+        [folds.folded(split, at, 6, seed) for at in range(6)] for seed in (1, 1, 2)
+    )
+    assert all(map(np.array_equal, [a.test for a in first], [b.test for b in again]))
+    assert not any(map(np.array_equal, [a.test for a in first], [b.test for b in other]))
+    for parted in (first, other):
+        judged = np.concatenate([one.test for one in parted])
+        assert np.array_equal(np.sort(judged), folds.outside_test(split))
+
+
+def test_another_seed_draws_other_views_and_trainings() -> None:
+    one, other = (Asked(Recipe(), seed=seed) for seed in (0, 3))
+    assert planning.seeded(one) == Recipe()
+    views = planning.seeded(other).augmentation
+    assert viewer(views, 32, "").key != viewer(Recipe().augmentation, 32, "").key
+    plain = replace(Recipe(), augmentation=Augmentation.off)
+    assert planning.seeded(Asked(plain, seed=3)) == plain
+    seeds = [asked.shared(at) + 6 * 2 for asked in (one, other) for at in range(6)]
+    assert len(set(seeds)) == 12
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_groups_are_never_parted(split: data.Split, seed: int) -> None:
     groups = np.array(split.dataset.groups)
     for at in range(6):
-        one = folds.folded(split, at, 6)
+        one = folds.folded(split, at, 6, seed)
         roles = [set(groups[some]) for some in (one.train, one.val, one.test)]
         assert not roles[0] & roles[1]
         assert not roles[0] & roles[2]

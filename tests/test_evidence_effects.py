@@ -141,6 +141,15 @@ def test_groups_lend_less_than_pictures():
     assert expected(*arms_of_few, few, "accuracy").freedom == 6
 
 
+def test_one_more_group_than_was_seen_may_change():
+    alike = dict.fromkeys(study(600).arms, 0.9)
+    for groups, weight in ((0, 1 / 600), (30, 1 / 30)):
+        about = study(600, groups=groups)
+        drawn = outcomes(about, alike, churn=0.0)
+        arms = ([*of_arm(drawn, arm).values()] for arm in ("reference", "all-but/growth"))
+        assert expected(*arms, about, "accuracy").variance == pytest.approx(6 * weight**2, rel=0.02)
+
+
 def test_verdicts_say_what_is_true(about, found):
     evidence = weigh(about, found)
     said = verdicts(evidence)

@@ -1,8 +1,10 @@
 """The main job: a folder of labelled photos in, a verified classifier and a report out.
 
-Data → fit → export → score once on test → report. `evaluate` needs no torch.
+Data → fit → export → score once on test → report, and where the recipe asks for it what
+each practice contributed. `evaluate` needs no torch.
 """
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -17,12 +19,13 @@ from sevenfold import data as datasets
 from sevenfold import decisions, operating
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
-from sevenfold.errors import DataError, ResourceError, UsageError
+from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
 from sevenfold.progress import Progress
 
 if TYPE_CHECKING:
     from sevenfold.loop import Place
     from sevenfold.recipe import Recipe
+    from sevenfold.release import Clock
 
 # Solar cells have no up and no left, and their cracks are fine.
 DEMO: Final = ("augmentation.flip_vertical=0.5", "augmentation.quarter_turns=true")
@@ -118,7 +121,8 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     judged = split.val if len(split.val) else split.train
     counts = np.bincount(dataset.labels[judged], minlength=len(dataset.classes))
     operating.check(wish, dataset.classes, counts)
-    folder = out / "trials" / trial.key(recipe, split, request.seed, place)
+    alone = replace(recipe, evidence_minutes=0.0)  # a training is the same with it and without
+    folder = out / "trials" / trial.key(alone, split, request.seed, place)
     with clock.stage("fit"):
         fitted = train.fit(
             recipe,
@@ -136,7 +140,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         "small_classes": request.small_classes,
     }
     asked = release.Asked(data, request.budget, request.seed, request.licence, reading, wish=wish)
-    return release.release(
+    facts = release.release(
         out,
         asked,
         found.fitted,
@@ -147,6 +151,59 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         made=found.made,
         pruning=found.told,
     )
+    if recipe.evidence_minutes:
+        with clock.stage("evidence"):
+            facts["evidence"] = _evidence(
+                data, out, alone, request, _allowed(recipe, request, clock), progress
+            )
+        facts |= {"seconds": clock.seconds, "stages": clock.noted()}
+    return facts
+
+
+def _allowed(recipe: "Recipe", request: Request, clock: "Clock") -> float:
+    """Return the seconds that a study may take: what a budget that is a time leaves, at most."""
+    from sevenfold.recipe import minutes_of
+
+    whole = 60 * minutes_of(request.budget)
+    left = whole - clock.seconds if whole else math.inf
+    return max(0.0, min(60 * recipe.evidence_minutes, left))
+
+
+def _evidence(
+    data: str, out: Path, recipe: "Recipe", request: Request, seconds: float, progress: Progress
+) -> dict[str, Any]:
+    """Measure the practices of a finished run, and show them in its report.
+
+    Writes to `out/evidence`. The run is whole without it, so that what hinders it is told.
+
+    Returns:
+        `folder`, and either the `verdicts` by practice or why it was `left_out`.
+    """
+    from sevenfold.studies import evidence as study
+    from sevenfold.studies.append import append
+
+    folder = out / "evidence"
+    if not (request.recipe or any(one.startswith("transfer.") for one in request.overrides)):
+        blocks = study.EVIDENCE_BLOCKS
+        recipe = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=blocks))
+    try:
+        found = study.evidence(
+            study.Reading(data, request.columns, request.group_by, request.small_classes),
+            folder,
+            study.Asked(recipe, budget=request.budget, seed=request.seed),
+            study.Where(device=request.device, cores=request.threads),
+            progress=progress,
+            announce=lambda line: progress(f"evidence: {line}", 0, 0),
+            watch=lambda about, come, _: progress(
+                "evidence", len(come), len(about.arms) * about.repetitions
+            ),
+            most_seconds=seconds,
+        )
+        append(out, [folder])
+    except SevenfoldError as error:
+        return {"folder": str(folder), "left_out": error.problem, "verdicts": {}}
+    told = {name: one["verdict"] for name, one in found["practices"].items()}
+    return {"folder": str(folder), "left_out": "", "verdicts": told}
 
 
 def _recipe(request: Request) -> "Recipe":

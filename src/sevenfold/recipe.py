@@ -49,6 +49,8 @@ class Recipe:
         epochs: passes over the pictures; 0 takes as many as the data needs.
         batch: pictures in a step, 2 to 4096.
         views: stored views of each picture; 0 takes as many as the data needs.
+        evidence_minutes: most that the study of the practices after a training may take by
+            its own estimate, 0 to 10,000; 0 leaves it out. See `sevenfold evidence`.
         growth: practice 1.
         optimization: practice 2.
         imbalance: practice 3.
@@ -68,6 +70,7 @@ class Recipe:
     epochs: Annotated[int, Range(0, 10_000)] = 0
     batch: Annotated[int, Range(2, 4096)] = 64
     views: Annotated[int, Range(0, 1000)] = 0
+    evidence_minutes: Annotated[float, Range(0, 10_000)] = 0.0
     growth: Growth = field(default_factory=Growth)
     optimization: Optimization = field(default_factory=Optimization)
     imbalance: Imbalance = field(default_factory=Imbalance)
@@ -117,8 +120,7 @@ def default(budget: str) -> Recipe:
     Raises:
         UsageError: the budget is none of these.
     """
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget):
-        minutes = float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]]
+    if minutes := minutes_of(budget):
         budget = "quick" if minutes < 10 else "normal" if minutes < 90 else "thorough"
     recipe = Recipe()
     if budget == "quick":
@@ -136,6 +138,7 @@ def default(budget: str) -> Recipe:
         return replace(
             wide,
             effort=3.0,
+            evidence_minutes=240.0,
             transfer=Transfer(trainable_blocks=5),
             augmentation=replace(wide.augmentation, for_rare="auto", label_check="all"),
             ensembling=Ensembling(members=5, cuts=(3,), select=True, average=True, distil=True),
@@ -145,6 +148,17 @@ def default(budget: str) -> Recipe:
         f"--budget {budget!r} is no budget",
         _suggest(budget, BUDGETS) + "; or give a time such as 20m",
     )
+
+
+def minutes_of(budget: str) -> float:
+    """Return the minutes of a budget that is a time; 0 where it is a name.
+
+    Example:
+        >>> minutes_of("1.5h"), minutes_of("quick")
+        (90.0, 0.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget)
+    return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]] if found else 0.0
 
 
 def _suggest(word: str, words: Sequence[str]) -> str:

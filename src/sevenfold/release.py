@@ -55,6 +55,10 @@ class Clock:
         yield
         self.stages.append({"stage": name, "seconds": time.perf_counter() - began})
 
+    def noted(self) -> dict[str, float]:
+        """Return the seconds of each stage."""
+        return {line["stage"]: line["seconds"] for line in self.stages}
+
     @property
     def seconds(self) -> float:
         """Seconds since the clock was made."""
@@ -394,6 +398,6 @@ def release(
         "quarantined": len(split.quarantined),
         "pruning": _summed(pruning),
         "label_check": facts["classwise"]["label_check"],
-        "stages": {line["stage"]: line["seconds"] for line in clock.stages},
+        "stages": clock.noted(),
         "memory_peak_megabytes": account.peak_megabytes(),
     }

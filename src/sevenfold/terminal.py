@@ -68,9 +68,21 @@ def run(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["quarantined"]:
         yield f"left out       {facts['quarantined']} pictures; the report names them"
     yield from _label_check(facts.get("label_check", {}))
+    yield from _contributed(facts.get("evidence", {}))
     yield f"deploy         {run / 'bundle'}"
     yield f"report         {run / 'report.html'}"
     yield f"time           {facts['seconds']:.0f} s"
+
+
+def _contributed(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the practices of a training contributed, or why that was not measured."""
+    if evidence and evidence["left_out"]:
+        yield f"no evidence    {evidence['left_out']}"
+    said: dict[str, list[str]] = {}
+    for practice, verdict in evidence.get("verdicts", {}).items():
+        said.setdefault(verdict, []).append(practice)
+    for verdict, practices in said.items():
+        yield f"{verdict:<14} {', '.join(practices)}"
 
 
 def _label_check(check: Mapping[str, Any]) -> Iterator[str]:

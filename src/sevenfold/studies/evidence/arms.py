@@ -1,6 +1,6 @@
 """Build the arms of a study: what is trained with and without each practice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -127,31 +127,47 @@ def base_of(recipe: Recipe) -> Recipe:
     )
 
 
-def check(practices: Sequence[str]) -> None:
-    """Refuse a name that is no practice.
+def check(practices: Sequence[str], recipe: Recipe) -> None:
+    """Refuse a name that is no practice, and one that the recipe has off, whatever the data.
 
     Raises:
         UsageError: with the name.
     """
     for name in practices:
         Recipe().without(name)
+    _refuse(practices, off(recipe), "switch it on in the recipe")
 
 
-def idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> dict[str, str]:
-    """Tell which practices the recipe has off, or the data leaves nothing to do, and why."""
+def _refuse(practices: Sequence[str], reasons: Mapping[str, str], cure: str) -> None:
+    for name in practices:
+        if name in reasons:
+            raise UsageError(
+                f"--practices {name}: there is nothing to measure; {reasons[name]}",
+                f"leave it out, or {cure}",
+            )
+
+
+def off(recipe: Recipe) -> dict[str, str]:
+    """Tell which practices the recipe has off, and how."""
     found = {}
     if recipe.optimization == replace(Optimization.off, rate=recipe.optimization.rate):
         found["optimization"] = "the recipe trains by plain SGD with momentum"
-    methods = imbalance.resolve(recipe.imbalance, counts, recipe.objective)
     if recipe.imbalance.method == "none":
         found["imbalance"] = "the recipe has it off"
-    elif methods == ("none",):
-        found["imbalance"] = "these classes leave nothing to help, so plain training is taken"
     if recipe.transfer.weights == "random":
         found["transfer"] = "the recipe starts at random"
     if recipe.augmentation == Augmentation.off:
         found["augmentation"] = "the recipe has it off"
     return found
+
+
+def idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> dict[str, str]:
+    """Tell which practices the recipe has off, or the data leaves nothing to do, and why."""
+    methods = imbalance.resolve(recipe.imbalance, counts, recipe.objective)
+    found = {}
+    if methods == ("none",):
+        found["imbalance"] = "these classes leave nothing to help, so plain training is taken"
+    return found | off(recipe)
 
 
 def planned(
@@ -172,15 +188,13 @@ def planned(
     Raises:
         UsageError: a practice that was named is off in the recipe.
     """
-    check(practices)
-    off = idle(recipe, counts) | ({"pruning": prunable} if prunable else {})
-    for name in practices:
-        if name in off:
-            raise UsageError(
-                f"--practices {name}: there is nothing to measure; {off[name]}",
-                f"leave it out, or switch {name} on in the recipe",
-            )
-    asked = [name for name in PRACTICES if name not in off and name in (practices or PRACTICES)]
+    check(practices, recipe)
+    unused = idle(recipe, counts)
+    _refuse(practices, unused, "name a method, such as imbalance.method=class_weights")
+    if prunable:
+        unused["pruning"] = prunable
+        _refuse(practices, {"pruning": prunable}, "choose another backbone")
+    asked = [name for name in PRACTICES if name not in unused and name in (practices or PRACTICES)]
     full, base = single(recipe), base_of(recipe)
     carved = "pruning" in asked
     top = Training(full, carving=_carving(full) if carved else None)
@@ -193,7 +207,7 @@ def planned(
         more, compared = _MAKERS.get(name, _setting)(name, top, bottom)
         arms += more
         contrasts += compared
-    return Plan(tuple(arms), tuple(contrasts), {} if practices else off)
+    return Plan(tuple(arms), tuple(contrasts), {} if practices else unused)
 
 
 def base_settled(recipe: Recipe, share: float) -> Recipe:

@@ -187,12 +187,16 @@ def _took(result: Mapping[str, Any]) -> float:
     return first + sum(float(one["seconds"]) - first for name, one in parts.items() if name)
 
 
+def needed(course: Course, engine: Engine) -> float:
+    """Estimate the seconds that a study will take, with its stores."""
+    found = recalled(course)
+    stores = course.seconds[""] if len(found) < len(course.tasks) else 0.0
+    return left(course, found, engine) + stores / engine.workers
+
+
 def whole(course: Course, engine: Engine) -> str:
     """Say what the study will take, before it starts."""
-    found = recalled(course)
-    seconds = left(course, found, engine)
-    if len(found) < len(course.tasks):
-        seconds += course.seconds[""] / engine.workers
+    found, seconds = recalled(course), needed(course, engine)
     size = course.study.regime["store_megabytes"]
     return (
         f"{len(course.tasks)} trainings, {len(found)} of them done; about {duration(seconds)} with "
@@ -245,13 +249,14 @@ def _softmax(logits: Float64[np.ndarray, "rows classes"]) -> Float64[np.ndarray,
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def workers_of(threads: int) -> tuple[int, int]:
+def workers_of(threads: int, cores: int = 0) -> tuple[int, int]:
     """Return processes and the threads of each, on this machine.
 
     Args:
         threads: of each; 0 is one for every eight cores, since trainings side by side waste
             less than threads of one.
+        cores: that may be used; 0 is all.
     """
-    cores = os.cpu_count() or 1
+    cores = cores or os.cpu_count() or 1
     each = threads or max(1, cores // 8)
     return max(1, cores // each), each

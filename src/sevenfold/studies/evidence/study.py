@@ -1,6 +1,7 @@
 """Measure the seven practices from start to end: the command and the Python call."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from sevenfold import atomic, trial
 from sevenfold.data import Split
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, fill
-from sevenfold.progress import Progress, silent
+from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import arms, course, folds, page, planning, trials
 from sevenfold.studies.evidence.course import Asked, Course, Reading, Watch
@@ -36,6 +37,7 @@ class Where:
         gpus: that each trial takes on Ray, 0 or more.
         threads: of each trial, the same for all; 0 is one for every eight cores.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        cores: of this machine that may be used; 0 is all.
     """
 
     engine: str = "local"
@@ -43,15 +45,16 @@ class Where:
     gpus: float = 0.0
     threads: int = 0
     device: str = "auto"
+    cores: int = 0
 
 
-def check(practices: Sequence[str], where: Where) -> None:
+def check(asked: Asked, where: Where) -> None:
     """Refuse what makes no sense, before any work.
 
     Raises:
-        UsageError: a name is no practice, or an option speaks to an engine that is not asked for.
+        UsageError: a name is no practice, or of one that is off, or an option speaks to an engine that is not asked for.
     """
-    arms.check(practices)
+    arms.check(asked.practices, asked.recipe)
     for name, given in (("--address", where.address), ("--gpus-per-trial", where.gpus)):
         if given and where.engine != "ray":
             raise UsageError(
@@ -78,6 +81,7 @@ def evidence(
     progress: Progress,
     announce: Callable[[str], None],
     watch: Watch,
+    most_seconds: float = math.inf,
 ) -> dict[str, Any]:
     """Measure what each practice contributes on the user's pictures.
 
@@ -97,18 +101,20 @@ def evidence(
         progress: is told the stages.
         announce: is given the estimate, one line, before the work starts.
         watch: is told whenever a trial has ended.
+        most_seconds: that it may take by its own estimate.
 
     Returns:
         The object of `evidence --json`, schema "sevenfold.evidence/1".
 
     Raises:
+        ResourceError: it would take longer than it may.
         SevenfoldError: with the exit code of its kind.
     """
     began = time.perf_counter()
-    check(asked.practices, where)
+    check(asked, where)
     folds.check_repetitions(asked.repetitions)
     prepare(out, course.OURS, "a study of evidence")
-    workers, threads = course.workers_of(where.threads)
+    workers, threads = course.workers_of(where.threads, where.cores)
     ray = connected(where.address, threads, where.gpus) if where.engine == "ray" else None
     asked = replace(asked, kept=ray is None)
     place = trial.place(where.device if ray is None else "cpu", threads)
@@ -122,6 +128,12 @@ def evidence(
     engine: Engine = ray or Local(workers if place.device == "cpu" else 1, threads)
     planned = planning.laid(ground, told, asked, out, progress)
     announce(course.whole(planned, engine))
+    if (seconds := course.needed(planned, engine)) > most_seconds:
+        raise ResourceError(
+            f"measuring the practices would take about {duration(seconds)}, and "
+            f"{duration(most_seconds)} are left",
+            "give more time, or run `sevenfold evidence` by itself",
+        )
     come: list[Outcome] = []
 
     def seen(study: Study, outcomes: Sequence[Outcome], left: float) -> None:
@@ -199,7 +211,7 @@ def measure(
         Traceback (most recent call last):
         UsageError: 'magic' is no practice
     """
-    arms.check(practices)
+    arms.check(practices, recipe)
     folds.check_repetitions(repetitions)
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="sevenfold-") as place:

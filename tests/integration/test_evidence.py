@@ -1,0 +1,68 @@
+"""Measure the practices at the end of a training, where the recipe gives it time."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from finished import few_pictures
+from test_job import REQUEST, SETTINGS
+
+import photos
+from sevenfold import job, recipe, terminal
+from sevenfold.progress import silent
+from sevenfold.studies import evidence
+from sevenfold.studies.evidence import study, trials
+from sevenfold.studies.evidence.engines import Inline
+
+ASKED = replace(
+    REQUEST, overrides=(*SETTINGS, "epochs=1", "views=1", "evidence_minutes=10"), threads=1
+)
+
+
+@pytest.fixture
+def data(tmp_path, stores, monkeypatch):
+    """Write photos, and let a study be of one practice, in this process."""
+    place = Inline({trials.TRAIN: trials.called, trials.FILL: trials.filled})
+    monkeypatch.setattr(study, "Local", lambda workers, threads: place)
+    asked = partial(evidence.Asked, practices=("augmentation",))
+    monkeypatch.setattr(evidence, "Asked", asked)
+    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
+        photos.write(tmp_path / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
+    with few_pictures(stores):
+        yield str(tmp_path / "photos")
+
+
+def test_a_training_with_time_shows_in_its_report_what_the_practices_contributed(data, tmp_path):
+    run, told = tmp_path / "run", []
+    facts = job.train(
+        data, run, request=ASKED, progress=lambda stage, done, total: told.append((stage, done))
+    )
+    found = json.loads((run / "evidence" / "evidence.json").read_text("utf-8"))
+    assert found["complete"]
+    verdict = found["practices"]["augmentation"]["verdict"]
+    assert facts["evidence"]["verdicts"] == {"augmentation": verdict}
+    assert facts["stages"]["evidence"] > 0
+    report = json.loads((run / "report.json").read_text("utf-8"))
+    assert report["evidence"] == found
+    assert report["recipe_toml"].count("evidence_minutes = 10.0") == 1
+    page = (run / "report.html").read_text("utf-8")
+    assert "Recommended" in page
+    assert f"{verdict:<14} augmentation" in [*terminal.run(facts)]
+    assert ("evidence", 24) in told
+
+
+def test_a_training_without_time_for_it_is_whole_and_says_so(data, tmp_path):
+    run = tmp_path / "run"
+    facts = job.train(data, run, request=replace(ASKED, budget="1s"), progress=silent)
+    assert "measuring the practices would take about" in facts["evidence"]["left_out"]
+    assert facts["evidence"]["verdicts"] == {}
+    assert "evidence" not in json.loads((run / "report.json").read_text("utf-8"))
+    assert any(line.startswith("no evidence    measuring") for line in terminal.run(facts))
+
+
+def test_only_the_thorough_budget_measures_the_practices():
+    minutes = [recipe.default(budget).evidence_minutes for budget in recipe.BUDGETS]
+    assert minutes == [0.0, 0.0, 240.0]
+    assert (recipe.minutes_of("90s"), recipe.minutes_of("2h")) == (1.5, 120.0)
+    assert recipe.minutes_of("normal") == 0

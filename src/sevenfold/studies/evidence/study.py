@@ -52,7 +52,8 @@ def check(asked: Asked, where: Where) -> None:
     """Refuse what makes no sense, before any work.
 
     Raises:
-        UsageError: a name is no practice, or of one that is off, or an option speaks to an engine that is not asked for.
+        UsageError: a name is no practice, or of one that is off, or an option speaks to an
+            engine that is not asked for.
     """
     arms.check(asked.practices, asked.recipe)
     for name, given in (("--address", where.address), ("--gpus-per-trial", where.gpus)):

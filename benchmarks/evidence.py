@@ -123,10 +123,10 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     if not missing:
         return
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
+    from sevenfold.engines import Local
     from sevenfold.progress import Lines
     from sevenfold.studies.evidence import arms, course, planning, study, trials
     from sevenfold.studies.evidence.effects import weigh
-    from sevenfold.studies.evidence.engines import Local
     from sevenfold.studies.evidence.outcomes import Contrast
     from sevenfold.studies.folder import prepare
     from sevenfold.trial import place as placed

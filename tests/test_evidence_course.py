@@ -12,13 +12,13 @@ import pytest
 
 from photos import write
 from sevenfold import cli, data, trial
+from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.studies.evidence import course, planning, ray_engine, study, trials
+from sevenfold.studies.evidence import course, planning, study, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
-from sevenfold.studies.evidence.engines import Inline, Json, Local
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
 from sevenfold.studies.folder import prepare
@@ -365,12 +365,12 @@ class FakeRay:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     found = FakeRay()
-    monkeypatch.setattr(ray_engine, "_ray", lambda: found)
+    monkeypatch.setattr(cluster, "_ray", lambda: found)
     return found
 
 
 def test_ray_answers_all_calls_in_any_order(fake: FakeRay) -> None:
-    on_ray = ray_engine.connected("auto", 1, 0.0)
+    on_ray = cluster.connected("auto", 1, 0.0)
     assert on_ray.workers == 4
     calls = [{"a": at, "b": "ü"} for at in range(5)]
     found = list(on_ray.run(calls, "builtins:dict"))
@@ -381,25 +381,25 @@ def test_ray_answers_all_calls_in_any_order(fake: FakeRay) -> None:
 
 def test_an_unreachable_cluster_is_named(fake: FakeRay) -> None:
     with pytest.raises(ResourceError, match=r"--address nowhere: no Ray cluster answers \(nobody"):
-        ray_engine.connected("nowhere", 1, 0.0)
+        cluster.connected("nowhere", 1, 0.0)
 
 
 def test_a_cluster_without_room_is_refused(fake: FakeRay) -> None:
     with pytest.raises(ResourceError, match="no node of the Ray cluster auto has 3 cores"):
-        ray_engine.connected("", 3, 0.0)
+        cluster.connected("", 3, 0.0)
     with pytest.raises(ResourceError, match=r"1 cores and 0\.5 GPUs"):
-        ray_engine.connected("", 1, 0.5)
+        cluster.connected("", 1, 0.5)
 
 
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ResourceError, match="the package ray is not installed") as found:
-        ray_engine.connected("auto", 1, 0.0)
+        cluster.connected("auto", 1, 0.0)
     assert "sevenfold[ray]" in found.value.cure
 
 
 def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = iter([{"kind": "one"}, {"kind": "another"}])
-    monkeypatch.setattr(ray_engine.OnRay, "everywhere", lambda *_: list(kinds))
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: list(kinds))
     with pytest.raises(ResourceError, match="another; one"):
-        study.alike(ray_engine.connected("auto", 1, 0.0), {})
+        study.alike(cluster.connected("auto", 1, 0.0), {})

@@ -46,6 +46,7 @@ class Request:
         licence: SPDX expression for the model card, or "".
         replace: whether a finished run may be replaced.
         threads: 0 is one for each core.
+        workers: members trained at a time; 0 is as many as the threads have room for.
         device: `auto`, `cpu`, `cuda` or `mps`.
         costs: path of a TOML file of what mistakes cost, or "".
         min_recall: least recalls of classes, such as `crack=0.99`.
@@ -61,6 +62,7 @@ class Request:
     licence: str = ""
     replace: bool = False
     threads: int = 0
+    workers: int = 0
     device: str = "auto"
     costs: str = ""
     min_recall: tuple[str, ...] = ()
@@ -243,7 +245,7 @@ def _prepare(out: Path, request: Request) -> None:
 def _place(request: Request) -> "Place":
     from sevenfold import trial
 
-    return trial.place(request.device, request.threads)
+    return trial.place(request.device, request.threads, request.workers)
 
 
 def _stronger(recipe: "Recipe", request: Request, place: "Place") -> "Recipe":

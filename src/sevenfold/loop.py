@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +35,14 @@ class Place:
         device: `cpu`, `cuda` or `mps`.
         threads: of torch and of the loaders, 1 or more.
         half: whether matrix products run in bfloat16 during training.
+        workers: trainings at a time where there are several, 1 or more; says nothing of
+            what comes of them, and so has no part in the name of a training.
     """
 
     device: str = "cpu"
     threads: int = 1
     half: bool = False
+    workers: int = field(default=1, repr=False, compare=False)
 
     def cast(self) -> AbstractContextManager[Any]:
         """Return the context in which a forward pass of training runs."""
@@ -396,13 +399,20 @@ def train(
             best = {name: value.clone() for name, value in average.tensors.items()}
         module.load_state_dict(weights)
         state = _state(module, average, optimizer, schedule)
-        checkpoint.save(
-            saved, {**state, "history": [asdict(line) for line in history], "best": best}
-        )
+        told = {
+            "history": [asdict(line) for line in history],
+            "ended": len(history) == epochs or _patience_ends(history, stop),
+        }
+        checkpoint.save(saved, {**state, **told, "best": best})
     module.load_state_dict(best)
     module.eval()
     top = stop.kept(history).epoch
     return Trained(tuple(history), top, len(history) < epochs)
+
+
+def ended(saved: Path) -> bool:
+    """Tell whether a checkpoint is of a training that has nothing left to do."""
+    return saved.exists() and bool(checkpoint.load(saved)["ended"])
 
 
 def _patience_ends(history: list[Epoch], stop: Stop) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from sevenfold import account, latency
 from sevenfold.data import Split
+from sevenfold.engines import threads_each
 from sevenfold.errors import ResourceError
 from sevenfold.loop import Place
 from sevenfold.recipe import Recipe, to_toml
@@ -46,12 +47,14 @@ def source_hash() -> str:
     return state.hexdigest()
 
 
-def place(device: str = "auto", threads: int = 0) -> Place:
+def place(device: str = "auto", threads: int = 0, workers: int = 1) -> Place:
     """Choose the device and fix the number of threads, for torch as a whole.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `mps`.
         threads: 0 is one for each core.
+        workers: trainings at a time where there are several; 0 is as many as the threads
+            have room for (`engines.threads_each`). Elsewhere than on a processor it is one.
 
     Raises:
         ResourceError: there is no such device here.
@@ -66,7 +69,10 @@ def place(device: str = "auto", threads: int = 0) -> Place:
             f"--device {device}: torch sees no such device here",
             "run `sevenfold doctor`, or use --device cpu",
         )
-    return Place(device, threads, _half(device))
+    if device != "cpu":
+        workers = 1
+    workers = workers or max(1, threads // threads_each(threads))
+    return Place(device, threads, _half(device), workers)
 
 
 def _half(device: str) -> bool:

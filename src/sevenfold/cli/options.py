@@ -47,6 +47,8 @@ class Training:
         set: one setting, such as transfer.backbone=NAME; may be repeated.
         seed: another number is another draw of everything that is random.
         threads: processor threads; 0 is one for each core.
+        workers: members of a vote that are trained at a time; 0 is as many as the threads have
+            room for, 1 one after another, with the same result and less memory.
         device: where to train.
         costs: a TOML file of what each mistake costs; answers then cost the least.
         min_recall: find a class at least so often, such as crack=0.99; may be repeated.
@@ -60,6 +62,7 @@ class Training:
     set: tuple[str, ...] = ()
     seed: Count = 0
     threads: Count = 0
+    workers: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     costs: str = ""
     min_recall: tuple[str, ...] = ()
@@ -103,6 +106,7 @@ def request_of(training: Training, reading: Reading) -> "Request":
         licence=training.licence,
         replace=training.replace,
         threads=training.threads,
+        workers=training.workers,
         device=training.device,
         costs=training.costs,
         min_recall=training.min_recall,

@@ -62,7 +62,7 @@ class StoredViews:
     def __init__(
         self, store: Store, dataset: Dataset, pictures: Int64[np.ndarray, "some"], count: int
     ) -> None:
-        self._store = store
+        self.store, self.pictures = store, pictures
         self._count = count
         names = [
             key(dataset.hashes[index], view) for index in pictures.tolist() for view in range(count)
@@ -79,7 +79,7 @@ class StoredViews:
         self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
     ) -> np.ndarray[Any, Any]:
         """Return stored activations."""
-        return self._store.gather(self._places[pictures, views])
+        return self.store.gather(self._places[pictures, views])
 
 
 class LiveViews:
@@ -123,21 +123,20 @@ class JoinedViews:
     """Hand out rows of pictures that have views of different kinds."""
 
     def __init__(self, parts: Sequence[Views], part_of: Int64[np.ndarray, "pictures"]) -> None:
-        self._parts = parts
-        self._part_of = part_of
+        self.parts, self.part_of = parts, part_of
 
     @property
     def count(self) -> int:
         """The most views that a picture has; the others go through theirs again."""
-        return max(part.count for part in self._parts)
+        return max(part.count for part in self.parts)
 
     def get(
         self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
     ) -> np.ndarray[Any, Any]:
         """Return each picture's row from its own part."""
         rows: list[Any] = [None] * len(pictures)
-        for at, part in enumerate(self._parts):
-            places = np.flatnonzero(self._part_of[pictures] == at)
+        for at, part in enumerate(self.parts):
+            places = np.flatnonzero(self.part_of[pictures] == at)
             if len(places):
                 seen = views[places] % part.count if part.count else views[places]
                 for place, row in zip(places, part.get(pictures[places], seen), strict=True):

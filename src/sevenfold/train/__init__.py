@@ -23,9 +23,11 @@ from sevenfold.practices import (
 )
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
+from sevenfold.train import crew
 from sevenfold.train.balance import Tried, settled
 from sevenfold.train.bench import Bench, prepared, tail_of
 from sevenfold.train.benches import benches
+from sevenfold.train.crew import Job
 from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
@@ -154,6 +156,7 @@ def fit(
     bench, looks = strengthened(replace(bench, recipe=recipe), rate, seed, pixels)
     recipe = bench.recipe
     each = benches(bench, rate, seed, pixels)
+    crew.advanced([Job(*each[number], seed + number) for number in range(len(each))])
     members = ensembling.members(
         recipe.ensembling, lambda number: on_labels(*each[number], seed + number)
     )

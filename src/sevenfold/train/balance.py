@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from sevenfold.practices import imbalance
 from sevenfold.recipe import Recipe
+from sevenfold.train import crew
 from sevenfold.train.bench import Bench
 from sevenfold.train.member import objective, on_labels
 
@@ -45,6 +46,9 @@ def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, 
         if named.method != methods[0]:
             named = imbalance.Imbalance(method=methods[0])
         return replace(recipe, imbalance=named), ()
+    own = [name for name in methods if name != "adjusted_after"]
+    if recipe.ensembling.members > 1:
+        crew.advanced([crew.Job(_by(bench, name), rate, seed) for name in own])
     candidates: dict[str, Float[np.ndarray, "judged classes"]] = {}
     values = {}
     for method in methods:
@@ -55,12 +59,15 @@ def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, 
             value = replace(value, strength=strength)
             logits = imbalance.adjusted(plain, counts, strength)
         else:
-            with_it = replace(bench, recipe=replace(recipe, imbalance=value))
-            logits = on_labels(with_it, rate, seed).logits
+            logits = on_labels(_by(bench, method), rate, seed).logits
         candidates[method], values[method] = logits, value
     chosen, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
     tried = tuple(_tried(bench, values[name], candidates[name]) for name in methods)
     return replace(recipe, imbalance=values[chosen]), tried
+
+
+def _by(bench: Bench, method: str) -> Bench:
+    return replace(bench, recipe=replace(bench.recipe, imbalance=imbalance.Imbalance(method)))
 
 
 def _tried(

@@ -1,7 +1,8 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sevenfold import draws, loop, nets
+from sevenfold.engines import threads_each
 from sevenfold.loop import Measured, Rows, Stop, Trained
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
 from sevenfold.recipe import Recipe
@@ -80,17 +82,72 @@ def rows_of(bench: Bench, part: Part, targets: Targets, seed: int) -> Rows:
     )
 
 
+def threads_of(bench: Bench) -> int:
+    """Return the threads of a member's training.
+
+    Members over stored rows have as many as each can have side by side, also where they are
+    trained one after another: the number changes the last bits of what is learnt.
+    """
+    alone = bench.recipe.ensembling.members == 1 or not bench.trunk
+    threads = bench.place.threads
+    return threads if alone or bench.place.device != "cpu" else threads_each(threads)
+
+
+@contextmanager
+def narrowed(threads: int) -> Iterator[None]:
+    """Let torch have so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def named(bench: Bench, seed: int) -> str:
+    """Name the checkpoints of a member; logits adjusted afterwards are of plain training."""
+    method = bench.recipe.imbalance.method
+    return f"{seed}-{'none' if method == 'adjusted_after' else method}"
+
+
 def on_labels(bench: Bench, rate: float, seed: int) -> Member:
     """Train one member on labels."""
     targets, settings = hard(bench), bench.recipe.imbalance
-    after = settings.method == "adjusted_after"
-    name = f"{seed}-{'none' if after else settings.method}"
-    found = trained(bench, rate, seed, name, lambda _, part: rows_of(bench, part, targets, seed))
-    if not after:
+    with narrowed(threads_of(bench)):
+        found = trained(
+            bench,
+            rate,
+            seed,
+            named(bench, seed),
+            lambda _, part: rows_of(bench, part, targets, seed),
+        )
+    if settings.method != "adjusted_after":
         return found
     for network in (*found.folds, found.network):
         imbalance.shift_head(network.head, bench.counts, settings.strength)
     return replace(found, logits=imbalance.adjusted(found.logits, bench.counts, settings.strength))
+
+
+def checkpoint_of(bench: Bench, name: str, part: Part) -> Path:
+    """Return the file of a training's checkpoint."""
+    return bench.folder / f"{name}{part.name}.checkpoint"
+
+
+def begun(bench: Bench, seed: int) -> tuple[nets.Network, transfer.Origin]:
+    """Build the network that a member starts from, around the trunk that all share."""
+    network, origin = start(bench.recipe, len(bench.split.dataset.classes), seed)
+    # A random trunk differs by seed; the rows were computed by one.
+    for block, frozen in zip(network.blocks, bench.trunk, strict=False):
+        block.load_state_dict(frozen.state_dict())
+    return network, origin
+
+
+def part_on_labels(bench: Bench, rate: float, seed: int, part: Part) -> Trained:
+    """Train one part of a member to its end, and leave it in its checkpoint."""
+    network, _ = begun(bench, seed)
+    rows = rows_of(bench, part, hard(bench), seed)
+    path = checkpoint_of(bench, named(bench, seed), part)
+    return train_part(bench, network, rows, part, rate, seed, path)[0]
 
 
 def trained(
@@ -109,18 +166,9 @@ def trained(
     classes = len(bench.split.dataset.classes)
     logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
-        network, origin = start(bench.recipe, classes, seed)
-        # A random trunk differs by seed; the rows were computed by one.
-        for block, frozen in zip(network.blocks, bench.trunk, strict=False):
-            block.load_state_dict(frozen.state_dict())
+        network, origin = begun(bench, seed)
         trained, steps, decision = train_part(
-            bench,
-            network,
-            rows(at, part),
-            part,
-            rate,
-            seed,
-            bench.folder / f"{name}{part.name}.checkpoint",
+            bench, network, rows(at, part), part, rate, seed, checkpoint_of(bench, name, part)
         )
         networks.append(network)
         answered(bench, part, network, logits)

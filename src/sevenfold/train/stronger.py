@@ -11,6 +11,7 @@ from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices import augmentation, imbalance
 from sevenfold.recipe import Recipe
+from sevenfold.train import crew
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import objective, on_labels
 
@@ -121,16 +122,20 @@ def strengthened(
     more = VIEWS if frozen and comes_back(recipe) else 1
     ways = [(1.0, 1), *([(1.0, more)] if more > 1 else []), (STRENGTH, more)]
     names = [bench.split.dataset.classes[label] for label in few.tolist()]
-    found: dict[str, tuple[Bench, Float[np.ndarray, "judged classes"], float]] = {}
+    tried, spent = [], []
     for strength, views in ways:
         began = time.perf_counter()
-        tried = (
-            bench
-            if (strength, views) == (1.0, 1)
-            else _shown(bench, names, strength, views, seed, pixels)
-        )
-        logits = on_labels(tried, rate, seed).logits
-        found[f"{strength:g} x{views}"] = tried, logits, time.perf_counter() - began
+        plain = (strength, views) == (1.0, 1)
+        tried.append(bench if plain else _shown(bench, names, strength, views, seed, pixels))
+        spent.append(time.perf_counter() - began)
+    if recipe.ensembling.members > 1:
+        apart = crew.advanced([crew.Job(one, rate, seed) for one in tried])
+        spent = [before + more for before, more in zip(spent, apart, strict=True)]
+    found: dict[str, tuple[Bench, Float[np.ndarray, "judged classes"], float]] = {}
+    for (strength, views), one, before in zip(ways, tried, spent, strict=True):
+        began = time.perf_counter()
+        logits = on_labels(one, rate, seed).logits
+        found[f"{strength:g} x{views}"] = one, logits, before + time.perf_counter() - began
     candidates = {name: logits for name, (_, logits, _) in found.items()}
     best, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
     looks = tuple(

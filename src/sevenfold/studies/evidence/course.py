@@ -12,13 +12,13 @@ from jaxtyping import Float64
 
 from sevenfold import atomic
 from sevenfold.data import SmallClasses, Split
+from sevenfold.engines import Engine, Json
 from sevenfold.loop import Place
 from sevenfold.practices import ensembling
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import folds, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
-from sevenfold.studies.evidence.engines import Engine, Json
 from sevenfold.studies.evidence.estimate import Gauge
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.trials import Ground

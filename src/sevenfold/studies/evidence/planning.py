@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 from sevenfold import account, atomic, latency, train, trial
 from sevenfold.data import Split
+from sevenfold.engines import Json
 from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
 from sevenfold.loop import Place
@@ -25,7 +26,6 @@ from sevenfold.studies.evidence import arms as plans
 from sevenfold.studies.evidence import folds, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.course import Asked, Course, Task
-from sevenfold.studies.evidence.engines import Json
 from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground

@@ -12,6 +12,8 @@ from typing import Any
 
 from sevenfold import atomic, trial
 from sevenfold.data import Split
+from sevenfold.engines import Engine, Inline, Json, Local
+from sevenfold.engines.cluster import OnRay, connected
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, fill
 from sevenfold.progress import Progress, duration, silent
@@ -19,10 +21,8 @@ from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import arms, course, folds, page, planning, trials
 from sevenfold.studies.evidence.course import Asked, Course, Reading, Watch
 from sevenfold.studies.evidence.effects import Evidence, weigh
-from sevenfold.studies.evidence.engines import Engine, Inline, Json, Local
 from sevenfold.studies.evidence.facts import facts
 from sevenfold.studies.evidence.outcomes import Outcome, Study
-from sevenfold.studies.evidence.ray_engine import OnRay, connected
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import prepare
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from sevenfold import data as datasets
 from sevenfold import draws, evaluate, export, latency, loop, nets, train, trial
 from sevenfold.data import Split
+from sevenfold.engines import Json
 from sevenfold.errors import DataError
 from sevenfold.features import trunk as trunks
 from sevenfold.features.pixels import MARGIN, Pixels, fill, ingest
@@ -32,7 +33,6 @@ from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import folds
 from sevenfold.studies.evidence.arms import Carving, Training
-from sevenfold.studies.evidence.engines import Json
 from sevenfold.train import Fitted, Member, bench, pruned
 
 TRAIN = f"{__name__}:called"

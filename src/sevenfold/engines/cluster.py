@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sevenfold.engines.local import TRIES, Json, answered, named, result_of
 from sevenfold.errors import ResourceError
-from sevenfold.studies.evidence.engines import TRIES, Json, answered, named, result_of
 
 LOCAL = "local"
 """Address that starts a cluster on this machine."""
@@ -29,7 +29,7 @@ class OnRay:
     workers: int
 
     def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
-        """Make calls on the cluster; see `engines.Engine`. Ray makes a lost one again."""
+        """Make calls on the cluster; see `local.Engine`. Ray makes a lost one again."""
         ray = _ray()
         task = ray.remote(_called).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=TRIES - 1

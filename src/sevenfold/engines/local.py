@@ -1,9 +1,4 @@
-"""Run calls in processes of this machine: JSON in, JSON out, and none is lost to a kill.
-
-An engine knows nothing of what it runs. A call is a JSON object, a function is named
-`module:function` and takes and returns one; what it returns must depend on the call alone,
-so that a call whose process was killed is simply made again.
-"""
+"""Run calls in processes of this machine: JSON in, JSON out, and none is lost to a kill."""
 
 import importlib
 import json
@@ -13,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +18,23 @@ from sevenfold import errors
 from sevenfold.errors import ResourceError, SevenfoldError
 
 Json = Mapping[str, Any]
-Function = Callable[[Json], Json]
+Function = Callable[..., Json]
+"""Takes a call and, where somebody listens, whom to tell how far it is, as `progress` has it."""
+Heard = Callable[[int, str, int, int], None]
+"""Is told the number of a call, and how far it is: stage, done and total."""
 TRIES: Final = 3
 """Processes that may end while they work on one call, before it is given up."""
+_CORES_EACH: Final = 8
+_BLINK_SECONDS: Final = 0.2
+"""The shortest time between two words of a call on how far it is."""
+
+
+def threads_each(cores: int) -> int:
+    """Return the threads of each of several trainings side by side: one for every eight cores.
+
+    Trainings side by side waste less than the threads of one, whose layers are small.
+    """
+    return max(1, cores // _CORES_EACH)
 
 
 class Engine(Protocol):
@@ -78,23 +88,37 @@ class Local:
     workers: int
     threads: int
 
-    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
-        """Make calls in processes that are ended with it, see `Engine`. Starts processes."""
+    def run(
+        self, calls: Sequence[Json], function: str, heard: Heard | None = None
+    ) -> Iterator[tuple[int, Json]]:
+        """Make calls in processes that are ended with it, see `Engine`. Starts processes.
+
+        Args:
+            calls: in the order in which they begin.
+            function: as `module:function`; it takes a `Progress`, too, where somebody listens.
+            heard: is told how far each call is.
+        """
         waiting: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         for number, call in enumerate(calls):
             waiting.put((number, json.dumps(call)))
         answers: queue.SimpleQueue[tuple[int, Json | BaseException]] = queue.SimpleQueue()
+        words = (function, *(("told",) if heard else ()))
         crew = [
-            _Worker(function, self.threads, waiting, answers)
+            _Worker(words, self.threads, waiting, answers)
             for _ in range(min(self.workers, len(calls)))
         ]
+        left = len(calls)
         try:
             for worker in crew:
                 worker.start()
-            for _ in calls:
+            while left:
                 number, found = _next(answers)
                 if isinstance(found, BaseException):
                     raise found
+                if heard and "told" in found:
+                    heard(number, *found["told"])
+                    continue
+                left -= 1
                 yield number, result_of(found)
         finally:
             for worker in crew:
@@ -117,12 +141,12 @@ class _Worker:
 
     def __init__(
         self,
-        function: str,
+        words: Sequence[str],
         threads: int,
         waiting: "queue.SimpleQueue[tuple[int, str]]",
         answers: "queue.SimpleQueue[tuple[int, Json | BaseException]]",
     ) -> None:
-        self._function = function
+        self._words = words
         self._environment = {
             **os.environ,
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
@@ -146,12 +170,12 @@ class _Worker:
             except queue.Empty:
                 return
             try:
-                self._answers.put((number, self._answered(text)))
+                self._answers.put((number, self._answered(number, text)))
             except BaseException as error:
                 self._answers.put((number, error))
                 return
 
-    def _answered(self, text: str) -> Json:
+    def _answered(self, number: int, text: str) -> Json:
         code: int | None = None
         for _ in range(TRIES):
             process = self._at_hand()
@@ -160,18 +184,19 @@ class _Worker:
             try:
                 process.stdin.write(f"{text}\n")
                 process.stdin.flush()
-                line = process.stdout.readline()
-            except OSError:
-                line = ""
-            if line:
-                answer: Json = json.loads(line)
-                return answer
+                while line := process.stdout.readline():
+                    answer: Json = json.loads(line)
+                    if "told" not in answer:
+                        return answer
+                    self._answers.put((number, answer))
+            except (OSError, json.JSONDecodeError):  # a kill may tear its last line
+                pass
             code = process.wait()
             if self._ended:
                 break
         raise ResourceError(
             f"a process that was at work ended {TRIES} times, the last time with {code}",
-            "free memory, or give fewer --threads, so that fewer processes run at a time",
+            "free memory, or give --workers 1, so that one process runs at a time",
         )
 
     def _at_hand(self) -> "subprocess.Popen[str]":
@@ -184,7 +209,7 @@ class _Worker:
                         sys.executable,
                         "-c",
                         f"from {__name__} import serve; serve()",
-                        self._function,
+                        *self._words,
                     ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -212,10 +237,10 @@ def named(function: str) -> Function:
     return found
 
 
-def answered(function: Function, call: Json) -> Json:
+def answered(function: Function, *given: Any) -> Json:
     """Make a call and wrap what came of it: a result, a failure of `errors`, or a bug."""
     try:
-        return {"result": function(call)}
+        return {"result": function(*given)}
     except SevenfoldError as error:
         return {"failed": type(error).__name__, "problem": error.problem, "cure": error.cure}
     except Exception:
@@ -247,11 +272,30 @@ def serve() -> None:
     os.dup2(2, 1)
     calls: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, calls), daemon=True).start()
-    function = named(sys.argv[1])
-    while True:
-        answer = answered(function, json.loads(calls.get()))
+    function, listened = named(sys.argv[1]), len(sys.argv) > 2
+
+    def say(answer: Json) -> None:
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
+
+    while True:
+        call = json.loads(calls.get())
+        say(answered(function, call, _Teller(say)) if listened else answered(function, call))
+
+
+class _Teller:
+    """Say how far a call is, but not more often than anybody could see."""
+
+    def __init__(self, say: Callable[[Json], None]) -> None:
+        self._say = say
+        self._said = -_BLINK_SECONDS
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report, see `progress.Progress`."""
+        now = time.monotonic()
+        if now - self._said >= _BLINK_SECONDS or done == total:
+            self._said = now
+            self._say({"told": [stage, done, total]})
 
 
 def _listen(stream: TextIO, calls: "queue.SimpleQueue[str]") -> None:

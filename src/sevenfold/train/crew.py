@@ -1,0 +1,181 @@
+"""Train members side by side, each in a process that reads the stores and writes a checkpoint.
+
+A process trains one part of a member, to the end of its checkpoint; whoever asked for it then
+trains the member as if alone, and finds nothing left to do. So a member is the same to the
+bit however many were trained at a time, and what was interrupted goes on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import cattrs
+import numpy as np
+import torch
+
+from sevenfold import checkpoint, loop
+from sevenfold.data import ArraySource, Dataset, Photo, Split
+from sevenfold.engines import Json, Local
+from sevenfold.features import handed
+from sevenfold.loop import Place
+from sevenfold.progress import Progress, silent
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench, Part, parts_of, start
+from sevenfold.train.member import checkpoint_of, named, narrowed, part_on_labels, threads_of
+
+PART: Final = f"{__name__}:called"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Name the training of one member.
+
+    Args:
+        bench: what it is trained on.
+        rate: the largest learning rate.
+        seed: of everything random in it.
+    """
+
+    bench: Bench
+    rate: float
+    seed: int
+
+
+def advanced(jobs: Sequence[Job]) -> list[float]:
+    """Train what is missing of several members side by side, if this place has room for it.
+
+    Starts processes, which read the stores, and write checkpoints into the benches' folders.
+    Does nothing where at most one training is left, and leaves alone what is trained on rows
+    that are made when they are asked for: making them keeps all cores busy already.
+
+    Returns:
+        Seconds that each job took there; 0 for what is left to be trained here.
+
+    Raises:
+        ResourceError: a process ended again and again.
+    """
+    took = [0.0] * len(jobs)
+    place = jobs[0].bench.place
+    if place.workers == 1:
+        return took
+    calls, owners = [], []
+    for at, job in enumerate(jobs):
+        missing = _missing(job)
+        if not missing or not _stored(job.bench):
+            continue
+        path = _written(job)
+        for number in missing:
+            calls.append({"bench": str(path), "rate": job.rate, "seed": job.seed, "part": number})
+            owners.append(at)
+    if len(calls) < 2:
+        return took
+    engine = Local(min(place.workers, len(calls)), threads_of(jobs[0].bench))
+    told = _Sum(len(calls), engine.workers, jobs[0].bench.progress)
+    for number, result in engine.run(calls, PART, heard=told):
+        took[owners[number]] += float(result["seconds"])
+    return took
+
+
+def _missing(job: Job) -> list[int]:
+    """List the parts of a member that are not trained to their end."""
+    name = named(job.bench, job.seed)
+    return [
+        number
+        for number, part in enumerate(parts_of(job.bench))
+        if not loop.ended(checkpoint_of(job.bench, name, part))
+    ]
+
+
+def _stored(bench: Bench) -> bool:
+    return bool(handed.told(bench.views)) and bool(handed.told(bench.plain))
+
+
+class _Sum:
+    """Join what several trainings say of their steps to one number."""
+
+    def __init__(self, count: int, workers: int, progress: Progress) -> None:
+        self._stage = f"train, {workers} at a time"
+        self._seen: dict[int, tuple[int, int]] = {}
+        self._count, self._progress = count, progress
+
+    def __call__(self, number: int, stage: str, done: int, total: int) -> None:
+        """Report; a training of which nothing is known yet counts as the longest one."""
+        if stage != "train":
+            return
+        self._seen[number] = done, total
+        most = max(total for _, total in self._seen.values())
+        whole = sum(total for _, total in self._seen.values())
+        whole += most * (self._count - len(self._seen))
+        self._progress(self._stage, sum(done for done, _ in self._seen.values()), whole)
+
+
+def _written(job: Job) -> Path:
+    """Write all that a process must know of a bench. Writes into the bench's folder."""
+    bench = job.bench
+    dataset = bench.split.dataset
+    path = bench.folder / f"{named(bench, job.seed)}.bench"
+    checkpoint.save(
+        path,
+        {
+            "recipe": asdict(bench.recipe),
+            "classes": dataset.classes,
+            "hashes": dataset.hashes,
+            "labels": torch.from_numpy(dataset.labels),
+            "val": bench.split.val.tolist(),
+            "pictures": bench.pictures.tolist(),
+            "parts": [
+                {
+                    "name": part.name,
+                    "pictures": part.pictures.tolist(),
+                    "judged": part.judged.tolist(),
+                }
+                for part in parts_of(bench)
+            ],
+            "views": handed.told(bench.views),
+            "plain": handed.told(bench.plain),
+            "trunk": [block.state_dict() for block in bench.trunk],
+            "place": [bench.place.device, bench.place.threads, bench.place.half],
+        },
+    )
+    return path
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path) -> tuple[Bench, tuple[Part, ...]]:
+    """Read what `_written` wrote: of the pictures it says what training asks, and no more."""
+    held: dict[str, Any] = checkpoint.load(path)
+    recipe: Recipe = cattrs.structure(held["recipe"], Recipe)
+    hashes = tuple(held["hashes"])
+    dataset = Dataset(
+        "", (Photo("", ""),) * len(hashes), hashes, held["labels"].numpy(), ("",) * len(hashes),
+        tuple(held["classes"]), (), ArraySource({}, ""), np.zeros((len(hashes), 2), np.int64),
+    )  # fmt: skip
+    pictures = np.array(held["pictures"], np.int64)
+    split = Split(dataset, pictures, np.array(held["val"], np.int64), pictures[:0])
+    network, _ = start(recipe, len(dataset.classes), 0)
+    trunk = tuple(network.blocks)[: len(held["trunk"])]
+    for block, state in zip(trunk, held["trunk"], strict=True):
+        block.load_state_dict(state)
+    views, plain = (handed.opened(held[name], dataset) for name in ("views", "plain"))
+    place = Place(*held["place"])
+    parts = tuple(
+        Part(
+            part["name"],
+            np.array(part["pictures"], np.int64),
+            np.array(part["judged"], np.int64),
+        )
+        for part in held["parts"]
+    )
+    bench = Bench(recipe, split, pictures, views, plain, place, path.parent, silent, trunk)
+    return bench, parts
+
+
+def called(call: Json, progress: Progress) -> Json:
+    """Train one part of a member, as an engine's call."""
+    bench, parts = _opened(Path(call["bench"]))
+    bench, part = replace(bench, progress=progress), parts[call["part"]]
+    with narrowed(threads_of(bench)):
+        trained = part_on_labels(bench, call["rate"], call["seed"], part)
+    return {"seconds": sum(epoch.seconds for epoch in trained.history)}

@@ -43,8 +43,12 @@ import results_file
 from results_file import Results, Row, measured
 
 if TYPE_CHECKING:
+    from sevenfold.loop import Place
+    from sevenfold.progress import Progress
     from sevenfold.recipe import Recipe
+    from sevenfold.studies.evidence.course import Asked
     from sevenfold.studies.evidence.effects import Finding
+    from sevenfold.studies.evidence.trials import Ground
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("table", "aa", "repeats", "kills", "engines")
@@ -117,6 +121,19 @@ def quick(asked: argparse.Namespace) -> Recipe:
     return apply(Recipe(transfer=cut), SMALL if asked.smoke else ())
 
 
+def read(
+    asked: argparse.Namespace, wanted: Asked, place: Place, progress: Progress
+) -> tuple[dict[str, Any], Ground]:
+    """Read the pictures of a study that runs in this process, and say which they are."""
+    from sevenfold.studies import pictures
+    from sevenfold.studies.evidence.trials import Ground
+
+    told = pictures.told(pictures.Reading(clothing(asked)), wanted.recipe.side, place)
+    told |= {"repetitions": wanted.repetitions, "seed": wanted.seed}
+    split, place = pictures.read(told, progress)
+    return told, Ground(split, place, wanted.repetitions, wanted.seed)
+
+
 def alike(results: Results, asked: argparse.Namespace) -> None:
     """Judge pairs of arms that differ by their seed alone."""
     missing = [at for at in range(asked.pairs) if results.missing(f"aa/{at}")]
@@ -125,17 +142,17 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
     from sevenfold.engines import Local
     from sevenfold.progress import Lines
-    from sevenfold.studies.evidence import arms, course, planning, study, trials
+    from sevenfold.studies.evidence import arms, course, planning, study
     from sevenfold.studies.evidence.effects import weigh
     from sevenfold.studies.evidence.outcomes import Contrast
     from sevenfold.studies.folder import prepare
+    from sevenfold.studies.where import workers_of
     from sevenfold.trial import place as placed
 
-    workers, threads = course.workers_of(0)
+    workers, threads = workers_of(0)
     wanted = course.Asked(quick(asked), ("augmentation",))
     told = Lines(sys.stderr)
-    reading = course.told(course.Reading(clothing(asked), {}), wanted, placed("cpu", threads))
-    ground = trials.read(reading, told)
+    reading, ground = read(asked, wanted, placed("cpu", threads), told)
     for at in missing:
 
         def twins(*given: Any, at: int = at, **more: Any) -> arms.Plan:
@@ -166,16 +183,17 @@ def repeats(results: Results, asked: argparse.Namespace) -> None:
     if not results.missing(*keys):
         return
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "repeat-stores")
+    from sevenfold.engines import Local
     from sevenfold.progress import Lines
-    from sevenfold.studies.evidence import course, planning, study, trials
+    from sevenfold.studies.evidence import course, planning, study
     from sevenfold.studies.evidence.effects import Evidence, weigh
-    from sevenfold.studies.evidence.engines import Local
     from sevenfold.studies.folder import prepare
+    from sevenfold.studies.where import workers_of
     from sevenfold.trial import place as placed
 
-    workers, threads = course.workers_of(0)
+    workers, threads = workers_of(0)
     where, told = placed("cpu", threads), Lines(sys.stderr)
-    read, recipe = course.Reading(clothing(asked), {}), quick(asked)
+    recipe = quick(asked)
     if asked.smoke:
         recipe = replace(recipe, imbalance=replace(recipe.imbalance, method="class_weights"))
 
@@ -193,8 +211,7 @@ def repeats(results: Results, asked: argparse.Namespace) -> None:
     studies, brought = [], []
     for at in range(asked.studies):
         wanted = course.Asked(recipe, REPEATED, seed=at)
-        reading = course.told(read, wanted, where)
-        ground = trials.read(reading, told)
+        reading, ground = read(asked, wanted, where, told)
         out = asked.place / f"repeat-{at}"
         prepare(out, course.OURS, "a study of evidence")
         planned = planning.laid(ground, reading, wanted, out, told)

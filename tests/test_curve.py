@@ -22,6 +22,7 @@ from sevenfold.studies.curve import course, forecast, heads, page
 from sevenfold.studies.curve.families import FAMILIES, fit
 from sevenfold.studies.curve.forecast import Curve
 from sevenfold.studies.folder import prepare
+from sevenfold.studies.where import Where
 
 SHARES = np.sqrt(0.5) ** np.arange(8, -1, -1)
 PICTURES = 1000 * SHARES
@@ -308,7 +309,7 @@ def test_a_backbone_that_has_learnt_nothing_is_refused_before_any_work():
             target=0,
             repetitions=10,
             seed=0,
-            place=Place("cpu", 1),
+            where=Where(threads=1, workers=1, device="cpu"),
             columns={},
             group_by="",
             small_classes="refuse",

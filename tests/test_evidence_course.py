@@ -17,11 +17,13 @@ from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
+from sevenfold.studies import pictures, where
 from sevenfold.studies.evidence import course, planning, study, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
 from sevenfold.studies.folder import prepare
+from sevenfold.studies.pictures import Reading
 
 SETTINGS = (
     "objective=accuracy",
@@ -111,13 +113,13 @@ def copied(folder: Path, out: Path, split: data.Split, missing: Sequence[int]) -
 def laid(split: data.Split, out: Path) -> course.Course:
     prepare(out, course.OURS, "a study of evidence")
     asked = course.Asked(RECIPE, ("growth",))
-    reading = course.told(course.Reading("photos", {}), asked, PLACE)
-    ground = trials.Ground(split, 6, PLACE)
+    reading = pictures.told(Reading("photos"), RECIPE.side, PLACE) | {"repetitions": 6}
+    ground = trials.Ground(split, PLACE, 6)
     return planning.laid(ground, reading, asked, out, silent, planner=lambda *_args, **_more: TWINS)
 
 
 def engine(split: data.Split, calls: list[Json] | None = None, die_at: int = -1) -> Inline:
-    ground = trials.Ground(split, 6, PLACE)
+    ground = trials.Ground(split, PLACE, 6)
 
     def train(call: Json) -> Json:
         if calls is not None:
@@ -232,12 +234,12 @@ def test_the_estimate_shrinks_as_trials_end(
 
 
 def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:
-    asked = course.Asked(RECIPE)
-    reading = course.told(course.Reading(str(photos), {}), asked, PLACE)
-    ground = trials.read(reading)
-    assert len(ground.split.dataset) == 84
+    reading = pictures.told(Reading(str(photos)), RECIPE.side, PLACE)
+    split, place = pictures.read(reading)
+    assert len(split.dataset) == 84
+    assert place.threads == 1
     with pytest.raises(DataError, match="sees other pictures"):
-        trials.read(reading | {"digest": "0" * 16})
+        pictures.read(reading | {"digest": "0" * 16})
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -402,4 +404,4 @@ def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.Monke
     kinds = iter([{"kind": "one"}, {"kind": "another"}])
     monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: list(kinds))
     with pytest.raises(ResourceError, match="another; one"):
-        study.alike(cluster.connected("auto", 1, 0.0), {})
+        where.alike(cluster.connected("auto", 1, 0.0), {})

@@ -23,8 +23,9 @@ from sevenfold.practices.optimization import Optimization
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.studies import race as races
-from sevenfold.studies.race import Asked, course, field, page, search, standings
+from sevenfold.studies.race import Asked, field, page, search, standings, trials
 from sevenfold.studies.race.carving import carved
+from sevenfold.studies.where import Where
 
 SETTINGS = (
     "transfer.backbone=resnet20",
@@ -66,13 +67,14 @@ def race(
     asked: Asked = ASKED,
     settings: tuple[str, ...] = SETTINGS,
     progress: Callable[[str, int, int], None] = silent,
+    workers: int = 1,
 ) -> dict[str, Any]:
     return races.race(
         str(photos),
         out,
         recipe=apply(Recipe(), settings),
         asked=asked,
-        place=Place("cpu", 1),
+        where=Where(threads=1, workers=workers, device="cpu"),
         columns={},
         group_by="",
         small_classes="refuse",
@@ -307,10 +309,10 @@ def test_methods_race_without_a_search(photos, tmp_path):
 
 
 def test_what_diverged_is_told_and_scores_as_a_network_that_knows_nothing():
-    logits, diverged = course._sound(np.array([[1.0, np.nan], [0.0, 2.0]]))
+    logits, diverged = trials._sound(np.array([[1.0, np.nan], [0.0, 2.0]]))
     assert diverged
     assert logits.tolist() == [[0, 0], [0, 0]]
-    sound, diverged = course._sound(np.array([[1.0, 3.0]]))
+    sound, diverged = trials._sound(np.array([[1.0, 3.0]]))
     assert not diverged
     assert sound.tolist() == [[1, 3]]
 

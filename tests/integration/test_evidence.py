@@ -10,10 +10,10 @@ from test_job import REQUEST, SETTINGS
 
 import photos
 from sevenfold import job, recipe, terminal
+from sevenfold.engines import Inline
 from sevenfold.progress import silent
-from sevenfold.studies import evidence
-from sevenfold.studies.evidence import study, trials
-from sevenfold.studies.evidence.engines import Inline
+from sevenfold.studies import evidence, where
+from sevenfold.studies.evidence import trials
 
 ASKED = replace(
     REQUEST, overrides=(*SETTINGS, "epochs=1", "views=1", "evidence_minutes=10"), threads=1
@@ -24,7 +24,7 @@ ASKED = replace(
 def data(tmp_path, stores, monkeypatch):
     """Write photos, and let a study be of one practice, in this process."""
     place = Inline({trials.TRAIN: trials.called, trials.FILL: trials.filled})
-    monkeypatch.setattr(study, "Local", lambda workers, threads: place)
+    monkeypatch.setattr(where, "Local", lambda workers, threads: place)
     asked = partial(evidence.Asked, practices=("augmentation",))
     monkeypatch.setattr(evidence, "Asked", asked)
     for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):

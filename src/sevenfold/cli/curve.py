@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from sevenfold.cli.options import READING, Count, Reading, app, columns
+from sevenfold.cli.options import READING, RUNNING, Count, Reading, Running, app, columns, where_of
 from sevenfold.errors import GateRefused
 from sevenfold.terminal import show, warn
 
@@ -28,8 +28,7 @@ def curve(
     recipe: str = "",
     set: tuple[str, ...] = (),
     seed: Count = 0,
-    threads: Count = 0,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    running: Running = RUNNING,
     reading: Reading = READING,
     json: bool = False,
 ) -> None:
@@ -45,11 +44,9 @@ def curve(
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting, such as side=160; may be repeated.
         seed: another number is another draw of everything that is random.
-        threads: processor threads; 0 is one for each core.
-        device: where to compute.
         json: print one JSON object instead of a summary.
     """
-    from sevenfold import progress, trial
+    from sevenfold import progress
     from sevenfold import recipe as recipes
     from sevenfold.studies import curve as study
 
@@ -61,7 +58,7 @@ def curve(
         target=target,
         repetitions=repetitions,
         seed=seed,
-        place=trial.place(device, threads),
+        where=where_of(running),
         columns=columns(reading.columns),
         group_by=reading.group_by,
         small_classes=reading.small_classes,

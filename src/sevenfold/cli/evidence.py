@@ -5,12 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
-
-from sevenfold.cli.options import READING, Count, Reading, app, columns
+from sevenfold.cli.options import READING, RUNNING, Count, Reading, Running, app, columns, where_of
 from sevenfold.terminal import show, warn
 
 if TYPE_CHECKING:
@@ -31,11 +28,7 @@ def evidence(
     budget: str = "quick",
     recipe: str = "",
     set: tuple[str, ...] = (),
-    engine: Literal["local", "ray"] = "local",
-    address: str = "",
-    gpus_per_trial: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
-    threads: Count = 0,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    running: Running = RUNNING,
     reading: Reading = READING,
     json: bool = False,
 ) -> None:
@@ -52,11 +45,6 @@ def evidence(
         budget: quick, normal, thorough, or a time such as 20m: of one training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting that all arms have in common, such as side=160; may be repeated.
-        engine: processes of this machine, or a Ray cluster.
-        address: of the Ray cluster, such as auto or ray://head:10001.
-        gpus_per_trial: that each training takes on Ray; below 1 several share one.
-        threads: processor threads of each training; 0 is one for every eight cores.
-        device: where to train.
         json: print one JSON object instead of a table.
     """
     from dataclasses import replace
@@ -74,7 +62,7 @@ def evidence(
             study.Reading(data, columns(reading.columns), reading.group_by, reading.small_classes),
             out,
             study.Asked(recipes.apply(base, set), names, repetitions, budget, seed=seed),
-            study.Where(engine, address, gpus_per_trial, threads, device),
+            where_of(running),
             progress=progress.Lines(sys.stderr),
             announce=warn,
             watch=watch,

@@ -10,6 +10,7 @@ from sevenfold.errors import UsageError
 
 if TYPE_CHECKING:
     from sevenfold.job import Request
+    from sevenfold.studies.where import Where
 
 
 def release() -> str:
@@ -87,7 +88,30 @@ class Reading:
     small_classes: Literal["refuse", "drop", "other"] = "refuse"
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running:
+    """Say where the trainings of a study run.
+
+    Args:
+        engine: processes of this machine, or a Ray cluster.
+        address: of the Ray cluster, such as auto or ray://head:10001.
+        gpus_per_trial: that each training takes on Ray; below 1 several share one.
+        workers: trainings at a time; 0 is as many as there is room for.
+        threads: processor threads of each training; 0 is one for every eight cores.
+        device: where to train.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str = ""
+    gpus_per_trial: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0
+    workers: Count = 0
+    threads: Count = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
 TRAINING: Final = Training()
+RUNNING: Final = Running()
 READING: Final = Reading()
 
 
@@ -110,6 +134,20 @@ def request_of(training: Training, reading: Reading) -> "Request":
         device=training.device,
         costs=training.costs,
         min_recall=training.min_recall,
+    )
+
+
+def where_of(running: Running) -> "Where":
+    """Say where trainings run, as studies understand it."""
+    from sevenfold.studies.where import Where
+
+    return Where(
+        running.engine,
+        running.address,
+        running.gpus_per_trial,
+        running.threads,
+        running.workers,
+        running.device,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from sevenfold import terminal
-from sevenfold.cli.options import READING, Count, Reading, app, columns
+from sevenfold.cli.options import READING, RUNNING, Count, Reading, Running, app, columns, where_of
 from sevenfold.terminal import show
 
 Given = Annotated[int | None, Parameter(show_default=False)]
@@ -27,8 +27,7 @@ def race(
     recipe: str = "",
     set: tuple[str, ...] = (),
     seed: Count = 0,
-    threads: Count = 0,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    running: Running = RUNNING,
     reading: Reading = READING,
     json: bool = False,
 ) -> None:
@@ -47,11 +46,9 @@ def race(
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting that all have in common, such as side=160; may be repeated.
         seed: another number is another draw of everything that is random.
-        threads: processor threads; 0 is one for each core.
-        device: where to train.
         json: print one JSON object instead of a table.
     """
-    from sevenfold import progress, trial
+    from sevenfold import progress
     from sevenfold import recipe as recipes
     from sevenfold.studies import race as study
 
@@ -71,7 +68,7 @@ def race(
         out,
         recipe=recipes.apply(base, set),
         asked=asked,
-        place=trial.place(device, threads),
+        where=where_of(running),
         columns=columns(reading.columns),
         group_by=reading.group_by,
         small_classes=reading.small_classes,

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from sevenfold.engines.local import TRIES, Json, answered, named, result_of
+from sevenfold.engines.local import TRIES, Heard, Json, answered, named, result_of
 from sevenfold.errors import ResourceError
 
 LOCAL = "local"
@@ -20,25 +21,39 @@ class OnRay:
         address: of the cluster, such as `auto` or `ray://head:10001`; `local` starts one here.
         threads: processor cores that each call takes.
         gpus: that each call takes; below 1 several share one.
-        workers: calls at a time that the cluster has room for.
+        workers: calls at a time that the cluster has room for, or fewer.
+        most: calls that are handed to it at a time; 0 is all, so that it can grow by them.
     """
 
     address: str
     threads: int
     gpus: float
     workers: int
+    most: int = 0
 
-    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
-        """Make calls on the cluster; see `local.Engine`. Ray makes a lost one again."""
+    def run(
+        self, calls: Sequence[Json], function: str, heard: Heard | None = None
+    ) -> Iterator[tuple[int, Json]]:
+        """Make calls on the cluster; see `local.Engine`. Ray makes a lost one again.
+
+        How far a call is cannot be heard from there.
+        """
         ray = _ray()
         task = ray.remote(_called).options(
             num_cpus=self.threads, num_gpus=self.gpus, max_retries=TRIES - 1
         )
-        tasks = {task.remote(function, json.dumps(call)): at for at, call in enumerate(calls)}
+        waiting = enumerate(calls)
+
+        def handed(count: int) -> dict[Any, int]:
+            some = islice(waiting, count)
+            return {task.remote(function, json.dumps(call)): at for at, call in some}
+
+        tasks = handed(self.most or len(calls))
         try:
             while tasks:
                 (done,), _ = ray.wait(list(tasks), num_returns=1)
                 number = tasks.pop(done)
+                tasks |= handed(1)
                 yield number, result_of(json.loads(_got(ray, done)))
         finally:
             for one in tasks:
@@ -62,13 +77,14 @@ class OnRay:
         return [result_of(json.loads(_got(ray, one))) for one in tasks]
 
 
-def connected(address: str, threads: int, gpus: float) -> OnRay:
+def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
     """Connect to a cluster and count what it has room for.
 
     Args:
         address: see `OnRay`; "" is `auto`.
         threads: cores that each call takes, 1 or more.
         gpus: that each call takes, 0 or more.
+        most: calls at a time; 0 is as many as there is room for.
 
     Raises:
         ResourceError: Ray is not installed, no cluster answers, or a call needs more than
@@ -98,7 +114,7 @@ def connected(address: str, threads: int, gpus: float) -> OnRay:
             f"no node of the Ray cluster {where} has {threads} cores and {gpus:g} GPUs for a trial",
             "give fewer --threads or --gpus-per-trial, or add nodes",
         )
-    return OnRay(where, threads, gpus, room)
+    return OnRay(where, threads, gpus, min(room, most or room), most)
 
 
 def _ray() -> Any:

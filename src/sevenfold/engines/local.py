@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, TextIO
 
 from sevenfold import errors
@@ -45,12 +46,15 @@ class Engine(Protocol):
         """How many calls are made at a time."""
         ...
 
-    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+    def run(
+        self, calls: Sequence[Json], function: str, heard: Heard | None = None
+    ) -> Iterator[tuple[int, Json]]:
         """Make calls, and yield the number of each with its result as it ends.
 
         Args:
             calls: in the order in which they begin.
-            function: as `module:function`.
+            function: as `module:function`; it takes a `Progress`, too, where somebody listens.
+            heard: is told how far each call is, where an engine can hear that.
 
         Raises:
             SevenfoldError: as the function raised it, or ResourceError where none answers.
@@ -69,11 +73,14 @@ class Inline:
     functions: Mapping[str, Function] = field(default_factory=dict)
     workers: int = 1
 
-    def run(self, calls: Sequence[Json], function: str) -> Iterator[tuple[int, Json]]:
+    def run(
+        self, calls: Sequence[Json], function: str, heard: Heard | None = None
+    ) -> Iterator[tuple[int, Json]]:
         """Make calls in their order, see `Engine`."""
         called = self.functions.get(function) or named(function)
         for number, call in enumerate(calls):
-            yield number, json.loads(json.dumps(called(call)))
+            listener = (partial(heard, number),) if heard else ()
+            yield number, json.loads(json.dumps(called(call, *listener)))
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,7 @@ class Local:
     def run(
         self, calls: Sequence[Json], function: str, heard: Heard | None = None
     ) -> Iterator[tuple[int, Json]]:
-        """Make calls in processes that are ended with it, see `Engine`. Starts processes.
-
-        Args:
-            calls: in the order in which they begin.
-            function: as `module:function`; it takes a `Progress`, too, where somebody listens.
-            heard: is told how far each call is.
-        """
+        """Make calls in processes that are ended with it, see `Engine`. Starts processes."""
         waiting: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         for number, call in enumerate(calls):
             waiting.put((number, json.dumps(call)))

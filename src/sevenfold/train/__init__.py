@@ -34,7 +34,7 @@ from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
 from sevenfold.train.stronger import Look, refuse_idle, strengthened
 from sevenfold.train.student import deployed, distilled, single, stacked
 
-__all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "settle"]
+__all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "look", "settle"]
 
 _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
@@ -171,6 +171,31 @@ def fit(
         recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
         cut, checked, looks, student is not None and not student.trained.history,
     )  # fmt: skip
+
+
+def look(
+    recipe: Recipe,
+    split: Split,
+    *,
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Look at all that trainings of a recipe see, so that they find it in the stores.
+
+    Trainings side by side would each look at the same pictures. Writes to the stores.
+
+    Args:
+        recipe: settled, of trainings that differ in nothing that is seen.
+        split: pictures by role; those of val are looked at as they are.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        folder: where checkpoints would lie.
+        progress: is told what is under way.
+    """
+    recipe, _ = spared(recipe, split, split.train, place, pixels, progress)
+    prepared(recipe, split, split.train, place, pixels, folder, 0, progress)
 
 
 def distil(

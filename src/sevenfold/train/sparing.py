@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from sevenfold import draws, nets
 from sevenfold.data import Split
@@ -110,8 +111,9 @@ def spared(
         return recipe, Spared(reason="a class lies in one group of pictures alone")
     features = _features(recipe, split, some, trunk, place, pixels, progress)
     classes = split.dataset.classes
-    scores = _answers(features, labels, folds, len(classes))
-    findings = augmentation.judge(scores, looked_at, labels, classes)
+    with threadpool_limits(place.threads):  # the last bits must not hang on who else is there
+        scores = _answers(features, labels, folds, len(classes))
+        findings = augmentation.judge(scores, looked_at, labels, classes)
     found = Spared(
         tuple(dict.fromkeys(one.name for one in looked_at)),
         len(some),

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +15,17 @@ from sevenfold import atomic, train
 from sevenfold import data as datasets
 from sevenfold.data import Split
 from sevenfold.errors import UsageError
-from sevenfold.features.pixels import MARGIN, Pixels, ingest
-from sevenfold.loop import Place
+from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
+from sevenfold.studies import where as places
 from sevenfold.studies.curve import course as courses
 from sevenfold.studies.curve import forecast as forecasts
 from sevenfold.studies.curve import heads, page
 from sevenfold.studies.curve.forecast import HORIZON, Curve
 from sevenfold.studies.folder import prepare
+from sevenfold.studies.pictures import Reading
+from sevenfold.studies.where import Where
 
 __all__ = ["REPETITIONS", "Curve", "check", "curve"]
 
@@ -60,7 +63,7 @@ def curve(
     target: float,
     repetitions: int,
     seed: int,
-    place: Place,
+    where: Where,
     columns: Mapping[str, str],
     group_by: str,
     small_classes: datasets.SmallClasses,
@@ -89,7 +92,7 @@ def curve(
         target: accuracy to reach, 0 to 1; 0 asks for none.
         repetitions: at least 3; fewer are made where a class has fewer groups.
         seed: of the rankings.
-        place: where to compute.
+        where: on what, and how many repetitions at a time; no result depends on the number.
         columns: names of a table's columns, by what they hold.
         group_by: pattern that takes the group from the file name, or "".
         small_classes: `refuse`, `drop` or `other`.
@@ -105,19 +108,13 @@ def curve(
     began = time.perf_counter()
     check(target, repetitions)
     heads.check(recipe)
+    places.check(where)
     if out != NOWHERE:
         prepare(out, _OURS, "a curve")
-    pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
-    dataset = datasets.read(
-        data,
-        columns=columns,
-        group_by=group_by,
-        small_classes=small_classes,
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=place.threads, progress=progress
-        ),
-    )
-    whole = datasets.split(dataset)
+    site = places.opened(where)
+    reading = Reading(data, columns, group_by, small_classes)
+    whole, called = site.read(reading, recipe.side, progress)
+    dataset = whole.dataset
     split = courses.opened(whole)
     folds = courses.repetitions(split, repetitions)
     settled = train.settle(recipe, whole)
@@ -126,9 +123,14 @@ def curve(
         f"{cost['looks']:,} pictures once through the backbone, where a training looks "
         f"{cost['looks_of_training']:,} times; then {cost['heads']:,} linear heads"
     )
-    rows = heads.described(dataset, split.train, recipe, pixels, place, progress)
+    pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
+    looking = replace(site.place, threads=site.workers * site.place.threads)
+    rows = heads.described(dataset, split.train, recipe, pixels, looking, progress)
     folder = out / "trials" if out != NOWHERE else NOWHERE
-    course = courses.Course(split, rows, recipe, place, folds, seed, folder, progress)
+    course = courses.Course(
+        split, rows, recipe, site.trained, folds, seed, folder, progress,
+        engine=site.engine({}) if site.cluster or site.workers > 1 else None, called=called,
+    )  # fmt: skip
     results = courses.run(course)
     facts: dict[str, Any] = {
         "schema": SCHEMA,

@@ -4,26 +4,33 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+import cattrs
 import numpy as np
 from jaxtyping import Int64
+from threadpoolctl import threadpool_limits
 
 from sevenfold import atomic, trial
 from sevenfold.data import Split
+from sevenfold.engines import Engine, Inline, Json
 from sevenfold.errors import DataError
+from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import growth
 from sevenfold.practices.growth import Growth
-from sevenfold.progress import Progress, duration
+from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
+from sevenfold.studies import pictures
 from sevenfold.studies.curve import heads
 from sevenfold.studies.curve.forecast import Curve
 from sevenfold.studies.folder import kept
 
+MEASURE: Final = f"{__name__}:called"
 STEP: Final = math.sqrt(0.5)
 """Between one size and the next."""
 SIZES: Final = 9
@@ -47,6 +54,8 @@ class Course:
         folder: of results; the empty path keeps none.
         progress: is told what is under way.
         worth_of: so many classes, the weakest, are judged by what their pictures are worth.
+        engine: where repetitions are measured; None: here, one after another.
+        called: the ground of all its calls.
     """
 
     split: Split
@@ -58,6 +67,8 @@ class Course:
     folder: Path
     progress: Progress
     worth_of: int = WORTH_OF
+    engine: Engine | None = None
+    called: Json = field(default_factory=dict)
 
 
 def opened(split: Split) -> Split:
@@ -98,28 +109,80 @@ def shares(split: Split, folds: int) -> list[float]:
 
 def run(course: Course) -> list[dict[str, Any]]:
     """Return each repetition's result: from its file, or measured now. Writes the files."""
-    split = course.split
-    fold_of = split.folds(course.repetitions)
-    prior = strength(course)
-    found: list[dict[str, Any]] = []
-    spent: list[float] = []
-    for number in range(course.repetitions):
-        inside = fold_of == number
-        parted = replace(split, train=split.train[~inside], test=split.train[inside])
-        key = trial.key(course.recipe, parted, course.seed, course.place)
-        path = course.folder / f"{key}.json"
-        result = kept(path) if course.folder != Path() else {}
-        if not result:
-            rest = course.repetitions - number
-            left = f", {duration(sum(spent) / len(spent) * rest)} left" if spent else ""
-            name = f"repetition {number + 1} of {course.repetitions}{left}"
-            began = time.perf_counter()
-            result = _repetition(course, parted, prior, number, name)
-            spent.append(time.perf_counter() - began)
-            if course.folder != Path():
-                atomic.write(path, json.dumps(result, allow_nan=False))
-        found.append(result)
-    return found
+    with threadpool_limits(course.place.threads):
+        prior = strength(course)
+    keys = [
+        trial.key(course.recipe, _parted(course, number), course.seed, course.place)
+        for number in range(course.repetitions)
+    ]
+    files = [course.folder / f"{key}.json" if course.folder != Path() else None for key in keys]
+    found = {at: held for at, path in enumerate(files) if path and (held := kept(path))}
+    missing = [number for number in range(course.repetitions) if number not in found]
+    calls = [_call(course, number, prior) for number in missing]
+    engine = course.engine or Inline({MEASURE: partial(measured, course)})
+    began = time.perf_counter()
+
+    def heard(number: int, stage: str, done: int, total: int) -> None:
+        spent = (time.perf_counter() - began) / max(1, number)
+        left = f", {duration(spent * (len(calls) - number))} left" if number else ""
+        name = f"repetition {missing[number] + 1} of {course.repetitions}{left}"
+        course.progress(f"{name}: {stage}", done, total)
+
+    for at, result in engine.run(calls, MEASURE, heard if engine.workers == 1 else None):
+        number = missing[at]
+        if path := files[number]:
+            atomic.write(path, json.dumps(result, allow_nan=False))
+        found[number] = dict(result)
+        if engine.workers > 1:
+            stage = f"repetitions, {engine.workers} at a time"
+            course.progress(stage, len(found), course.repetitions)
+    return [found[number] for number in range(course.repetitions)]
+
+
+def _parted(course: Course, number: int) -> Split:
+    """Return the roles of one repetition: its fold is judged."""
+    inside = course.split.folds(course.repetitions) == number
+    train = course.split.train
+    return replace(course.split, train=train[~inside], test=train[inside])
+
+
+def _call(course: Course, number: int, prior: float) -> Json:
+    return {
+        "ground": course.called,
+        "recipe": asdict(course.recipe),
+        "repetitions": course.repetitions,
+        "number": number,
+        "seed": course.seed,
+        "prior": prior,
+        "worth_of": course.worth_of,
+    }
+
+
+def called(call: Json, progress: Progress = silent) -> Json:
+    """Measure a repetition on the pictures that the call names."""
+    return measured(_course(json.dumps({**call, "number": 0}, sort_keys=True)), call, progress)
+
+
+@lru_cache(maxsize=1)
+def _course(text: str) -> Course:
+    """Read and describe the pictures of a call, once in a process. Fills the stores."""
+    call = json.loads(text)
+    recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
+    whole, place = pictures.of(call)
+    split = opened(whole)
+    pixels = Pixels(round(MARGIN * recipe.side))
+    rows = heads.described(split.dataset, split.train, recipe, pixels, place, silent)
+    return Course(
+        split, rows, recipe, place, call["repetitions"], call["seed"], Path(), silent,
+        call["worth_of"],
+    )  # fmt: skip
+
+
+def measured(course: Course, call: Json, progress: Progress = silent) -> Json:
+    """Measure one repetition: its heads have as many threads wherever the call lands."""
+    number = call["number"]
+    with threadpool_limits(course.place.threads):
+        return _repetition(course, _parted(course, number), call["prior"], number, progress)
 
 
 def strength(course: Course) -> float:
@@ -133,12 +196,12 @@ def strength(course: Course) -> float:
     return heads.regularity(heads.axes(rows).of(rows), labels[often])
 
 
-def _rows(course: Course, pictures: Int64[np.ndarray, "some"]) -> heads.Rows:
-    return course.rows[np.searchsorted(course.split.train, pictures)]
+def _rows(course: Course, some: Int64[np.ndarray, "some"]) -> heads.Rows:
+    return course.rows[np.searchsorted(course.split.train, some)]
 
 
 def _repetition(
-    course: Course, parted: Split, prior: float, number: int, name: str
+    course: Course, parted: Split, prior: float, number: int, progress: Progress
 ) -> dict[str, Any]:
     """Train a head for each share and class of one repetition, and judge them on its fold."""
     seed = 1000 * course.seed + number  # every repetition ranks the pictures anew
@@ -158,7 +221,7 @@ def _repetition(
 
     sizes = []
     for at, share in enumerate(plan):
-        course.progress(f"{name}: sizes", at, len(plan))
+        progress("sizes", at, len(plan))
         pictures = growth.given(parted, Growth(share), seed)
         sizes.append({"pictures": len(pictures), "right": answered(pictures)})
     counts = np.bincount(truth, minlength=classes)
@@ -168,7 +231,7 @@ def _repetition(
     weakest = sorted(range(classes), key=lambda label: (recalls[label], label))
     given = []
     for at, label in enumerate(sorted(weakest[: course.worth_of])):
-        course.progress(f"{name}: classes", at, min(classes, course.worth_of))
+        progress("classes", at, min(classes, course.worth_of))
         mine = full[dataset.labels[full] == label]
         fewer = growth.given(replace(parted, train=mine), Growth(0.5), seed)
         pictures = np.sort(np.concatenate([full[dataset.labels[full] != label], fewer]))
@@ -177,7 +240,7 @@ def _repetition(
         given.append(
             {"label": label, "without": len(mine) - len(fewer), "right": answered(pictures)}
         )
-    course.progress(f"{name}: classes", 1, 1)
+    progress("classes", 1, 1)
     return {"judged": counts.tolist(), "sizes": sizes, "whole": whole, "given": given}
 
 

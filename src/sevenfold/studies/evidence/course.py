@@ -1,7 +1,6 @@
 """Run a study: plan, estimate, fill the stores, train what is missing, and keep what came."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from sevenfold import atomic
-from sevenfold.data import SmallClasses, Split
+from sevenfold.data import Split
 from sevenfold.engines import Engine, Json
-from sevenfold.loop import Place
 from sevenfold.practices import ensembling
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
@@ -60,23 +58,6 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Say which pictures, in words that every worker understands.
-
-    Args:
-        data: folder, table or packaged name.
-        columns: names of a table's columns, by what they hold.
-        group_by: pattern that takes the group from the file name, or "".
-        small_classes: `refuse`, `drop` or `other`.
-    """
-
-    data: str
-    columns: Mapping[str, str]
-    group_by: str = ""
-    small_classes: SmallClasses = "refuse"
-
-
-@dataclass(frozen=True)
 class Task:
     """Name one trial of a study.
 
@@ -118,24 +99,6 @@ class Course:
     fills: tuple[Json, ...]
     seconds: Mapping[str, float]
     folder: Path
-
-
-def told(reading: Reading, asked: Asked, place: Place) -> dict[str, Any]:
-    """Say which pictures, for `trials.read`, whatever they are."""
-    return {
-        "data": reading.data
-        if not Path(reading.data).exists()
-        else str(Path(reading.data).resolve()),
-        "columns": dict(reading.columns),
-        "group_by": reading.group_by,
-        "small_classes": reading.small_classes,
-        "side": asked.recipe.side,
-        "repetitions": asked.repetitions,
-        "seed": asked.seed,
-        "threads": place.threads,
-        "device": place.device,
-        "digest": "",
-    }
 
 
 def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> list[Outcome]:
@@ -247,16 +210,3 @@ def _outcome(
 def _softmax(logits: Float64[np.ndarray, "rows classes"]) -> Float64[np.ndarray, "rows classes"]:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def workers_of(threads: int, cores: int = 0) -> tuple[int, int]:
-    """Return processes and the threads of each, on this machine.
-
-    Args:
-        threads: of each; 0 is one for every eight cores, since trainings side by side waste
-            less than threads of one.
-        cores: that may be used; 0 is all.
-    """
-    cores = cores or os.cpu_count() or 1
-    each = threads or max(1, cores // 8)
-    return max(1, cores // each), each

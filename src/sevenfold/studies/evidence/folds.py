@@ -1,14 +1,12 @@
 """Part the pictures into folds, one for each repetition; test stays closed."""
 
-import hashlib
-import json
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold.data import Dataset, Split
+from sevenfold.data import Split
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 
@@ -121,10 +119,3 @@ def _last(
     left = np.bincount(dataset.labels[train[~tuning]], minlength=len(dataset.classes))
     kept = {dataset.groups[one] for one in train[tuning] if not left[dataset.labels[one]]}
     return np.array([dataset.groups[one] in kept for one in train], dtype=bool)
-
-
-def digest(dataset: Dataset, split: Split) -> str:
-    """Name the pictures by content, label, group and role: 16 hex digits."""
-    told = [dataset.hashes, dataset.labels.tolist(), dataset.groups, split.test.tolist()]
-    state = hashlib.blake2b(json.dumps(told).encode("utf-8", "surrogateescape"), digest_size=8)
-    return state.hexdigest()

@@ -30,6 +30,7 @@ from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
+from sevenfold.studies.pictures import digest
 from sevenfold.train import bench
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
@@ -60,7 +61,7 @@ def laid(
     """
     split = ground.split
     folds.check(split, asked.repetitions)
-    _own(out, folds.digest(split.dataset, split), split)
+    _own(out, digest(split.dataset, split), split)
     parted = tuple(ground.folded(at) for at in range(asked.repetitions))
     recipe = plans.single(train.settle(seeded(asked), parted[0]))
     counts = np.bincount(

@@ -5,47 +5,29 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sevenfold import atomic, trial
 from sevenfold.data import Split
-from sevenfold.engines import Engine, Inline, Json, Local
-from sevenfold.engines.cluster import OnRay, connected
-from sevenfold.errors import ResourceError, UsageError
+from sevenfold.engines import Inline
+from sevenfold.errors import ResourceError
 from sevenfold.features.pixels import MARGIN, Pixels, fill
 from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
+from sevenfold.studies import pictures
+from sevenfold.studies import where as places
 from sevenfold.studies.evidence import arms, course, folds, page, planning, trials
-from sevenfold.studies.evidence.course import Asked, Course, Reading, Watch
+from sevenfold.studies.evidence.course import Asked, Course, Watch
 from sevenfold.studies.evidence.effects import Evidence, weigh
 from sevenfold.studies.evidence.facts import facts
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import prepare
-
-
-@dataclass(frozen=True)
-class Where:
-    """Say where trials run.
-
-    Args:
-        engine: `local` or `ray`.
-        address: of the Ray cluster; "" is the one that this machine belongs to.
-        gpus: that each trial takes on Ray, 0 or more.
-        threads: of each trial, the same for all; 0 is one for every eight cores.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        cores: of this machine that may be used; 0 is all.
-    """
-
-    engine: str = "local"
-    address: str = ""
-    gpus: float = 0.0
-    threads: int = 0
-    device: str = "auto"
-    cores: int = 0
+from sevenfold.studies.pictures import Reading
+from sevenfold.studies.where import Where
 
 
 def check(asked: Asked, where: Where) -> None:
@@ -56,17 +38,7 @@ def check(asked: Asked, where: Where) -> None:
             engine that is not asked for.
     """
     arms.check(asked.practices, asked.recipe)
-    for name, given in (("--address", where.address), ("--gpus-per-trial", where.gpus)):
-        if given and where.engine != "ray":
-            raise UsageError(
-                f"{name} {given} would do nothing with --engine {where.engine}",
-                "leave it out, or add --engine ray",
-            )
-    if where.engine == "ray" and where.device not in ("auto", "cpu"):
-        raise UsageError(
-            f"--device {where.device} would do nothing with --engine ray",
-            "leave it out, and say --gpus-per-trial 1, or less where trials share one",
-        )
+    places.check(where)
 
 
 def unwatched(study: Study, outcomes: Sequence[Outcome], left: float) -> None:
@@ -115,18 +87,13 @@ def evidence(
     check(asked, where)
     folds.check_repetitions(asked.repetitions)
     prepare(out, course.OURS, "a study of evidence")
-    workers, threads = course.workers_of(where.threads, where.cores)
-    ray = connected(where.address, threads, where.gpus) if where.engine == "ray" else None
-    asked = replace(asked, kept=ray is None)
-    place = trial.place(where.device if ray is None else "cpu", threads)
-    told = course.told(reading, asked, place)
-    if ray is not None and where.gpus:
-        told["device"] = "cuda"
-    ground = trials.read(told | {"device": place.device, "readers": workers * threads}, progress)
-    told["digest"] = folds.digest(ground.split.dataset, ground.split)
-    if ray is not None:
-        alike(ray, told)
-    engine: Engine = ray or Local(workers if place.device == "cpu" else 1, threads)
+    site = places.opened(where)
+    asked = replace(asked, kept=site.cluster is None)
+    split, told = site.read(
+        reading, asked.recipe.side, progress, repetitions=asked.repetitions, seed=asked.seed
+    )
+    ground = Ground(split, site.place, asked.repetitions, asked.seed)
+    engine = site.engine({}, apart=True)
     planned = planning.laid(ground, told, asked, out, progress)
     announce(course.whole(planned, engine))
     if (seconds := course.needed(planned, engine)) > most_seconds:
@@ -158,22 +125,6 @@ def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, A
     atomic.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
     atomic.write(out / "evidence.html", page.render(told))
     return told
-
-
-def alike(ray: OnRay, told: Json) -> None:
-    """Refuse nodes that cannot read the pictures, or that are not of one kind.
-
-    Raises:
-        DataError: a node cannot read them, or sees others.
-        ResourceError: nodes differ in what they compute with.
-    """
-    kinds = sorted({str(one["kind"]) for one in ray.everywhere({"ground": told}, trials.CHECK)})
-    if len(kinds) > 1:
-        raise ResourceError(
-            f"the nodes of the Ray cluster differ ({'; '.join(kinds)}), and all arms of a "
-            "repetition must run on one kind",
-            "give the cluster nodes of one kind, or start one of them alone",
-        )
 
 
 def measure(
@@ -231,11 +182,12 @@ def measure(
     prepare(folder, course.OURS, "a study of evidence")
     where = trial.place(device, threads)
     asked = Asked(recipe, tuple(practices), repetitions, seed=seed)
-    reading = course.told(Reading(split.dataset.name, {}), asked, where)
-    ground = Ground(split, repetitions, where, seed)
+    reading = pictures.told(Reading(split.dataset.name), recipe.side, where)
+    reading |= {"repetitions": repetitions, "seed": seed}
+    ground = Ground(split, where, repetitions, seed)
     pixels = Pixels(round(MARGIN * recipe.side))
-    pictures = folds.outside_test(split)
-    fill(pixels, split.dataset, pictures, threads=where.threads, progress=progress)
+    some = folds.outside_test(split)
+    fill(pixels, split.dataset, some, threads=where.threads, progress=progress)
     planned: Course = planning.laid(ground, reading, asked, folder, progress)
     engine = Inline(
         {

@@ -1,43 +1,37 @@
 """Train one trial of a study, wherever the call lands: what an engine's workers run."""
 
 import base64
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cattrs
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 
-from sevenfold import data as datasets
-from sevenfold import draws, evaluate, export, latency, loop, nets, train, trial
+from sevenfold import draws, evaluate, export, latency, loop, nets, train
 from sevenfold.data import Split
 from sevenfold.engines import Json
-from sevenfold.errors import DataError
 from sevenfold.features import trunk as trunks
-from sevenfold.features.pixels import MARGIN, Pixels, fill, ingest
+from sevenfold.features.pixels import MARGIN, Pixels, fill
 from sevenfold.features.views import PLAIN, activations, pixel_views
-from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning
 from sevenfold.practices.growth import Growth
 from sevenfold.practices.transfer import ALL_BLOCKS
-from sevenfold.progress import Progress, silent
+from sevenfold.progress import silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import folds
 from sevenfold.studies.evidence.arms import Carving, Training
+from sevenfold.studies.pictures import of as pictures_of
 from sevenfold.train import Fitted, Member, bench, pruned
 
 TRAIN = f"{__name__}:called"
 FILL = f"{__name__}:filled"
-CHECK = f"{__name__}:checked"
 HOTTEST = 5.0
 """The largest temperature; one by it is the smallest: a tuning part may hold no mistake."""
 
@@ -48,14 +42,14 @@ class Ground:
 
     Args:
         split: the data's own roles.
-        repetitions: folds in all.
         place: where to compute.
+        repetitions: folds in all.
         seed: of the study, which its folds follow from.
     """
 
     split: Split
-    repetitions: int
     place: Place
+    repetitions: int
     seed: int = 0
 
     def folded(self, repetition: int) -> Split:
@@ -63,54 +57,9 @@ class Ground:
         return folds.folded(self.split, repetition, self.repetitions, self.seed)
 
 
-def read(told: Json, progress: Progress = silent) -> Ground:
-    """Read the pictures that a call names. Fills the store of pixels.
-
-    Args:
-        told: `data`, `columns`, `group_by`, `small_classes`, `side`, `repetitions`,
-            `seed`, `threads`, `device` and `digest` (see `folds.digest`; "" is any).
-        progress: is told the reading.
-
-    Raises:
-        DataError: they cannot be read here, or are others.
-    """
-    place = trial.place(told["device"], told["threads"])
-    pixels = Pixels(round(MARGIN * told["side"]))
-    readers = told.get("readers", place.threads)
-    dataset = datasets.read(
-        told["data"],
-        columns=told["columns"],
-        group_by=told["group_by"],
-        small_classes=told["small_classes"],
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=readers, progress=progress
-        ),
-    )
-    split = datasets.split(dataset)
-    if told["digest"] not in ("", folds.digest(dataset, split)):
-        raise DataError(
-            f"{shown(told['data'])}: a node that is to train sees other pictures there",
-            "share one folder among the nodes, or copy the same pictures to each",
-        )
-    return Ground(split, told["repetitions"], place, told["seed"])
-
-
-@lru_cache(maxsize=1)
-def _read(text: str) -> Ground:
-    return read(json.loads(text))
-
-
 def _ground(call: Json) -> Ground:
-    return _read(json.dumps(call["ground"], sort_keys=True))
-
-
-def checked(call: Json) -> Json:
-    """Read the pictures, and say how many there are and what would compute."""
-    ground = _ground(call)
-    name = latency.processor()
-    if ground.place.device == "cuda":
-        name = torch.cuda.get_device_name()
-    return {"pictures": len(ground.split.dataset), "kind": name}
+    ground = call["ground"]
+    return Ground(*pictures_of(call), ground["repetitions"], ground["seed"])
 
 
 def called(call: Json) -> Json:

@@ -1,35 +1,31 @@
 """Train what a race needs, one result after the other, and go on after a stop."""
 
 import json
-import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
 
-from sevenfold import atomic, draws, evaluate, loop, nets, train, trial
+from sevenfold import atomic, train, trial
 from sevenfold import data as datasets
-from sevenfold.data import Split
-from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import MARGIN, Pixels, fill, ingest
-from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.engines import Json
 from sevenfold.loop import Place
-from sevenfold.practices import growth, imbalance
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
+from sevenfold.studies import where as places
 from sevenfold.studies.folder import kept, prepare
+from sevenfold.studies.pictures import Reading
 from sevenfold.studies.race import field as fields
-from sevenfold.studies.race import page, search, standings
+from sevenfold.studies.race import page, search, standings, trials
 from sevenfold.studies.race.carving import carved
 from sevenfold.studies.race.field import Asked
-from sevenfold.train.member import measure
+from sevenfold.studies.race.trials import Ground
+from sevenfold.studies.where import Site, Where
 
 _OURS = {"trials", "race.json", "race.html"}
-_HOTTEST = 2.0  # a small tuning part without a mistake would have the temperature 0
 
 
 @dataclass(frozen=True)
@@ -62,17 +58,17 @@ class Course:
     """Hold what all trainings of a race share.
 
     Args:
-        split: from `carving.carved`.
-        place: where to compute.
-        pixels: the store of decoded pictures.
+        ground: the pictures.
+        called: the ground of all calls.
+        site: where trainings run.
         folder: where results and checkpoints lie.
         total: trainings of the whole race.
         progress: is told what is under way.
     """
 
-    split: Split
-    place: Place
-    pixels: Pixels
+    ground: Ground
+    called: Json
+    site: Site
     folder: Path
     total: int
     progress: Progress
@@ -84,7 +80,7 @@ def race(
     *,
     recipe: Recipe,
     asked: Asked,
-    place: Place,
+    where: Where,
     columns: Mapping[str, str],
     group_by: str,
     small_classes: datasets.SmallClasses,
@@ -101,6 +97,9 @@ def race(
     fold in five (`carving`). The data's test pictures stay closed. Log losses are after
     a temperature, from a half to two, that is fitted to the tuning part.
 
+    All settings are laid out before any is tried, and each result is a function of its call
+    alone, so that trainings side by side come to the same as one after another.
+
     Writes each training's result to `out/trials` and goes on after what is there; writes
     `race.json` and `race.html` last.
 
@@ -109,7 +108,7 @@ def race(
         out: folder of the race.
         recipe: what all have in common.
         asked: what races.
-        place: where to compute.
+        where: on what, and how many trainings at a time; no result depends on the number.
         columns: names of a table's columns, by what they hold.
         group_by: pattern that takes the group from the file name, or "".
         small_classes: `refuse`, `drop` or `other`.
@@ -122,23 +121,17 @@ def race(
         SevenfoldError: with the exit code of its kind.
     """
     names = fields.check(asked)
+    places.check(where)
     prepare(out, _OURS, "a race")
-    pixels = Pixels(round(MARGIN * recipe.side))
-    dataset = datasets.read(
-        data,
-        columns=columns,
-        group_by=group_by,
-        small_classes=small_classes,
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=place.threads, progress=progress
-        ),
-    )
-    whole = datasets.split(dataset)
+    site = places.opened(where)
+    reading = Reading(data, columns, group_by, small_classes)
+    whole, called = site.read(reading, recipe.side, progress)
     split = carved(whole)
     common = train.settle(recipe.without("ensembling").without("pruning"), whole)
     field = fields.lined_up(asked, names, common, split)
     total = len(field.recipes) * (asked.trials + asked.seeds)
-    course = Course(split, place, pixels, out / "trials", total, progress)
+    ground = Ground(split, site.place)
+    course = Course(ground, called, site, out / "trials", total, progress)
     entries = _trials(field.recipes, asked)
     tried = _run(course, entries, [])
     best = _best(entries, tried, common.objective) or field.recipes
@@ -154,7 +147,7 @@ def race(
         settings={name: _settings(one, asked) for name, one in best.items()},
         left_out=field.left_out,
     )
-    facts |= {"data": data, "race": str(out), "place": asdict(place)}
+    facts |= {"data": data, "race": str(out), "place": _place(site.trained)}
     atomic.write(out / "race.json", json.dumps(facts, indent=1, allow_nan=False))
     atomic.write(out / "race.html", page.render(facts))
     return facts
@@ -211,21 +204,57 @@ def _settings(recipe: Recipe, asked: Asked) -> dict[str, Any]:
 def _run(
     course: Course, entries: Sequence[Entry], before: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return each training's result: from its file, or trained now."""
-    results: list[dict[str, Any]] = []
-    for entry in entries:
-        key = trial.key(entry.recipe, course.split, entry.seed, course.place)
-        path = course.folder / f"{key}.json"
-        found = kept(path)
-        if not found:
-            done = [*before, *results]
-            trained = _result(course, entry, course.folder / key, _told(course, entry, done))
-            text = json.dumps(trained, allow_nan=False)
-            atomic.write(path, text)
-            found = json.loads(text)
-            shutil.rmtree(course.folder / key, ignore_errors=True)
-        results.append(found)
-    return results
+    """Return each training's result: from its file, or trained now. Writes the files."""
+    keys = [_key(course, entry) for entry in entries]
+    found = {key: held for key in keys if (held := kept(course.folder / f"{key}.json"))}
+    missing = {key: entry for key, entry in zip(keys, entries, strict=True) if key not in found}
+    if missing and course.site.workers > 1 and not course.site.cluster:
+        _look(course, list(missing.values()))
+    calls = [_call(course, entry, key) for key, entry in missing.items()]
+    named = list(missing.items())
+    engine = course.site.engine({trials.TRAIN: partial(trials.trained, course.ground)})
+
+    def heard(number: int, stage: str, at: int, total: int) -> None:
+        _told(course, named[number][1], [*before, *found.values()])(stage, at, total)
+
+    for number, result in engine.run(calls, trials.TRAIN, heard if engine.workers == 1 else None):
+        key, _ = named[number]
+        atomic.write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
+        found[key] = dict(result)
+        if engine.workers > 1:
+            stage = f"trainings, {engine.workers} at a time"
+            course.progress(stage, len(before) + len(found), course.total)
+    return [found[key] for key in keys]
+
+
+def _key(course: Course, entry: Entry) -> str:
+    return trial.key(entry.recipe, course.ground.split, entry.seed, course.site.trained)
+
+
+def _call(course: Course, entry: Entry, key: str) -> Json:
+    return {
+        "ground": course.called,
+        "contestant": entry.contestant,
+        "recipe": asdict(entry.recipe),
+        "seed": entry.seed,
+        "final": entry.final,
+        "folder": "" if course.site.cluster else str(course.folder / key),
+    }
+
+
+def _look(course: Course, entries: Sequence[Entry]) -> None:
+    """Fill the stores before several trainings read them."""
+    seen: dict[str, Recipe] = {}
+    for one in entries:
+        recipe = one.recipe
+        name = str((recipe.side, recipe.views, recipe.transfer, recipe.augmentation))
+        seen.setdefault(name, recipe)
+    for recipe in seen.values():
+        trials.looked(course.ground, recipe, course.folder, course.progress)
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {"device": place.device, "threads": place.threads, "half": place.half}
 
 
 def _told(course: Course, entry: Entry, done: Sequence[Mapping[str, Any]]) -> Progress:
@@ -235,115 +264,3 @@ def _told(course: Course, entry: Entry, done: Sequence[Mapping[str, Any]]) -> Pr
     time_left = f", {duration(float(mean) * left)} left" if done else ""
     name = f"{entry} ({len(done) + 1} of {course.total}{time_left})"
     return lambda stage, at, total: course.progress(f"{name}: {stage}", at, total)
-
-
-def _result(course: Course, entry: Entry, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train once, and judge a final one."""
-    began = time.perf_counter()
-    split = course.split
-    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
-        fitted = train.fit(
-            entry.recipe,
-            replace(split, test=split.test[:0]),  # what is judged is not even at hand
-            seed=entry.seed,
-            place=course.place,
-            pixels=course.pixels,
-            folder=folder,
-            progress=progress,
-        )
-    logits, diverged = _sound(fitted.members[0].logits)
-    temperature = evaluate.fit_temperature(logits.astype(np.float64), fitted.labels)
-    temperature = min(_HOTTEST, max(1 / _HOTTEST, temperature))
-    found = _record(entry, fitted, split) | {
-        "tuning": _scored(logits / temperature, fitted.labels),
-        "diverged": diverged,
-    }
-    if entry.final:
-        answers, _ = _sound(_answers(fitted.members[0].network, fitted.recipe, course, progress))
-        labels = split.dataset.labels[split.test]
-        right = answers.argmax(axis=1) == labels
-        found["judged"] = _scored(answers / temperature, labels) | {
-            "recalls": {
-                split.dataset.classes[label]: float(right[labels == label].mean())
-                for label in np.unique(labels).tolist()
-            }
-        }
-    return found | {"seconds": time.perf_counter() - began}
-
-
-def _record(entry: Entry, fitted: train.Fitted, split: Split) -> dict[str, Any]:
-    """Tell how a training went."""
-    member = fitted.members[0]
-    history = member.trained.history
-    return {
-        "contestant": entry.contestant,
-        "seed": entry.seed,
-        "rate": fitted.rate,
-        "weight_decay": entry.recipe.optimization.weight_decay,
-        "method": fitted.recipe.imbalance.method,
-        "epochs": len(history),
-        "best_epoch": member.trained.best_epoch,
-        "stopped_early": member.trained.stopped_early,
-        "decision": asdict(member.decision) if member.decision else None,
-        "steps": _steps(fitted.recipe, split, entry.seed)[: len(history)],
-        "epoch_seconds": [epoch.seconds for epoch in history],
-        "scores": [getattr(epoch, f"val_{fitted.recipe.objective}") for epoch in history],
-    }
-
-
-def _sound(
-    logits: Float[np.ndarray, "pictures classes"],
-) -> tuple[Float[np.ndarray, "pictures classes"], bool]:
-    """Return logits, or those of a network that knows nothing where it diverged."""
-    diverged = not bool(np.isfinite(logits).all())
-    return (np.zeros_like(logits) if diverged else logits), diverged
-
-
-def _scored(
-    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
-) -> dict[str, Any]:
-    measured = measure(logits, labels)
-    return {
-        "accuracy": measured.accuracy,
-        "balanced_accuracy": measured.balanced_accuracy,
-        "nll": measured.loss,
-    }
-
-
-def _answers(
-    network: nets.Network, recipe: Recipe, course: Course, progress: Progress
-) -> Float[np.ndarray, "judged classes"]:
-    """Return a network's logits of the judged pictures, whose activations are stored."""
-    dataset, pictures = course.split.dataset, course.split.test
-    threads = course.place.threads
-    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-    plain = Pixels(recipe.side, full=True)
-    if len(trunk.blocks):
-        engine = engines.engine(trunk, recipe.side, course.place.device)
-        views = activations(
-            dataset, pictures, plain, PLAIN, engine, count=1, threads=threads, progress=progress
-        )
-    else:
-        fill(plain, dataset, pictures, threads=threads, progress=progress)
-        views = pixel_views(dataset, plain, PLAIN, threads=threads, count=1)
-    return loop.predict(tail.to(course.place.device), views, pictures, course.place)
-
-
-def _steps(recipe: Recipe, split: Split, seed: int) -> list[int]:
-    """Count the steps up to the end of each epoch."""
-    pictures = growth.given(split, recipe.growth, seed)
-    stages: Callable[[int], loop.Stage] = imbalance.plan(
-        recipe.imbalance,
-        split.dataset.labels,
-        pictures,
-        draws.numbers(split.dataset.hashes),
-        split.dataset.classes,
-        epochs=recipe.epochs,
-        batch=recipe.batch,
-        seed=seed,
-    )
-    counts = []
-    for epoch in range(recipe.epochs):
-        whole, rest = divmod(len(stages(epoch).pictures), recipe.batch)
-        counts.append(max(1, whole + (rest > 1)))
-    return [int(total) for total in np.cumsum(counts)]

@@ -59,8 +59,10 @@ def _decade(middle: float) -> tuple[float, float]:
 def points(bounds: Space, count: int, seed: int) -> tuple[Tried, ...]:
     """Lay so many points out: the middle, then Owen's scrambled Sobol sequence (1998).
 
-    Nothing depends on what a point scored, so that a race that was stopped goes on with
-    the same points; and all spaces have the same points, each on its own scale.
+    They are asked for in one batch, before any is tried, and told in their order. Nothing
+    depends on what a point scored or on which ended first, so that a race that was stopped
+    goes on with the same points, and one whose trials run side by side tries the same ones;
+    and all spaces have the same points, each on its own scale.
     Quasi-random search is what Choi et al. (2019, arXiv 1910.05446) compare optimizers by.
 
     Args:

@@ -1,0 +1,122 @@
+"""Say which pictures a study is about, in words that every process that trains reads alike."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sevenfold import data as datasets
+from sevenfold import latency, trial
+from sevenfold.data import Dataset, SmallClasses, Split
+from sevenfold.engines import Json
+from sevenfold.errors import DataError
+from sevenfold.features.pixels import MARGIN, Pixels, ingest
+from sevenfold.image import shown
+from sevenfold.loop import Place
+from sevenfold.progress import Progress, silent
+
+CHECK = f"{__name__}:checked"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Say which pictures.
+
+    Args:
+        data: folder, table or packaged name.
+        columns: names of a table's columns, by what they hold.
+        group_by: pattern that takes the group from the file name, or "".
+        small_classes: `refuse`, `drop` or `other`.
+    """
+
+    data: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    group_by: str = ""
+    small_classes: SmallClasses = "refuse"
+
+
+def told(reading: Reading, side: int, place: Place) -> dict[str, Any]:
+    """Say which pictures, and where to compute, for `read`; whatever the pictures are.
+
+    Args:
+        reading: which pictures.
+        side: that a training sees, in pixels.
+        place: of each training.
+    """
+    there = Path(reading.data).exists()
+    return {
+        "data": str(Path(reading.data).resolve()) if there else reading.data,
+        "columns": dict(reading.columns),
+        "group_by": reading.group_by,
+        "small_classes": reading.small_classes,
+        "side": side,
+        "threads": place.threads,
+        "device": place.device,
+        "digest": "",
+    }
+
+
+def read(told: Json, progress: Progress = silent) -> tuple[Split, Place]:
+    """Read the pictures that a call names. Fills the store of pixels.
+
+    Args:
+        told: what `told` returned; its `digest` is from `digest`, "" is any; `readers` are
+            the threads that read, where they are not those of a training.
+        progress: is told the reading.
+
+    Returns:
+        The data's own roles, and where to compute.
+
+    Raises:
+        DataError: they cannot be read here, or are others.
+    """
+    place = trial.place(told["device"], told["threads"])
+    pixels = Pixels(round(MARGIN * told["side"]))
+    readers = told.get("readers", place.threads)
+    dataset = datasets.read(
+        told["data"],
+        columns=told["columns"],
+        group_by=told["group_by"],
+        small_classes=told["small_classes"],
+        fingerprints=lambda listing: ingest(
+            listing, pixels=pixels, threads=readers, progress=progress
+        ),
+    )
+    split = datasets.split(dataset)
+    if told["digest"] not in ("", digest(dataset, split)):
+        raise DataError(
+            f"{shown(told['data'])}: a node that is to train sees other pictures there",
+            "share one folder among the nodes, or copy the same pictures to each",
+        )
+    return split, place
+
+
+@lru_cache(maxsize=1)
+def _read(text: str) -> tuple[Split, Place]:
+    return read(json.loads(text))
+
+
+def of(call: Json) -> tuple[Split, Place]:
+    """Read the pictures that a call names as its `ground`, once in a process."""
+    return _read(json.dumps(call["ground"], sort_keys=True))
+
+
+def checked(call: Json) -> Json:
+    """Read the pictures, and say how many there are and what would compute."""
+    split, place = of(call)
+    name = latency.processor()
+    if place.device == "cuda":
+        name = torch.cuda.get_device_name()
+    return {"pictures": len(split.dataset), "kind": name}
+
+
+def digest(dataset: Dataset, split: Split) -> str:
+    """Name the pictures by content, label, group and role: 16 hex digits."""
+    told = [dataset.hashes, dataset.labels.tolist(), dataset.groups, split.test.tolist()]
+    state = hashlib.blake2b(json.dumps(told).encode("utf-8", "surrogateescape"), digest_size=8)
+    return state.hexdigest()

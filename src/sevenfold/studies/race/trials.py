@@ -1,0 +1,189 @@
+"""Train once for a race, wherever the call lands, and judge a final training."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import cattrs
+import numpy as np
+from jaxtyping import Float, Int64
+
+from sevenfold import draws, evaluate, loop, nets, train
+from sevenfold.data import Split
+from sevenfold.engines import Json
+from sevenfold.features import trunk as engines
+from sevenfold.features.pixels import MARGIN, Pixels, fill
+from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.loop import Place
+from sevenfold.practices import growth, imbalance
+from sevenfold.progress import Progress, silent
+from sevenfold.recipe import Recipe
+from sevenfold.studies import pictures
+from sevenfold.studies.race.carving import carved
+from sevenfold.train.member import measure
+
+TRAIN: Final = f"{__name__}:called"
+_HOTTEST: Final = 2.0  # a small tuning part without a mistake would have the temperature 0
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Hold what all trainings of a race share.
+
+    Args:
+        split: from `carving.carved`.
+        place: where to compute.
+    """
+
+    split: Split
+    place: Place
+
+
+def called(call: Json, progress: Progress = silent) -> Json:
+    """Train once on the pictures that the call names."""
+    split, place = pictures.of(call)
+    return trained(Ground(carved(split), place), call, progress)
+
+
+def looked(ground: Ground, recipe: Recipe, folder: Path, progress: Progress) -> None:
+    """Fill the stores with all that trainings of a recipe see, and are judged by."""
+    split = ground.split
+    judged = np.sort(np.concatenate([split.val, split.test]))
+    train.look(
+        recipe,
+        replace(split, val=judged, test=split.test[:0]),
+        place=ground.place,
+        pixels=_pixels(recipe),
+        folder=folder,
+        progress=progress,
+    )
+
+
+def _pixels(recipe: Recipe) -> Pixels:
+    return Pixels(round(MARGIN * recipe.side))
+
+
+def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
+    """Train once, and judge a final one.
+
+    Args:
+        ground: the pictures.
+        call: `recipe`, `seed`, `contestant`, `final`, whether it is judged, and `folder`, where
+            checkpoints lie, "" for a place of this machine that is deleted afterwards.
+        progress: is told what is under way.
+    """
+    began = time.perf_counter()
+    split, place = ground.split, ground.place
+    recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
+    folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
+    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
+        fitted = train.fit(
+            recipe,
+            replace(split, test=split.test[:0]),  # what is judged is not even at hand
+            seed=call["seed"],
+            place=place,
+            pixels=_pixels(recipe),
+            folder=folder,
+            progress=progress,
+        )
+    logits, diverged = _sound(fitted.members[0].logits)
+    temperature = evaluate.fit_temperature(logits.astype(np.float64), fitted.labels)
+    temperature = min(_HOTTEST, max(1 / _HOTTEST, temperature))
+    found = _record(call, recipe, fitted, split) | {
+        "tuning": _scored(logits / temperature, fitted.labels),
+        "diverged": diverged,
+    }
+    if call["final"]:
+        answers, _ = _sound(_answers(fitted.members[0].network, fitted.recipe, ground, progress))
+        labels = split.dataset.labels[split.test]
+        right = answers.argmax(axis=1) == labels
+        found["judged"] = _scored(answers / temperature, labels) | {
+            "recalls": {
+                split.dataset.classes[label]: float(right[labels == label].mean())
+                for label in np.unique(labels).tolist()
+            }
+        }
+    shutil.rmtree(folder, ignore_errors=True)
+    return found | {"seconds": time.perf_counter() - began}
+
+
+def _record(call: Json, recipe: Recipe, fitted: train.Fitted, split: Split) -> dict[str, Any]:
+    """Tell how a training went."""
+    member = fitted.members[0]
+    history = member.trained.history
+    return {
+        "contestant": call["contestant"],
+        "seed": call["seed"],
+        "rate": fitted.rate,
+        "weight_decay": recipe.optimization.weight_decay,
+        "method": fitted.recipe.imbalance.method,
+        "epochs": len(history),
+        "best_epoch": member.trained.best_epoch,
+        "stopped_early": member.trained.stopped_early,
+        "decision": asdict(member.decision) if member.decision else None,
+        "steps": _steps(fitted.recipe, split, call["seed"])[: len(history)],
+        "epoch_seconds": [epoch.seconds for epoch in history],
+        "scores": [getattr(epoch, f"val_{fitted.recipe.objective}") for epoch in history],
+    }
+
+
+def _sound(
+    logits: Float[np.ndarray, "pictures classes"],
+) -> tuple[Float[np.ndarray, "pictures classes"], bool]:
+    """Return logits, or those of a network that knows nothing where it diverged."""
+    diverged = not bool(np.isfinite(logits).all())
+    return (np.zeros_like(logits) if diverged else logits), diverged
+
+
+def _scored(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
+) -> dict[str, Any]:
+    measured = measure(logits, labels)
+    return {
+        "accuracy": measured.accuracy,
+        "balanced_accuracy": measured.balanced_accuracy,
+        "nll": measured.loss,
+    }
+
+
+def _answers(
+    network: nets.Network, recipe: Recipe, ground: Ground, progress: Progress
+) -> Float[np.ndarray, "judged classes"]:
+    """Return a network's logits of the judged pictures, whose activations are stored."""
+    dataset, some = ground.split.dataset, ground.split.test
+    threads = ground.place.threads
+    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
+    plain = Pixels(recipe.side, full=True)
+    if len(trunk.blocks):
+        engine = engines.engine(trunk, recipe.side, ground.place.device)
+        views = activations(
+            dataset, some, plain, PLAIN, engine, count=1, threads=threads, progress=progress
+        )
+    else:
+        fill(plain, dataset, some, threads=threads, progress=progress)
+        views = pixel_views(dataset, plain, PLAIN, threads=threads, count=1)
+    return loop.predict(tail.to(ground.place.device), views, some, ground.place)
+
+
+def _steps(recipe: Recipe, split: Split, seed: int) -> list[int]:
+    """Count the steps up to the end of each epoch."""
+    pictures = growth.given(split, recipe.growth, seed)
+    stages: Callable[[int], loop.Stage] = imbalance.plan(
+        recipe.imbalance,
+        split.dataset.labels,
+        pictures,
+        draws.numbers(split.dataset.hashes),
+        split.dataset.classes,
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        seed=seed,
+    )
+    counts = []
+    for epoch in range(recipe.epochs):
+        whole, rest = divmod(len(stages(epoch).pictures), recipe.batch)
+        counts.append(max(1, whole + (rest > 1)))
+    return [int(total) for total in np.cumsum(counts)]

@@ -85,6 +85,7 @@ MISTAKES: dict[str, Mistake] = {
     "race: a practice that is none": _plain(f"{RACE} --practice transfer"),
     "race: an unknown optimizer": _plain(f"{RACE} --only sgd,adamm"),
     "race: one alone": _plain(f"{RACE} --only sgd"),
+    "race: an address without Ray": _plain(f"{RACE} --address auto"),
     "race: no trials": _plain(f"{RACE} --trials 0"),
     "race: trials of methods": _plain(f"{RACE} --practice imbalance --trials 2"),
     "race: one seed": _plain(f"{RACE} --seeds 1"),

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fake_ray import FakeRay
 from photos import write
 from sevenfold import cli, data, trial
-from sevenfold.errors import DataError, GateRefused, UsageError
+from sevenfold.engines import cluster
+from sevenfold.errors import DataError, GateRefused, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices.growth import Growth, given
 from sevenfold.progress import silent
@@ -189,6 +191,43 @@ def test_a_study_that_was_stopped_goes_on_with_the_same_result(split, tmp_path, 
     assert run(split, tmp_path) == whole
     assert files[2].stat().st_mtime_ns == kept
     assert len(list(tmp_path.glob("*.json"))) == 4
+
+
+def curve(photos: Path, out: Path, where: Where) -> dict[str, Any]:
+    return study.curve(
+        str(photos),
+        out,
+        recipe=replace(Recipe(), side=32),
+        target=0,
+        repetitions=4,
+        seed=0,
+        where=where,
+        columns={},
+        group_by="",
+        small_classes="refuse",
+        announce=lambda _: None,
+        progress=silent,
+    )
+
+
+def test_repetitions_side_by_side_and_on_ray_come_to_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "source_hash", lambda: "source")
+    monkeypatch.setattr(cluster, "_ray", FakeRay)
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: [{"kind": "one"}])
+    photos = write(tmp_path / "photos", {"blue": 30, "green": 30})
+    here = Where(threads=1, workers=1, device="cpu")
+    ways = {"one": here, "two": replace(here, workers=2), "ray": Where("ray", threads=1)}
+    facts, files = [], []
+    for name, where in ways.items():
+        told = curve(photos, tmp_path / name, where)
+        facts.append({key: told[key] for key in told.keys() - {"seconds", "out"}})
+        trials = (tmp_path / name / "trials").glob("*.json")
+        files.append({path.name: path.read_text("utf-8") for path in trials})
+    assert facts[0] == facts[1] == facts[2]
+    assert files[0] == files[1] == files[2]
+    assert len(files[0]) == 4
+    with pytest.raises(ResourceError, match="--address nowhere: no Ray cluster answers"):
+        curve(photos, tmp_path / "none", Where("ray", "nowhere", threads=1))
 
 
 def test_a_class_of_two_groups_is_refused(split):

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[[Path], str]] = {
     "a recall that is none": lambda folder: "train photos --out run --min-recall crack",
     "costs that are not there": lambda folder: "train photos --out run --costs none.toml",
     "a target in per cent": lambda folder: "curve photos --target 95",
+    "a curve with GPUs without Ray": lambda folder: "curve photos --gpus-per-trial 1",
     "a curve of two repetitions": lambda folder: "curve photos --repetitions 2",
     "a suggestion of nothing": lambda folder: "suggest run new --out out --count 0",
     "evidence of five repetitions": lambda folder: "evidence photos --out run --repetitions 5",

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from fake_ray import FakeRay
 from photos import write
 from sevenfold import cli, data, trial
 from sevenfold.engines import Inline, Json, Local, cluster
@@ -317,53 +317,6 @@ def test_too_few_repetitions_are_refused_before_anything_is_read(
     assert not (tmp_path / "out").exists()
 
 
-class FakeRay:
-    """Stand for Ray: the same calls, made at once in this process."""
-
-    def __init__(self, nodes: int = 2, cores: int = 2) -> None:
-        self.cluster = [
-            {"NodeID": f"{at}", "Alive": True, "Resources": {"CPU": float(cores)}}
-            for at in range(nodes)
-        ]
-        self.options_seen: list[dict[str, Any]] = []
-
-    class exceptions:
-        class RayError(Exception):
-            pass
-
-    def is_initialized(self) -> bool:
-        return False
-
-    def init(self, address: str, **_options: Any) -> None:
-        if address == "nowhere":
-            raise ConnectionError("nobody there\nand more")
-
-    def nodes(self) -> list[Any]:
-        return self.cluster
-
-    def remote(self, function: Any) -> Any:
-        outer = self
-
-        class Task:
-            def options(self, **seen: Any) -> "Task":
-                outer.options_seen.append(seen)
-                return self
-
-            def remote(self, *given: Any) -> tuple[str, ...]:
-                return (function(*given),)
-
-        return Task()
-
-    def wait(self, tasks: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
-        return [tasks[-1]], tasks[:-1]  # the last first: order must not matter
-
-    def get(self, task: tuple[str, ...]) -> str:
-        return task[0]
-
-    def cancel(self, task: Any, force: bool) -> None:
-        pass
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     found = FakeRay()
@@ -379,6 +332,15 @@ def test_ray_answers_all_calls_in_any_order(fake: FakeRay) -> None:
     assert [at for at, _ in found] == [4, 3, 2, 1, 0]
     assert dict(found) == dict(enumerate(calls))
     assert fake.options_seen == [{"num_cpus": 1, "num_gpus": 0.0, "max_retries": 2}]
+
+
+def test_no_more_calls_are_in_flight_than_were_asked_for(fake: FakeRay) -> None:
+    on_ray = cluster.connected("auto", 1, 0.0, 2)
+    assert on_ray.workers == 2
+    calls = [{"a": at} for at in range(5)]
+    found = list(on_ray.run(calls, "builtins:dict"))
+    assert dict(found) == dict(enumerate(calls))
+    assert found[0][0] == 1  # of the first two
 
 
 def test_an_unreachable_cluster_is_named(fake: FakeRay) -> None:

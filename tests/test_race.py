@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fake_ray import FakeRay
 from photos import write
 from sevenfold import cli, data, train, trial
-from sevenfold.errors import DataError, UsageError
+from sevenfold.engines import cluster
+from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices import optimization
 from sevenfold.practices.optimization import Optimization
@@ -37,6 +39,7 @@ SETTINGS = (
 )
 ASKED = Asked(only=("sgd", "switch"), trials=2, seeds=2)
 TIMES = {"seconds", "race", "data"}
+HERE = Where(threads=1, workers=1, device="cpu")
 
 
 class Kill(BaseException):
@@ -67,14 +70,14 @@ def race(
     asked: Asked = ASKED,
     settings: tuple[str, ...] = SETTINGS,
     progress: Callable[[str, int, int], None] = silent,
-    workers: int = 1,
+    where: Where = HERE,
 ) -> dict[str, Any]:
     return races.race(
         str(photos),
         out,
         recipe=apply(Recipe(), settings),
         asked=asked,
-        where=Where(threads=1, workers=workers, device="cpu"),
+        where=where,
         columns={},
         group_by="",
         small_classes="refuse",
@@ -260,6 +263,35 @@ def test_a_killed_race_goes_on_and_ends_as_one_never_killed(finished, photos, tm
     trained = {stage for stage in told if stage.endswith(": train")}
     assert len(trained) == 5
     assert all(re.search(r"\(\d of 8, .+ left\)", stage) for stage in trained)
+
+
+@pytest.mark.usefixtures("_stores")
+def test_trainings_side_by_side_come_to_the_same(finished, photos, tmp_path):
+    told: list[tuple[str, int, int]] = []
+    facts = race(
+        photos,
+        tmp_path / "two",
+        progress=lambda *one: told.append(one),
+        where=replace(HERE, workers=2),
+    )
+    assert timeless(facts) == timeless(finished[1])
+    names = [
+        {path.name for path in (out / "trials").iterdir()}
+        for out in (finished[0], tmp_path / "two")
+    ]
+    assert names[0] == names[1]
+    done = [at for stage, at, total in told if (stage, total) == ("trainings, 2 at a time", 8)]
+    assert done == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.usefixtures("_stores")
+def test_a_race_on_ray_comes_to_the_same(finished, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_ray", FakeRay)
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: [{"kind": "one"}])
+    facts = race(photos, tmp_path / "ray", where=Where("ray", threads=1))
+    assert timeless(facts) == timeless(finished[1])
+    with pytest.raises(ResourceError, match="--address nowhere: no Ray cluster answers"):
+        race(photos, tmp_path / "none", where=Where("ray", "nowhere", threads=1))
 
 
 @pytest.mark.usefixtures("_stores")

@@ -34,7 +34,8 @@ def audit(
     Args:
         data: labelled pictures, as for `train`.
         out: the folder for audit.html, in which one key per picture decides.
-        fix: a CSV to write: the data without copies, conflicts and unreadable pictures.
+        fix: a CSV to write: the data without exact copies, conflicts and unreadable pictures;
+            near copies share a group and a role.
         decisions: the labels.csv that the page saved; --fix follows it.
         against: a run: what changed since it was trained?
         columns_: the names of a table's columns, such as path=file,label=species.
@@ -86,7 +87,10 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["changes"]:
         yield from _changed(facts["changes"])
     if facts["clean"]:
-        yield f"clean list     {facts['clean']['path']}: {facts['clean']['pictures']:,} pictures"
+        moved = len(facts["clean"]["roles_changed"])
+        mended = f"; {moved:,} took the role of a copy in test or val" if moved else ""
+        pictures = facts["clean"]["pictures"]
+        yield f"clean list     {facts['clean']['path']}: {pictures:,} pictures{mended}"
     if facts["page"]:
         yield f"page           {facts['page']}"
     yield f"time           {facts['seconds']:.1f} s"

@@ -76,14 +76,14 @@ def audit(
             "give JPEG, PNG, WEBP, BMP, GIF or TIFF pictures",
         )
     looks = album.looks(dataset, pixels, threads)
-    vectors = album.embeddings(dataset, pixels, threads, progress)
     exact = copies.exact(dataset.hashes)
     given = [photo.group for photo in dataset.photos]
-    near = copies.near(dataset.hashes, vectors, looks.small, given, progress)
+    near = copies.near(dataset.hashes, looks.small, given, threads, progress)
     conflicts = _conflicts(dataset, exact, near.groups)
-    answers = suspects.out_of_fold(
-        vectors, dataset.labels, _together(dataset, near.groups), len(dataset.classes)
-    )
+    together = _together(dataset, near.groups)
+    compared = time.perf_counter() - began
+    vectors = album.embeddings(dataset, pixels, threads, progress)
+    answers = suspects.out_of_fold(vectors, dataset.labels, together, len(dataset.classes))
     suspected = () if answers is None else suspects.suspected(answers, dataset.labels)
     paths = [shown(photo.path) for photo in dataset.photos]
     names = partial(_named, paths)
@@ -114,6 +114,7 @@ def audit(
                 "likely": dataset.classes[one.likely],
                 "given": one.given,
                 "probability": one.probability,
+                "wrong": one.wrong,
             }
             for one in suspected
         ],
@@ -131,14 +132,20 @@ def audit(
     if fix != NOWHERE:
         spare = {index for group in exact for index in group[1:]}
         spare |= {index for _, group in conflicts for index in group}
-        rows = clean.write(dataset, spare, decided, fix)
-        facts["clean"] = {"path": str(fix), "pictures": rows}
+        mended = clean.mended(dataset, together)
+        rows = clean.write(mended, spare, decided, fix)
+        moved = [
+            path
+            for path, before, after in zip(paths, dataset.photos, mended.photos, strict=True)
+            if (before.role or "train") != (after.role or "train")
+        ]
+        facts["clean"] = {"path": str(fix), "pictures": rows, "roles_changed": moved}
     if out != NOWHERE:
         facts["page"] = str(out / "audit.html")
         out.mkdir(parents=True, exist_ok=True)
         text = render(facts, dataset, pixels)
         (out / "audit.html").write_text(text, encoding="utf-8", newline="\n")
-    return facts | {"seconds": time.perf_counter() - began}
+    return facts | {"seconds": time.perf_counter() - began, "seconds_to_copies": compared}
 
 
 def _refuse_places(

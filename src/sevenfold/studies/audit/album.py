@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from torch import nn
@@ -21,8 +22,9 @@ from sevenfold.practices import transfer
 from sevenfold.progress import Progress
 from sevenfold.studies.audit import likeness, quality
 
-SIDE: Final = 128
-"""Of the squares that pictures are compared at, in pixels."""
+SIDE: Final = 192
+"""Of the squares that pictures are described by, in pixels."""
+_SCALE: Final = 128  # of the squares whose sharpness is measured: it depends on the scale
 
 
 def readable(listing: Listing, found: Sequence[Fingerprint | ImageRejected]) -> Dataset:
@@ -81,7 +83,8 @@ def looks(dataset: Dataset, pixels: Pixels, threads: int) -> Looks:
     look = partial(pixels.square, dataset)
     for index, square in enumerate(in_order(look, range(len(dataset)), threads)):
         small[index] = likeness.small(square)
-        numbers[:, index] = quality.numbers(square)
+        scaled = cv2.resize(square, (_SCALE, _SCALE), interpolation=cv2.INTER_AREA)
+        numbers[:, index] = quality.numbers(np.asarray(scaled, np.uint8))
     return Looks(small, *numbers)
 
 

@@ -3,17 +3,19 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sevenfold.answers import bare, guarded
-from sevenfold.data import WHOLE, Dataset, FolderSource, Photo
+from sevenfold.data import WHOLE, Dataset, FolderSource, Photo, Role
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 
 _RISKY: Final = ("=", "+", "-", "@")
+_STAYS: Final[Sequence[Role]] = ("test", "val", "train", "")  # where copies straddle roles
 
 
 def check(source: object, fix: Path) -> None:
@@ -57,6 +59,30 @@ def decided(path: Path) -> dict[str, str]:
             f"{shown(str(path))} is not the labels.csv of an audit's page",
             "save it anew from audit.html",
         ) from error
+
+
+def mended(dataset: Dataset, together: Sequence[int]) -> Dataset:
+    """Give copies one role and one group, so that none straddles a split.
+
+    A copy of a test picture becomes a test picture, and one of a val picture a val picture:
+    what is tested stays, and training gives up what it would have known.
+
+    Args:
+        dataset: the readable pictures.
+        together: for each a number that it shares with its copies and its given group.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(together):
+        members[number].append(index)
+    photos = list(dataset.photos)
+    for some in members.values():
+        roles = {photos[index].role for index in some}
+        role = next(one for one in _STAYS if one in roles)
+        named = sorted({photos[index].group for index in some} - {""})
+        group = named[0] if named else f"copies-{min(dataset.hashes[index] for index in some)[:12]}"
+        for index in some if len(some) > 1 else ():
+            photos[index] = replace(photos[index], role=role, group=group)
+    return replace(dataset, photos=tuple(photos))
 
 
 def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fix: Path) -> int:

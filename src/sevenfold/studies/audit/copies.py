@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from sklearn.neighbors import NearestNeighbors
 
+from sevenfold.features.pixels import in_order
 from sevenfold.progress import Progress
 from sevenfold.studies.audit import likeness
 
@@ -21,11 +23,12 @@ FEWEST: Final = 10
 FIXED_CAMERA: Final = "fixed camera? give groups"
 
 _NEIGHBOURS: Final = 8
-_FAR: Final = 0.35  # cosine distance of embeddings beyond which nothing is a copy
-_FAR_THUMBNAIL: Final = 0.12  # the same of thumbnails
+_FAR: Final = 0.25  # cosine distance of thumbnails beyond which nothing is a copy
 _THUMBNAIL: Final = 12
+_AT_ONCE: Final = 256  # pairs that are compared together
 
 Group = tuple[int, ...]
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,20 @@ def exact(hashes: Sequence[str]) -> tuple[Group, ...]:
 
 def near(
     hashes: Sequence[str],
-    embeddings: Float32[np.ndarray, "pictures channels"],
     looks: UInt8[np.ndarray, "pictures s s 3"],
     given: Sequence[str],
+    threads: int,
     progress: Progress,
 ) -> Near:
     """Group pictures of which all pairs are near: complete linkage, never a chain.
 
-    Candidates are neighbours by embedding or by thumbnail; `likeness.alike` decides.
+    Candidates are neighbours by thumbnail; `likeness.alike` decides.
 
     Args:
         hashes: pictures of equal content are compared once.
-        embeddings: of length 1.
         looks: what `likeness.small` made of them.
         given: groups; pictures that share one belong together and are not compared.
+        threads: that compare; the groups do not depend on them.
         progress: is told how many candidates have been compared.
     """
     first = {hash_: index for index, hash_ in reversed(list(enumerate(hashes)))}
@@ -72,20 +75,25 @@ def near(
     if len(some) < 2:
         return Near(())
     small = looks[some]
-    known: dict[tuple[int, int], bool] = {}
-
-    def alike(a: int, b: int) -> bool:
-        pair = (min(a, b), max(a, b))
-        if pair not in known:
-            known[pair] = likeness.alike(small[pair[0]], small[pair[1]])
-        return known[pair]
-
     candidates = [
         (a, b)
-        for a, b in _candidates(embeddings[some], _thumbnails(small))
+        for a, b in _candidates(_thumbnails(small))
         if not given[some[a]] or given[some[a]] != given[some[b]]
     ]
-    groups = _linked(candidates, len(some), max(FEWEST, LARGEST_SHARE * len(some)), alike, progress)
+    chunks = [candidates[at : at + _AT_ONCE] for at in range(0, len(candidates), _AT_ONCE)]
+    known: dict[Pair, bool] = {}
+    for answers in in_order(partial(_compared, small), chunks, threads):
+        known |= answers
+        progress("compare", len(known), len(candidates))
+
+    def all_alike(pairs: list[Pair]) -> bool:
+        new = [pair for pair in pairs if pair not in known]
+        for at in range(0, len(new), _AT_ONCE):
+            known.update(_compared(small, new[at : at + _AT_ONCE]))
+        return all(known[pair] for pair in pairs)
+
+    joined = [pair for pair in candidates if known[pair]]
+    groups = _linked(joined, len(some), max(FEWEST, LARGEST_SHARE * len(some)), all_alike)
     if groups is None:
         return Near((), FIXED_CAMERA)
     copies: dict[str, list[int]] = defaultdict(list)
@@ -96,6 +104,14 @@ def near(
         for group in groups
     ]
     return Near(tuple(sorted(whole)))
+
+
+def _compared(
+    small: UInt8[np.ndarray, "pictures s s 3"], pairs: Sequence[Pair]
+) -> dict[Pair, bool]:
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    found = likeness.alike(small[first], small[second]).tolist()
+    return dict(zip(pairs, found, strict=True))
 
 
 def _thumbnails(
@@ -111,42 +127,37 @@ def _thumbnails(
     return np.asarray(rows / np.maximum(lengths, 1e-6), np.float32)
 
 
-def _candidates(*kinds: Float32[np.ndarray, "pictures values"]) -> list[tuple[int, int]]:
-    """List pairs worth comparing, the closest first."""
-    distance: dict[tuple[int, int], float] = {}
-    for rows, far in zip(kinds, (_FAR, _FAR_THUMBNAIL), strict=True):
-        count = min(_NEIGHBOURS + 1, len(rows))
-        model: Any = NearestNeighbors(n_neighbors=count, metric="euclidean", algorithm="brute")
-        lengths, others = model.fit(rows).kneighbors(rows)
-        for one, (apart, neighbours) in enumerate(zip(lengths, others, strict=True)):
-            for length, other in zip(apart.tolist(), neighbours.tolist(), strict=True):
-                cosine = length**2 / 2  # of rows of length 1
-                if other != one and cosine <= far:
-                    pair = (min(one, other), max(one, other))
-                    distance[pair] = min(distance.get(pair, 1.0), cosine / far)
+def _candidates(rows: Float32[np.ndarray, "pictures values"]) -> list[Pair]:
+    """List pairs of neighbours, the closest first."""
+    distance: dict[Pair, float] = {}
+    count = min(_NEIGHBOURS + 1, len(rows))
+    model: Any = NearestNeighbors(n_neighbors=count, metric="euclidean", algorithm="brute")
+    lengths, others = model.fit(rows).kneighbors(rows)
+    for one, (apart, neighbours) in enumerate(zip(lengths, others, strict=True)):
+        for length, other in zip(apart.tolist(), neighbours.tolist(), strict=True):
+            cosine = length**2 / 2  # of rows of length 1
+            if other != one and cosine <= _FAR:
+                distance[min(one, other), max(one, other)] = cosine
     return sorted(distance, key=lambda pair: (distance[pair], pair))
 
 
 def _linked(
-    candidates: Sequence[tuple[int, int]],
+    joined: Sequence[Pair],
     pictures: int,
     most: float,
-    alike: Callable[[int, int], bool],
-    progress: Progress,
+    all_alike: Callable[[list[Pair]], bool],
 ) -> list[list[int]] | None:
     """Join groups while all pairs across are alike; None once a group is too large."""
     group_of = [[index] for index in range(pictures)]
-    for done, (a, b) in enumerate(candidates, 1):
-        if done % 100 == 0 or done == len(candidates):
-            progress("compare", done, len(candidates))
+    for a, b in joined:
         one, other = group_of[a], group_of[b]
-        if one is other or not alike(a, b):
+        if one is other:
             continue
-        if not all(alike(*pair) for pair in product(one, other)):
+        if not all_alike([(min(pair), max(pair)) for pair in product(one, other)]):
             continue
-        joined = one + other
-        if len(joined) > most:
+        whole = one + other
+        if len(whole) > most:
             return None
-        for index in joined:
-            group_of[index] = joined
+        for index in whole:
+            group_of[index] = whole
     return list({id(group): group for group in group_of if len(group) > 1}.values())

@@ -7,7 +7,8 @@ All of it by the very calls behind `sevenfold audit`, on pictures written as fil
   copies (re-packed as PNG) and 120 of each kind of near copy are added: resized by 0.5 to 2
   (clothing 0.3 to 0.8), JPEG at a quality of 20 to 39, mirrored, up to 8 % cropped from each side,
   1.15 to 1.4 times brighter or darker, and all but the first at once. Every other copy has the
-  role *test*. Found: the copy is in one group with its original. A false merge is a pair in one
+  role *test*. All have
+  one class, as no label is judged here. Found: the copy is in one group with its original. A false merge is a pair in one
   group that was not planted, whatever it looks like: true copies that the sets held before
   count as false. Then the list of `--fix` is audited: leaks that are left.
 * `camera`: 40 photos of `clothing` as fixed cameras, 12 scenes each: an ellipse of 10 to
@@ -115,20 +116,20 @@ def audited(folder: Path, threads: int, **options: Any) -> Row:
 
 
 def planted(
-    place: Path, originals: list[tuple[str, Picture]], each: int, exact: int, random: Random
+    place: Path, originals: list[Picture], each: int, exact: int, random: Random
 ) -> dict[str, tuple[str, str]]:
     """Write originals and copies; return each copy's kind and original, by path."""
     paths = []
-    for number, (label, image) in enumerate(originals):
-        paths.append(f"train/{label}/{number}.png")
+    for number, image in enumerate(originals):
+        paths.append(f"train/all/{number}.png")
         _write(place / paths[-1], image)
     origin = {}
     kinds = ["exact"] * exact + [kind for kind in NEAR for _ in range(each)]
     chosen = random.choice(len(originals), len(kinds), replace=len(kinds) > len(originals))
     for number, (kind, at) in enumerate(zip(kinds, chosen.tolist(), strict=True)):
-        label, image = originals[at]
+        image = originals[at]
         copy = image if kind == "exact" else changed(kind, image, random)
-        path = f"{('train', 'test')[number % 2]}/{label}/copy-{number}.png"
+        path = f"{('train', 'test')[number % 2]}/all/copy-{number}.png"
         _write(place / path, copy)
         origin[path] = (kind, paths[at])
     return origin
@@ -148,7 +149,9 @@ def copies(results: Results, data: Path, name: str, seed: int, smoke: bool, thre
     read = cifar(data, "train", count, seed) if name == "cifar10" else clothing(data, count, seed)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch, "data")
-        origin = planted(place, read, each, exact, np.random.default_rng([seed, 1]))
+        origin = planted(
+            place, [image for _, image in read], each, exact, np.random.default_rng([seed, 1])
+        )
         before = sorted(str(path) for path in place.rglob("*.png"))
         facts = audited(place, threads, fix=Path(scratch, "clean.csv"))
         again = audited(Path(scratch, "clean.csv"), threads)
@@ -219,11 +222,11 @@ def camera(results: Results, data: Path, seed: int, smoke: bool, threads: int) -
             share = (0.1, 0.15, 0.2, 0.25)[number % 4]
             other = photos[cameras + int(random.integers(20))]
             made = scene(photos[number // scenes], other, share, random)
-            _write(Path(scratch, "few", "ab"[number % 2], f"{number}.png"), made)
+            _write(Path(scratch, "few", "all", f"{number}.png"), made)
         few = audited(Path(scratch, "few"), threads)
         for number in range(still):
             made = scene(photos[0].resize((64, 64)), photos[1], 0.02, random)
-            _write(Path(scratch, "many", "ab"[number % 2], f"{number}.png"), made)
+            _write(Path(scratch, "many", "all", f"{number}.png"), made)
         many = audited(Path(scratch, "many"), threads)
     sizes = [len(group) for group in few["near_duplicates"]]
     results.append(

@@ -82,9 +82,12 @@ def audit(
     conflicts = _conflicts(dataset, exact, near.groups)
     together = _together(dataset, near.groups)
     compared = time.perf_counter() - began
-    vectors = album.embeddings(dataset, pixels, threads, progress)
-    answers = suspects.out_of_fold(vectors, dataset.labels, together, len(dataset.classes))
-    suspected = () if answers is None else suspects.suspected(answers, dataset.labels)
+    judged = suspects.can_judge(dataset.labels, together, len(dataset.classes))
+    suspected: tuple[suspects.Suspect, ...] = ()
+    if judged:
+        vectors = album.embeddings(dataset, pixels, threads, progress)
+        logits = suspects.out_of_fold(vectors, dataset.labels, together, len(dataset.classes))
+        suspected = suspects.suspected(logits, dataset.labels)
     paths = [shown(photo.path) for photo in dataset.photos]
     names = partial(_named, paths)
     facts: dict[str, Any] = {
@@ -118,7 +121,7 @@ def audit(
             }
             for one in suspected
         ],
-        "labels_judged": answers is not None,
+        "labels_judged": judged,
         "small_classes": quality.small_classes(
             [photo.label for photo in dataset.photos], dataset.hashes, dataset.classes
         ),
@@ -132,7 +135,7 @@ def audit(
     if fix != NOWHERE:
         spare = {index for group in exact for index in group[1:]}
         spare |= {index for _, group in conflicts for index in group}
-        mended = clean.mended(dataset, together)
+        mended = clean.mended(dataset, together.tolist())
         rows = clean.write(mended, spare, decided, fix)
         moved = [
             path

@@ -131,4 +131,4 @@ def _brightened(
     a, b = first[free], second[free]
     variance = float(b.var())
     gain = float(((a - a.mean()) * (b - b.mean())).mean()) / max(variance, 1e-3)
-    return np.clip(gain * (second - b.mean()) + a.mean(), 0, 255)
+    return np.asarray(np.clip(gain * (second - b.mean()) + a.mean(), 0, 255), np.float32)

@@ -41,6 +41,14 @@ class Suspect:
     wrong: float
 
 
+def can_judge(
+    labels: Int64[np.ndarray, "pictures"], groups: Int64[np.ndarray, "pictures"], classes: int
+) -> bool:
+    """Tell whether there are classes to confuse, each with a group for every fold."""
+    separate = [len(np.unique(groups[labels == k])) for k in range(classes)]
+    return classes > 1 and min(separate) >= FOLDS
+
+
 def out_of_fold(
     embeddings: Float32[np.ndarray, "pictures channels"],
     labels: Int64[np.ndarray, "pictures"],
@@ -48,15 +56,16 @@ def out_of_fold(
     classes: int,
     *,
     seed: int = 0,
-) -> Float64[np.ndarray, "pictures classes"] | None:
-    """Predict each picture by a logistic regression over the others' groups.
+) -> Float64[np.ndarray, "pictures classes"]:
+    """Return logits of each picture by a logistic regression over the others' groups.
 
-    Returns:
-        Logits, or None where a class has fewer groups than there are folds.
+    Args:
+        embeddings: of length 1.
+        labels: which `can_judge` allows.
+        groups: numbers of what must share a fold.
+        classes: how many there are.
+        seed: of the folds.
     """
-    separate = [len(np.unique(groups[labels == k])) for k in range(classes)]
-    if classes < 2 or min(separate) < FOLDS:
-        return None
     answers = np.full((len(labels), classes), -np.inf)
     parts: Any = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for others, these in parts.split(embeddings, labels, groups):

@@ -7,10 +7,10 @@ All of it by the very calls behind `sevenfold audit`, on pictures written as fil
   copies (re-packed as PNG) and 120 of each kind of near copy are added: resized by 0.5 to 2
   (clothing 0.3 to 0.8), JPEG at a quality of 20 to 39, mirrored, up to 8 % cropped from each side,
   1.15 to 1.4 times brighter or darker, and all but the first at once. Every other copy has the
-  role *test*. All have
-  one class, as no label is judged here. Found: the copy is in one group with its original. A false merge is a pair in one
-  group that was not planted, whatever it looks like: true copies that the sets held before
-  count as false. Then the list of `--fix` is audited: leaks that are left.
+  role *test*. All have one class, as no label is judged here. Found: the copy is in one group
+  with its original. A false merge is a pair in one group that was not planted, whatever it looks
+  like: true copies that the sets held before count as false. Then the list of `--fix` is
+  audited: leaks that are left.
 * `camera`: 40 photos of `clothing` as fixed cameras, 12 scenes each: an ellipse of 10 to
   25 % of the side, cut from another photo, at least 40 grey levels off what it covers, 5 % more or
   less light and a new encoding. Each pair that is merged is false. And one camera of 2,000 scenes

@@ -252,14 +252,14 @@ def blobs(seed: int) -> tuple[Any, Any, Any]:
 
 
 def test_what_is_merely_hard_is_not_suspected() -> None:
-    """Confident learning suspects hard pictures; the mixture finds as many flips and is surer."""
+    """Confident learning suspects hard pictures too; the mixture is surer."""
     from cleanlab.filter import find_label_issues
 
     ours, theirs, planted = [], [], 0
     for seed in range(4):
         rows, labels, flipped = blobs(seed)
         logits = suspects.out_of_fold(rows, labels, np.arange(900), 3)
-            found = {one.picture for one in suspects.suspected(logits, labels)}
+        found = {one.picture for one in suspects.suspected(logits, labels)}
         p = softmax(logits, axis=1)
         issues = find_label_issues(labels, p, filter_by="confident_learning", n_jobs=1)
         known = set(np.flatnonzero(issues).tolist())

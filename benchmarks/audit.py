@@ -8,8 +8,9 @@ All of it by the very calls behind `sevenfold audit`, on pictures written as fil
   (clothing 0.3 to 0.8), JPEG at a quality of 20 to 39, mirrored, up to 8 % cropped from each side,
   1.15 to 1.4 times brighter or darker, and all but the first at once. Every other copy has the
   role *test*. All have one class, as no label is judged here. Found: the copy is in one group
-  with its original. A false merge is a pair in one group that was not planted, whatever it looks
-  like: true copies that the sets held before count as false. Then the list of `--fix` is
+  with its original. A pair in one group that was not planted counts as a false merge unless it
+  stands in `audit_reviewed.json`, which lists the pairs of originals that a look at the contact
+  sheet of `--sheet` found to be copies that the sets held before. Then the list of `--fix` is
   audited: leaks that are left.
 * `camera`: 40 photos of `clothing` as fixed cameras, 12 scenes each: an ellipse of 10 to
   25 % of the side, cut from another photo, at least 40 grey levels off what it covers, 5 % more or
@@ -31,6 +32,7 @@ draws. On two cores 8 minutes, `time` 2 more.
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 from collections import Counter
@@ -47,6 +49,8 @@ SEEDS = 3
 EXACT, EACH = 100, 120
 NEAR = ("resized", "encoded", "mirrored", "cropped", "brightness", "several")
 SHARE = 0.05
+SETS = ("cifar10", "clothing")
+REVIEWED = Path(__file__).with_name("audit_reviewed.json")
 Random = np.random.Generator
 Picture = Any
 
@@ -58,24 +62,26 @@ def _opened(data: bytes) -> Picture:
 
 
 def cifar(folder: Path, role: str, count: int, seed: int) -> list[tuple[str, Picture]]:
-    """Draw so many pictures with their labels; all of them in order where there are no more."""
+    """Draw so many pictures, each with its label and row as a name."""
     import pyarrow.parquet
 
     rows = pyarrow.parquet.read_table(folder / "cifar10" / f"{role}.parquet")
     picked = np.random.default_rng(seed).permutation(len(rows))[:count]
+    some = rows.take(picked).to_pylist()
     return [
-        (str(row["label"]), _opened(row["image"]["bytes"])) for row in rows.take(picked).to_pylist()
+        (f"{row['label']}/{number}", _opened(row["image"]["bytes"]))
+        for number, row in zip(picked.tolist(), some, strict=True)
     ]
 
 
 def clothing(folder: Path, count: int, seed: int) -> list[tuple[str, Picture]]:
-    """Read photos with their labels, at most 512 pixels wide or high."""
+    """Draw so many photos, at most 512 pixels wide or high, each with its path as a name."""
     paths = sorted((folder / "clothing").rglob("*.jpg"))
     found = []
     for at in np.random.default_rng(seed).permutation(len(paths))[:count].tolist():
         image = _opened(paths[at].read_bytes())
         image.thumbnail((512, 512))
-        found.append((paths[at].parent.name, image))
+        found.append((paths[at].relative_to(folder / "clothing").as_posix(), image))
     return found
 
 
@@ -161,11 +167,13 @@ def copies(results: Results, data: Path, name: str, seed: int, smoke: bool, thre
     for path, (kind, source) in origin.items():
         some = groups["exact" if kind == "exact" else "near"]
         found[kind] += any(path in group and source in group for group in some)
-    family = {path: source for path, (_, source) in origin.items()}
-    false = sum(
-        family.get(a, a) != family.get(b, b)
+    family = {f"train/all/{number}.png": name for number, (name, _) in enumerate(read)}
+    family |= {path: family[source] for path, (_, source) in origin.items()}
+    unplanted = Counter(
+        tuple(sorted((family[a], family[b])))
         for group in groups["near"]
         for a, b in combinations(group, 2)
+        if family[a] != family[b]
     )
     results.append(
         key,
@@ -176,7 +184,7 @@ def copies(results: Results, data: Path, name: str, seed: int, smoke: bool, thre
         originals=len(read),
         planted=dict(Counter(kind for kind, _ in origin.values())),
         found=dict(found),
-        false_pairs=false,
+        unplanted=[[*pair, times] for pair, times in sorted(unplanted.items())],
         leaks=len(facts["leaks"]),
         leaks_after_fix=len(again["leaks"]),
         photos_lost=lost,
@@ -313,8 +321,8 @@ def timed(results: Results, data: Path, smoke: bool, cores: int) -> None:
     if not results.missing(key):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        for number, (label, image) in enumerate(cifar(data, "train", 200 if smoke else 10_000, 0)):
-            _write(Path(scratch, "data", label, f"{number}.png"), image)
+        for name, image in cifar(data, "train", 200 if smoke else 10_000, 0):
+            _write(Path(scratch, "data", f"{name}.png"), image)
         command = [sys.executable, "-m", "sevenfold", "audit", str(Path(scratch, "data"))]
         ran = results_file.measured(
             [*command, "--json", "--threads", str(cores)],
@@ -331,17 +339,49 @@ def timed(results: Results, data: Path, smoke: bool, cores: int) -> None:
     )
 
 
+def reviewed(name: str) -> set[tuple[str, str]]:
+    """Return the pairs of originals that were seen to be copies of one picture."""
+    told = json.loads(REVIEWED.read_text(encoding="utf-8"))
+    return {(a, b) for a, b in told.get(name, ())}
+
+
+def sheet(results: Results, data: Path, place: Path) -> None:
+    """Draw the pairs that were merged, not planted and not reviewed, for a look."""
+    from PIL import Image
+
+    place.mkdir(parents=True, exist_ok=True)
+    for name in SETS:
+        some = [row for row in results.rows() if row.get("set") == name]
+        pairs = sorted({(a, b) for row in some for a, b, _ in row["unplanted"]} - reviewed(name))
+        if not pairs:
+            continue
+        draw = cifar(data, "train", 50_000, 0) if name == "cifar10" else clothing(data, 9_999, 0)
+        read = dict(draw)
+        page = Image.new("RGB", (8 * 200, 100 * (1 + (len(pairs) - 1) // 8)))
+        for number, pair in enumerate(pairs):
+            for side, one in enumerate(pair):
+                at = (number % 8 * 200 + side * 98, number // 8 * 100)
+                page.paste(read[one].resize((96, 96)), at)
+        page.save(place / f"{name}.png")
+        (place / f"{name}.json").write_text(json.dumps(pairs), encoding="utf-8")
+
+
 def summary(results: Results) -> None:
     """Write the table."""
     rows = results.rows()
     told: list[Row] = []
-    for name in ("cifar10", "clothing"):
+    for name in SETS:
         some = [row for row in rows if row.get("set") == name]
         for kind in ("exact", *NEAR) if some else ():
             all_, found = (sum(row[what][kind] for row in some) for what in ("planted", "found"))
             told.append(_line(name, f"{kind} copies", all_, f"{found / all_:.1%} found", some))
         if some:
-            false, pictures = (sum(row[what] for row in some) for what in ("false_pairs", "n"))
+            pictures = sum(row["n"] for row in some)
+            known_ = reviewed(name)
+            merged = [(a, b, times) for row in some for a, b, times in row["unplanted"]]
+            own = len({(a, b) for a, b, _ in merged} & known_)
+            told.append(_line(name, "the set's own near copies (pairs)", pictures, own, some))
+            false = sum(times for a, b, times in merged if (a, b) not in known_)
             share = f"{false / pictures:.2%} of pictures"
             told.append(_line(name, "false merges (pairs)", pictures, share, some))
             left = sum(row["leaks_after_fix"] for row in some)
@@ -375,7 +415,7 @@ def summary(results: Results) -> None:
     )
 
 
-def _line(name: str, what: str, number: int, measured: str, rows: list[Row]) -> Row:
+def _line(name: str, what: str, number: int, measured: object, rows: list[Row]) -> Row:
     return {"data": name, "what": what, "n": number, "measured": measured, "seeds": len(rows)}
 
 
@@ -386,10 +426,13 @@ def main() -> None:
     """Measure what is missing, then sum up."""
     options = results_file.parser(__doc__)
     options.add_argument("--only", nargs="+", choices=(*ARMS, "time"), default=list(ARMS))
-    options.add_argument("--sets", nargs="+", default=["cifar10", "clothing"])
+    options.add_argument("--sets", nargs="+", default=list(SETS))
     options.add_argument("--seeds", type=int, default=SEEDS)
+    options.add_argument("--sheet", type=Path, help="only draw what is to be reviewed, to there")
     asked = options.parse_args()
     results = results_file.opened("audit", asked)
+    if asked.sheet:
+        return sheet(results, asked.data, asked.sheet)
     os.environ.setdefault("SEVENFOLD_CACHE", tempfile.mkdtemp(prefix="sevenfold-audit-"))
     for seed in range(1 if asked.smoke else asked.seeds):
         for name in asked.sets if "copies" in asked.only else ():

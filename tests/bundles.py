@@ -90,7 +90,9 @@ def tiny_model(classes: int, size: int) -> ModelProto:
     }
     node = helper.make_node
     nodes = [
-        node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        # As the graph that ships resizes.
+        node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
         # All four sides: onnxruntime 1.32 cannot move a Transpose past a Resize with `axes`.
         node("Shape", ["image"], ["batch"], start=0, end=1),
         node("Concat", ["batch", "sides"], ["shape"], axis=0),
@@ -102,8 +104,8 @@ def tiny_model(classes: int, size: int) -> ModelProto:
             antialias=1,
             exclude_outside=1,
         ),
-        node("Cast", ["resized"], ["floats"], to=TensorProto.FLOAT),
-        node("Div", ["floats", "white"], ["scaled"]),
+        node("Round", ["resized"], ["pixels"]),
+        node("Div", ["pixels", "white"], ["scaled"]),
         node("Conv", ["scaled", "mix"], ["features"]),
         node("GlobalAveragePool", ["features"], ["pooled"]),
         node("Flatten", ["pooled"], ["flat"]),

@@ -296,8 +296,8 @@ def test_a_graph_without_layers_cannot_be_quantised():
     from bundles import tiny_model
 
     single = tiny_model(2, 8)
-    del single.graph.node[6:7]
-    single.graph.node[6].input[0] = "scaled"
+    del single.graph.node[7:8]
+    single.graph.node[7].input[0] = "scaled"
     with pytest.raises(GateRefused, match="no layer"):
         int8.quantised(single.SerializeToString(), [], "x86")
 

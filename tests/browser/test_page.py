@@ -56,7 +56,7 @@ def test_the_page_answers_as_python_does(page, browser, tmp_path, size):
     Image.fromarray(pixels).save(tmp_path / "x.png")
     found, known = answered(browser, tmp_path / "x.png")["shares"], expected(page, pixels)
     assert found.keys() == known.keys()
-    assert max(abs(found[name] - known[name]) for name in known) <= 1e-3
+    assert max(abs(found[name] - known[name]) for name in known) <= 1e-6
 
 
 def test_a_picture_is_turned_upright_and_transparency_is_white(page, browser, tmp_path):

@@ -5,7 +5,7 @@ all threads, one after another with the threads that each has side by side, and 
 The last two must learn the same to the bit. The first pictures of each of clothing's ten classes,
 `--pictures` to train on and at most as many that judge; rate and practices are fixed, so that
 members are all that is trained. The ways take turns, `--rounds` times; processor seconds tell
-whether something else ran meanwhile. Two minutes as it is; `--pictures 3000 --epochs 6` is a
+whether something else ran meanwhile. Five minutes as it is; `--pictures 3000 --epochs 6` is a
 real one.
 """
 

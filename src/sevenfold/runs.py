@@ -32,6 +32,7 @@ class Run:
         network: that ships, or the first that votes.
         members: the networks of its vote; empty where it has one model.
         weights: of the members.
+        built: from which backbone `network` was.
         origin: of the weights that training started from.
         facts: its `report.json`.
         pixels: the store of its decoded pictures.
@@ -44,6 +45,7 @@ class Run:
     network: nets.Network
     members: tuple[nets.Network, ...]
     weights: tuple[float, ...]
+    built: transfer.Transfer
     origin: transfer.Origin
     facts: Mapping[str, Any]
     pixels: Pixels
@@ -99,8 +101,9 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     )
     weights = tuple(weight for _, _, weight in voters)
     return Run(
-        folder, recipe, split, manifest, network, tuple(members), weights, origin, facts, pixels
-    )
+        folder, recipe, split, manifest, network, tuple(members), weights,
+        recipe.member(first).transfer, origin, facts, pixels,
+    )  # fmt: skip
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def export(
     run: Path,
     /,
     *,
-    to: Literal["onnx", "int8", "litert", "html"],
+    to: Literal["onnx", "int8", "litert", "html", "timm"],
     out: Annotated[Path, Parameter(show_default=False)] = UNSET,
     processor: Annotated[
         Literal["", "x86", "x86-vnni", "arm64"], Parameter(name="--for", show_default=False)
@@ -37,7 +37,8 @@ def export(
     Args:
         run: a finished run.
         to: onnx (the bundle, with its answers checked), int8 (a smaller bundle of integers),
-            litert (for phones and boards), or html (a page that needs only a browser).
+            litert (for phones and boards), html (a page that needs only a browser), or timm (a
+            folder that timm loads, from disk or its hub).
         out: the folder to write; without it RUN/exports/ and the format.
         processor: what int8 is made for; without it this machine's.
         for_size: take int8 for its size, however fast it is.

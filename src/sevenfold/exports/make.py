@@ -13,16 +13,17 @@ from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
 from sevenfold.bundles import SUMS, Bundle, read_bundle
 from sevenfold.errors import GateRefused, ModelError, UsageError
-from sevenfold.exports import folder, html, int8, judge, litert, outputs, verify
+from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify
 from sevenfold.features.trunk import session
+from sevenfold.practices import transfer
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import Progress
 from sevenfold.runs import Run
 
-FORMATS: Final = ("onnx", "int8", "litert", "html")
-LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2}
+FORMATS: Final = ("onnx", "int8", "litert", "html", "timm")
+LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2, "timm": 1e-4}
 """By how much a probability may differ from the model's; int8 is judged by its accuracy."""
-TIES: Final = {"onnx": 1e-4, "litert": 2e-3, "html": 2e-2}
+TIES: Final = {"onnx": 1e-4, "litert": 2e-3, "html": 2e-2, "timm": 1e-4}
 PAGE: Final = "classifier.html"
 _REMADE: Final = ("model.onnx", "card.json", "README.md", "selftest.json")
 
@@ -192,13 +193,42 @@ def _html(source: _Source, request: Asked) -> _Made:
     return _Made({PAGE: page.encode()}, told)
 
 
-def _litert(source: _Source, request: Asked) -> _Made:
-    run, bundle = source.run, source.bundle
+def _refuse_vote(run: Run) -> None:
     if run.facts.get("ensembling", {}).get("ships") == "vote":
         raise UsageError(
             f"{run.folder} ships the vote of {len(run.members)} networks, and one is converted",
             f"run `sevenfold distill {run.folder}` first",
         )
+
+
+def _timm(source: _Source, request: Asked) -> _Made:
+    """Write what timm loads by itself, and load it to hold it against the bundle."""
+    run, bundle = source.run, source.bundle
+    _refuse_vote(run)
+    if run.recipe.ensembling.mirror:
+        raise UsageError(
+            f"{run.folder} averages each picture with its mirror image, which timm does not",
+            "use --to onnx, or train with --set ensembling.mirror=false",
+        )
+    temperature = float(bundle.card["temperature"])
+    model = transfer.as_timm(run.network, run.built.backbone, bundle.size, temperature)
+    files = timm_hub.files(model, bundle.size, bundle.classes)
+    role, chosen = verify.pictures(run.split)
+    theirs = verify.answers(bundle.model, run.split, chosen, source.threads)
+    answered = timm_hub.answers(files, bundle.size, run.split, chosen, source.threads)
+    found = verify.agreement(answered.same, theirs, tie=TIES["timm"])
+    verify.demand(found, what="timm's network", largest=LARGEST_DIFFERENCE["timm"])
+    timm_hub.demand(answered)
+    through = verify.agreement(answered.own, theirs, tie=TIES["timm"])
+    told = source.told(found, role)
+    card = {**bundle.card, "timm": told["agreement"] | {"transform": asdict(through)}}
+    page = timm_hub.page(card, found, through, role)
+    return _Made({**files, "card.json": _json(card), "README.md": page.encode()}, told)
+
+
+def _litert(source: _Source, request: Asked) -> _Made:
+    run, bundle = source.run, source.bundle
+    _refuse_vote(run)
     shipped = graphs.Shipped(run.network, run.recipe.ensembling.mirror).eval()
     model = litert.converted(shipped, bundle.size, float(bundle.card["temperature"]))
     role, chosen = verify.pictures(run.split)
@@ -290,4 +320,6 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False).encode()
 
 
-_MAKERS: Final = {"onnx": _onnx, "int8": _int8, "litert": _litert, "html": _html}
+_MAKERS: Final = {
+    "onnx": _onnx, "int8": _int8, "litert": _litert, "html": _html, "timm": _timm,
+}  # fmt: skip

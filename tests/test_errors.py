@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mistakes import MISTAKES
+from refusals import REFUSALS
 from sevenfold import cli, errors, terminal
 
 SNAPSHOT = Path(__file__).with_name("errors.snapshot")
@@ -57,6 +58,8 @@ FAILURES: dict[str, Exception] = {
     "a bug": ZeroDivisionError("division by zero"),
 }
 
+NAMES = {*COMMANDS, *FAILURES, *REFUSALS}
+
 
 def told(name: str, code: int, text: str, folder: Path) -> str:
     """Write one entry of the snapshot; places and sizes that differ between machines go."""
@@ -71,7 +74,7 @@ def entries(text: str) -> dict[str, str]:
 def compare(name: str, found: str) -> None:
     known = entries(SNAPSHOT.read_text(encoding="utf-8")) if SNAPSHOT.exists() else {}
     if os.environ.get("SEVENFOLD_SNAPSHOT") == "write":
-        kept = {n: t for n, t in (known | {name: found}).items() if n in COMMANDS or n in FAILURES}
+        kept = {n: t for n, t in (known | {name: found}).items() if n in NAMES}
         SNAPSHOT.write_text("".join(kept[n] for n in sorted(kept)), "utf-8", newline="\n")
         return
     assert known.get(name) == found
@@ -99,9 +102,19 @@ def test_a_failure_of_the_system_is_told_in_two_lines(name: str, tmp_path: Path)
     compare(name, told(name, error.exit_code, text, tmp_path))
 
 
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_mistake_in_a_program_is_told_in_two_lines(name: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.SevenfoldError) as refused:
+        REFUSALS[name]()
+    error = refused.value
+    text = f"error: {error.problem}\n  try: {error.cure}\n"
+    assert re.fullmatch(r"error: .+\n  try: .+\n", text)
+    compare(name, told(name, error.exit_code, text, tmp_path))
+
+
 def test_the_snapshot_holds_nothing_else() -> None:
     known = entries(SNAPSHOT.read_text(encoding="utf-8"))
-    assert set(known) == {*COMMANDS, *FAILURES}
+    assert set(known) == NAMES
 
 
 def test_each_kind_of_error_has_an_exit_code_of_its_own() -> None:

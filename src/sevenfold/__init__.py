@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sevenfold.data import Dataset, Split, read, split  # type: ignore[no-redef]
     from sevenfold.errors import SevenfoldError
+    from sevenfold.estimator import SevenfoldClassifier
     from sevenfold.evaluate import Scores, score
     from sevenfold.predict import Predictor, load
     from sevenfold.recipe import Recipe
@@ -23,6 +24,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "Scores",
+    "SevenfoldClassifier",
     "SevenfoldError",
     "Split",
     "fit",
@@ -40,6 +42,7 @@ _HOMES = {
     "Predictor": "predict",
     "Recipe": "recipe",
     "Scores": "evaluate",
+    "SevenfoldClassifier": "estimator",
     "SevenfoldError": "errors",
     "Split": "data",
     "fit": "train",

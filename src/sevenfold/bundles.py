@@ -105,6 +105,20 @@ def _read(folder: Path) -> Bundle:
     return Bundle(folder, classes, card["size"], card, model, point, detector, reference)
 
 
+def held(model: bytes, classes: tuple[str, ...], size: int) -> Bundle:
+    """Hold a graph that a program made as a bundle that says nothing but its classes.
+
+    Args:
+        model: the graph.
+        classes: the labels, in the order of the graph's outputs.
+        size: the side to which the graph resizes a picture, in pixels.
+    """
+    card = {"schema": f"{CARD}/{CARD_VERSION}", "classes": list(classes), "size": size}
+    point, reference = operating.from_card(card, classes), drift.from_card(card, classes)
+    detector = unknown.from_card(card, {}, len(classes))
+    return Bundle(Path(), classes, size, card, model, point, detector, reference)
+
+
 def open_session(bundle: Bundle, threads: int) -> Any:
     """Start onnxruntime on a bundle's graph, on the processor.
 

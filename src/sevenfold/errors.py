@@ -4,7 +4,8 @@
 SevenfoldError            one line of what is wrong, one line of what to do
 ├── UsageError      2     the command, an option or a recipe is wrong
 ├── DataError       3     the pictures or their labels cannot be used
-│   └── ImageRejected     one picture; the pictures around it go on
+│   ├── ImageRejected     one picture; the pictures around it go on
+│   └── InputError        what a program gave to an estimator; also a ValueError
 ├── ModelError      4     a model or run is damaged, foreign or untrusted
 ├── ResourceError   5     disk, memory, network or a library is missing
 └── GateRefused     6     a check said no and nothing was replaced
@@ -53,6 +54,10 @@ class DataError(SevenfoldError):
 
 class ImageRejected(DataError):
     """Report one picture that the gate does not let through."""
+
+
+class InputError(DataError, ValueError):
+    """Report pictures or labels that a program gave; scikit-learn expects a ValueError."""
 
 
 class ModelError(SevenfoldError):

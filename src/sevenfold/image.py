@@ -101,6 +101,21 @@ def decode(
     return _decode(data, name, max_pixels, draft_side)[0]
 
 
+def upright(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    """Turn an open Pillow picture to upright RGB, by the rules of `decode`.
+
+    Example:
+        >>> upright(Image.new("L", (3, 2), 7))[0, 0]
+        array([7, 7, 7], dtype=uint8)
+    """
+    picture.load()
+    orientation = _orientation(picture)
+    rgb = _rgb(picture)
+    if orientation in _TURNS:
+        rgb = rgb.transpose(_TURNS[orientation])
+    return np.asarray(rgb)
+
+
 def crop(
     pixels: UInt8[np.ndarray, "height width 3"], box: Box
 ) -> UInt8[np.ndarray, "cropped_height cropped_width 3"]:
@@ -173,13 +188,9 @@ def _load(
     drafted = image.size != full
     image.load()
     width, height = full if drafted else image.size
-    orientation = _orientation(image)
-    rgb = _rgb(image)
-    if orientation in _TURNS:
-        rgb = rgb.transpose(_TURNS[orientation])
-    if orientation >= 5:
+    if _orientation(image) >= 5:
         width, height = height, width
-    return np.asarray(rgb), width, height
+    return upright(image), width, height
 
 
 def _orientation(image: Image.Image) -> int:

@@ -9,6 +9,7 @@ from sevenfold.data.assemble import (
     merged_groups,
     read,
 )
+from sevenfold.data.given import GivenSource, given
 from sevenfold.data.joined import JoinedSource, joined, placed, prefixed
 from sevenfold.data.manifest import (
     EMPTY,
@@ -38,6 +39,7 @@ __all__ = [
     "Fingerprint",
     "Fingerprints",
     "FolderSource",
+    "GivenSource",
     "JoinedSource",
     "Listing",
     "Manifest",
@@ -55,6 +57,7 @@ __all__ = [
     "fashion_mnist",
     "fingerprint_all",
     "from_json",
+    "given",
     "joined",
     "log_opening",
     "manifest_of",

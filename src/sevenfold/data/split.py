@@ -78,7 +78,12 @@ def _turn(group: "_Group", seed: int) -> float:
 
 
 def split(
-    dataset: Dataset, *, val: float = 0.15, test: float = 0.15, known: Manifest = EMPTY
+    dataset: Dataset,
+    *,
+    val: float = 0.15,
+    test: float = 0.15,
+    known: Manifest = EMPTY,
+    fewest: int | None = None,
 ) -> Split:
     """Assign roles by content hashes, whatever the names or the order of the photos.
 
@@ -103,6 +108,7 @@ def split(
         val: the share of the pictures that choices are made by, 0 to 1.
         test: the share of the pictures that are kept for the final scores.
         known: the roles given earlier.
+        fewest: pictures outside test that have a val; None is `SMALL_DATA`.
 
     Raises:
         UsageError: the shares are not fractions with a sum below 1.
@@ -116,7 +122,8 @@ def split(
     if known.rows:
         roles, reasons = _extend(dataset, val, test, known)
     else:
-        roles, reasons = _first(dataset, val, test)
+        few = SMALL_DATA if fewest is None else fewest
+        roles, reasons = _first(dataset, val, test, few)
         _check_trained(dataset, roles, reasons)
     leaks = tuple(
         Quarantined(dataset.photos[index].path, reason) for index, reason in sorted(reasons.items())
@@ -183,7 +190,9 @@ def _uniform(hash_: str) -> float:
     return draws.number(f"role {hash_}") / 2.0**64
 
 
-def _first(dataset: Dataset, val: float, test: float) -> tuple[list[Role], dict[int, str]]:
+def _first(
+    dataset: Dataset, val: float, test: float, fewest: int
+) -> tuple[list[Role], dict[int, str]]:
     roles: list[Role] = [photo.role for photo in dataset.photos]
     reasons: dict[int, str] = {}
     given = set(roles)
@@ -194,7 +203,7 @@ def _first(dataset: Dataset, val: float, test: float) -> tuple[list[Role], dict[
     if "test" not in given:
         pool = _carve(pool, base, roles, "test", test)
     outside = sum(role != "test" and i not in reasons for i, role in enumerate(roles))
-    if outside < SMALL_DATA:
+    if outside < fewest:
         roles = ["test" if role == "test" else "train" for role in roles]
         return roles, reasons
     _settle(dataset, groups, roles, reasons, "val")

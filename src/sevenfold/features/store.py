@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 from uuid import uuid4
@@ -29,10 +30,23 @@ from sevenfold.features import lease
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _GIGABYTE: Final = 1_000_000_000
+_PLACE: Final[ContextVar[Path | None]] = ContextVar("place", default=None)
+
+
+@contextlib.contextmanager
+def placed(folder: Path) -> Iterator[None]:
+    """Keep all stores that this thread opens below a folder, whatever SEVENFOLD_CACHE says."""
+    before = _PLACE.set(folder)
+    try:
+        yield
+    finally:
+        _PLACE.reset(before)
 
 
 def home() -> Path:
     """Return the folder of all stores: SEVENFOLD_CACHE, or the platform's cache folder."""
+    if placed_at := _PLACE.get():
+        return placed_at
     if chosen := os.environ.get("SEVENFOLD_CACHE"):
         return Path(chosen)
     if chosen := os.environ.get("XDG_CACHE_HOME"):

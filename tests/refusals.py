@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sevenfold import SevenfoldClassifier
+from sevenfold.exports import timm_hub
 from sevenfold.practices import transfer
 from sevenfold.practices.transfer import Transfer
 
@@ -24,7 +25,7 @@ def _timm(backbone: str, built: str = "", **sizes: int) -> Callable[[], object]:
     def call() -> object:
         settings = Transfer(backbone=built or backbone, weights="random")
         network, _ = transfer.build(settings, 2, 32, 0)
-        return transfer.as_timm(network, backbone, 32, 1.0)
+        return timm_hub.as_timm(network, backbone, 32, 1.0)
 
     return call
 

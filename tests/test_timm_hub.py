@@ -155,7 +155,7 @@ def test_the_code_of_its_page_runs(opened, split):
 )
 def test_logits_are_those_of_the_network_by_the_temperature(settings, side, tmp_path):
     network = drawn(settings, side)
-    built = transfer.as_timm(network, settings.backbone, side, TEMPERATURE)
+    built = timm_hub.as_timm(network, settings.backbone, side, TEMPERATURE)
     for name, content in timm_hub.files(built, side, CLASSES).items():
         (tmp_path / name).write_bytes(content)
     found = loaded(tmp_path)
@@ -174,7 +174,7 @@ def test_logits_are_those_of_the_network_by_the_temperature(settings, side, tmp_
 
 def test_the_network_itself_keeps_its_head(network):
     before = network.head.weight.clone()
-    transfer.as_timm(network, SETTINGS.backbone, SIDE, 3.0)
+    timm_hub.as_timm(network, SETTINGS.backbone, SIDE, 3.0)
     assert torch.equal(network.head.weight, before)
 
 

@@ -15,7 +15,6 @@ from sevenfold.bundles import SUMS, Bundle, read_bundle
 from sevenfold.errors import GateRefused, ModelError, UsageError
 from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify
 from sevenfold.features.trunk import session
-from sevenfold.practices import transfer
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import Progress
 from sevenfold.runs import Run
@@ -211,7 +210,7 @@ def _timm(source: _Source, request: Asked) -> _Made:
             "use --to onnx, or train with --set ensembling.mirror=false",
         )
     temperature = float(bundle.card["temperature"])
-    model = transfer.as_timm(run.network, run.built.backbone, bundle.size, temperature)
+    model = timm_hub.as_timm(run.network, run.built.backbone, bundle.size, temperature)
     files = timm_hub.files(model, bundle.size, bundle.classes)
     role, chosen = verify.pictures(run.split)
     theirs = verify.answers(bundle.model, run.split, chosen, source.threads)

@@ -16,12 +16,14 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
+from torch import nn
 
-from sevenfold import export
+from sevenfold import export, nets
 from sevenfold.data import Split
-from sevenfold.errors import GateRefused
+from sevenfold.errors import GateRefused, UsageError
 from sevenfold.exports.verify import Agreement, Shares
 from sevenfold.features.trunk import session
+from sevenfold.practices import transfer
 from sevenfold.report import model_card
 
 GREY_LEVELS: Final = 1.0
@@ -31,6 +33,47 @@ WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 _BATCH: Final = 32
 _KEPT: Final = ("fixed_input_size", "first_conv", "classifier", "license", "origin_url")
+
+
+def as_timm(network: nets.Network, backbone: str, side: int, temperature: float) -> Any:
+    """Return timm's own model with a network's weights; its softmax is calibrated.
+
+    Softmax(z / T) with z = W·x + b is that of the rows W / T and biases b / T.
+
+    Args:
+        network: laid out from that model, and trained since.
+        backbone: its architecture.
+        side: side of its pictures, in pixels.
+        temperature: T, that divides the logits.
+
+    Raises:
+        UsageError: timm has no such model: a small network of ours, a pruned one, or one
+            whose head is not one linear layer.
+    """
+    if backbone in nets.NAMES:
+        raise UsageError(
+            f"{backbone} is a network of Sevenfold's own, which timm cannot build",
+            "use --to onnx, or train with a backbone of timm's, such as the default one",
+        )
+    classes = network.head.out_features
+    model, whole = transfer.laid(backbone, classes, side)
+    sizes = [
+        {name: held.shape for name, held in one.state_dict().items()} for one in (whole, network)
+    ]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"the network is pruned, and timm builds {backbone} whole",
+            "use --to onnx, or export the run that it was pruned from",
+        )
+    whole.load_state_dict(network.state_dict())  # into the modules that the model shares
+    model.reset_classifier(classes)
+    classifier = model.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise UsageError(f"timm's {backbone} does not end in one linear layer", "use --to onnx")
+    with torch.no_grad():
+        classifier.weight.copy_(network.head.weight / temperature)
+        classifier.bias.copy_(network.head.bias / temperature)
+    return model.eval()
 
 
 def config(model: Any, side: int, classes: Sequence[str]) -> dict[str, Any]:

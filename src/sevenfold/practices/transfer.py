@@ -380,46 +380,11 @@ def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.
         return _as_network(model, classes, side, settings.dropout), origin
 
 
-def as_timm(network: nets.Network, backbone: str, side: int, temperature: float) -> Any:
-    """Return timm's own model with a network's weights; its softmax is calibrated.
-
-    Softmax(z / T) with z = W·x + b is that of the rows W / T and biases b / T.
-
-    Args:
-        network: that `build` laid out, trained since.
-        backbone: its architecture.
-        side: side of its pictures, in pixels.
-        temperature: T, that divides the logits.
-
-    Raises:
-        UsageError: timm has no such model: a small network of ours, a pruned one, or one
-            whose head is not one linear layer.
-    """
-    if backbone in nets.NAMES:
-        raise UsageError(
-            f"{backbone} is a network of Sevenfold's own, which timm cannot build",
-            "use --to onnx, or train with a backbone of timm's, such as the default one",
-        )
+def laid(backbone: str, classes: int, side: int) -> tuple[Any, nets.Network]:
+    """Build timm's model without a head, and the network whose blocks are its modules."""
     model = _timm(backbone)
     model.reset_classifier(0)
-    laid = _as_network(model, network.head.out_features, side, 0.0)
-    kept, ours = laid.state_dict(), network.state_dict()
-    if {name: held.shape for name, held in kept.items()} != {
-        name: held.shape for name, held in ours.items()
-    }:
-        raise UsageError(
-            f"the network is pruned, and timm builds {backbone} whole",
-            "use --to onnx, or export the run that it was pruned from",
-        )
-    laid.load_state_dict(ours)  # into the modules that the model shares
-    model.reset_classifier(network.head.out_features)
-    classifier = model.get_classifier()
-    if not isinstance(classifier, nn.Linear):
-        raise UsageError(f"timm's {backbone} does not end in one linear layer", "use --to onnx")
-    with torch.no_grad():
-        classifier.weight.copy_(network.head.weight / temperature)
-        classifier.bias.copy_(network.head.bias / temperature)
-    return model.eval()
+    return model, _as_network(model, classes, side, 0.0)
 
 
 STRONGER: Final = ("convnext_tiny.in12k_ft_in1k", "resnet50.a1_in1k")

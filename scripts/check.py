@@ -27,12 +27,13 @@ def steps(python: Path, *, fast: bool) -> tuple[Step, ...]:
     if fast:
         return quick
     lint_imports = program(python.parent.parent, "lint-imports")
+    spread = ("-n", "2", "--dist", "worksteal")  # the slow tests lie together
     return (
         *quick,
         ("import contracts", [str(lint_imports)]),
         ("tables", [str(python), "scripts/readme_tables.py", "--check"]),
         ("links", [str(python), "scripts/links.py"]),
-        ("tests", [*at, "pytest", "-n", "2", "--doctest-modules", "tests", "src/sevenfold"]),
+        ("tests", [*at, "pytest", *spread, "--doctest-modules", "tests", "src/sevenfold"]),
     )
 
 

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import predict, serve
 from sevenfold.errors import ResourceError, UsageError
+from sevenfold.serve import run
 
 CLASSES = ("one", "two", "three")
 INFER = "/v2/models/classifier/infer"
@@ -508,3 +509,12 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path, lan):
             process.kill()
     assert process.returncode == 0
     assert "Traceback" not in said
+
+
+def test_the_listening_socket_is_known_as_tcp_so_that_answers_are_sent_at_once() -> None:
+    with run._socket("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.proto == socket.IPPROTO_TCP

@@ -1,6 +1,7 @@
 """Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
 
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -346,6 +347,23 @@ def test_no_more_calls_are_in_flight_than_were_asked_for(fake: FakeRay) -> None:
 def test_an_unreachable_cluster_is_named(fake: FakeRay) -> None:
     with pytest.raises(ResourceError, match=r"--address nowhere: no Ray cluster answers \(nobody"):
         cluster.connected("nowhere", 1, 0.0)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_port_that_nobody_listens_at_is_refused_before_ray_hears_of_it(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr(fake, "init", lambda *_, **__: pytest.fail("asked"))
+        with pytest.raises(ResourceError, match=f"--address {address}: no Ray cluster answers"):
+            cluster.connected(address, 1, 0.0)
+        taken.listen()
+        asked: list[str] = []
+        monkeypatch.setattr(fake, "init", lambda address, **_: asked.append(address))
+        assert cluster.connected(address, 1, 0.0).workers == 4
+        assert asked == [address]
 
 
 def test_a_cluster_without_room_is_refused(fake: FakeRay) -> None:

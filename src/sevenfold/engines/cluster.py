@@ -1,16 +1,18 @@
 """Run calls on a Ray cluster: the same functions, JSON in and JSON out."""
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from sevenfold.engines.local import TRIES, Heard, Json, answered, named, result_of
 from sevenfold.errors import ResourceError
 
 LOCAL = "local"
 """Address that starts a cluster on this machine."""
+_PATIENCE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if not ray.is_initialized():
+            _knock(where)
             ray.init(address=where, **options)
     except Exception as error:  # Ray has no common class for them
         told = str(error).strip().splitlines() or [type(error).__name__]
@@ -115,6 +118,17 @@ def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
             "give fewer --threads or --gpus-per-trial, or add nodes",
         )
     return OnRay(where, threads, gpus, min(room, most or room), most)
+
+
+def _knock(address: str) -> None:
+    """Reach the port of an address that names one: Ray ends the whole process where it cannot.
+
+    Raises:
+        OSError: nobody answers there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_SECONDS).close()
 
 
 def _ray() -> Any:

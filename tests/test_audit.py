@@ -193,13 +193,19 @@ def test_a_slow_sequence_makes_no_chain() -> None:
     assert sum(map(len, groups)) == 30
 
 
+def test_a_chain_keeps_one_role_up_to_a_size() -> None:
+    chains = copies._chained([(a, a + 1) for a in range(29)], 30, 10)
+    assert sorted(index for chain in chains for index in chain) == list(range(30))
+    assert max(map(len, chains)) == 10
+
+
 def test_one_large_group_switches_near_copies_off() -> None:
     still = np.stack([likeness.small(np.asarray(scene(3).resize((128, 128))))] * 14)
     noise = np.random.default_rng(0).integers(-3, 4, still.shape)
     looks = np.clip(still + noise, 0, 255).astype(np.uint8)
     hashes = [f"{number:032x}" for number in range(14)]
     found = copies.near(hashes, looks, [""] * 14, 1, silent)
-    assert found == copies.Near((), "fixed camera? give groups")
+    assert found == copies.Near((), switched_off="fixed camera? give groups")
     given = copies.near(hashes, looks, ["one camera"] * 14, 1, silent)
     assert given == copies.Near(())
 

@@ -80,7 +80,7 @@ def audit(
     given = [photo.group for photo in dataset.photos]
     near = copies.near(dataset.hashes, looks.small, given, threads, progress)
     conflicts = _conflicts(dataset, exact, near.groups)
-    together = _together(dataset, near.groups)
+    together = _together(dataset, near.chains)
     compared = time.perf_counter() - began
     judged = suspects.can_judge(dataset.labels, together, len(dataset.classes))
     suspected: tuple[suspects.Suspect, ...] = ()
@@ -109,7 +109,7 @@ def audit(
             }
             for kind, group in conflicts
         ],
-        "leaks": _leaks(dataset, exact, near.groups, paths),
+        "leaks": _leaks(dataset, exact, near.chains, paths),
         "label_suspects": [
             {
                 "path": paths[one.picture],

@@ -37,10 +37,13 @@ class Near:
 
     Args:
         groups: of pictures' indices; in each all pairs are close.
+        chains: groups joined by any close pair, of at most `LARGEST_SHARE`: what must not
+            straddle a split.
         switched_off: the reason; "" where the groups can be used.
     """
 
     groups: tuple[Group, ...]
+    chains: tuple[Group, ...] = ()
     switched_off: str = ""
 
 
@@ -93,17 +96,19 @@ def near(
         return all(known[pair] for pair in pairs)
 
     joined = [pair for pair in candidates if known[pair]]
-    groups = _linked(joined, len(some), max(FEWEST, LARGEST_SHARE * len(some)), all_alike)
+    most = max(FEWEST, LARGEST_SHARE * len(some))
+    groups = _linked(joined, len(some), most, all_alike)
     if groups is None:
-        return Near((), FIXED_CAMERA)
+        return Near((), switched_off=FIXED_CAMERA)
     copies: dict[str, list[int]] = defaultdict(list)
     for index, hash_ in enumerate(hashes):
         copies[hash_].append(index)
-    whole = [
-        tuple(sorted(index for at in group for index in copies[hashes[some[at]]]))
-        for group in groups
-    ]
-    return Near(tuple(sorted(whole)))
+
+    def whole(groups: Sequence[Sequence[int]]) -> tuple[Group, ...]:
+        every = [[index for at in group for index in copies[hashes[some[at]]]] for group in groups]
+        return tuple(sorted(tuple(sorted(group)) for group in every))
+
+    return Near(whole(groups), whole(_chained(joined, len(some), most)))
 
 
 def _compared(
@@ -158,6 +163,18 @@ def _linked(
         whole = one + other
         if len(whole) > most:
             return None
+        for index in whole:
+            group_of[index] = whole
+    return list({id(group): group for group in group_of if len(group) > 1}.values())
+
+
+def _chained(joined: Sequence[Pair], pictures: int, most: float) -> list[list[int]]:
+    """Join groups by any close pair, the closest first, while they stay small enough."""
+    group_of = [[index] for index in range(pictures)]
+    for a, b in joined:
+        if group_of[a] is group_of[b] or len(group_of[a]) + len(group_of[b]) > most:
+            continue
+        whole = group_of[a] + group_of[b]
         for index in whole:
             group_of[index] = whole
     return list({id(group): group for group in group_of if len(group) > 1}.values())

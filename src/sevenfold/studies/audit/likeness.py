@@ -19,9 +19,11 @@ _CORRELATION: Final = 0.93
 _OVERLAP: Final = 0.6
 _PATCH: Final = 5
 # In spreads of the picture: how far a patch may be off in lightness, and in any colour,
-# which cheap encodings smear.
-_LIGHTNESS: Final = 0.5
+# which cheap encodings smear; and the root mean square of all in lightness, by which shirts
+# of one cut before one wall differ.
+_LIGHTNESS: Final = 0.4
 _COLOUR: Final = 1.1
+_TOGETHER: Final = 0.11
 # A small object on the same background changes one place a lot, a new encoding all of them
 # a little: a patch that stands out by this from the root mean square of all tells of an object.
 _OUTSTANDING: Final = 5.5
@@ -112,6 +114,7 @@ def _same(
     usual = float(np.sqrt(np.square(colour[inside]).mean()))
     return (
         float(grey.max()) <= _LIGHTNESS
+        and float(np.square(grey[inside]).mean()) <= _TOGETHER**2
         and largest <= _COLOUR
         and largest <= max(_FAINT, _OUTSTANDING * usual)
     )

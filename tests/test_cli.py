@@ -131,7 +131,8 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
 
 def test_the_options_of_train_arrive_in_its_request(calls: list[Any]) -> None:
     line = "train photos --out runs/a --budget 20m --recipe r.toml --set a.b=1 --set c.d=-2"
-    line += " --seed 7 --threads 2 --workers 1 --device cpu --licence MIT --replace --columns path=f,label=l"
+    line += " --seed 7 --threads 2 --workers 1 --device cpu --licence MIT --replace"
+    line += " --columns path=f,label=l"
     assert cli.main([*line.split(), "--group-by", r"^(\d+)_", "--small-classes", "other"]) == 0
     data, out, request = calls[0]
     assert (data, out) == ("photos", Path("runs/a"))

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from sevenfold import checkpoint, draws
+from sevenfold import checkpoint, draws, precision
 from sevenfold.features.views import Views
 from sevenfold.progress import Progress
 
@@ -44,9 +44,9 @@ class Place:
     half: bool = False
     workers: int = field(default=1, repr=False, compare=False)
 
-    def cast(self) -> AbstractContextManager[Any]:
-        """Return the context in which a forward pass of training runs."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.half)
+    def cast(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return the context in which a forward pass of a module in training runs."""
+        return precision.half(module, self.device, enabled=self.half)
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,7 +464,7 @@ def _step(
     inputs, targets = rows.mix(
         to_input(stored, place.device), targets.to(place.device), numbers, epoch
     )
-    with place.cast():
+    with place.cast(module):
         logits = module(inputs)
     loss = cross_entropy(logits.float() + offset, targets)
     optimizer.zero_grad(set_to_none=True)

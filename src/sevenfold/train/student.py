@@ -138,11 +138,10 @@ def distilled(
                 return shown.mix(theirs, named, numbers, epoch)[0]
 
             blends = {id(own.views): blended(own) for own in (bench, *each)}
-            with torch.no_grad(), bench.place.cast():
-                answers = [
-                    tail(blends[id(own.views)]).float().cpu().numpy()
-                    for tail, own in zip(tails, each, strict=True)
-                ]
+            answers = []
+            for tail, own in zip(tails, each, strict=True):
+                with torch.no_grad(), bench.place.cast(tail):
+                    answers.append(tail(blends[id(own.views)]).float().cpu().numpy())
             told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote))
             softened = torch.softmax(told.float(), dim=1).to(inputs.device)
             return blends[id(bench.views)], softened

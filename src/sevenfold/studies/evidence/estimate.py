@@ -23,6 +23,7 @@ from sevenfold.studies.evidence.arms import Arm, Training
 from sevenfold.train import bench
 
 _BATCH: Final = 8
+_PIXELS: Final = 64 * 64 * 64  # in a step that is timed: whole networks hold much of each
 _STEPS: Final = 2
 _ROUNDS: Final = 40
 _APART: Final = 1e-3  # between the weights of members, so that no two count as one
@@ -86,11 +87,14 @@ def estimated(
             whole = replace(recipe.transfer, trainable_blocks=ALL_BLOCKS)
             took += 2 * carving.pictures * pace(replace(carving.recipe, transfer=whole))
         seconds.append(took)
+    began = time.perf_counter()
+    bench.start(trainings[0].recipe, classes, 0)
+    building = 2 * (time.perf_counter() - began)  # for its trunk, and to be trained
     rows = sum(pictures * (recipe.views + 1) for recipe in stored)
     each = [_row(recipe, classes, place) for recipe in stored]
     sizes = [bytes_ for _, bytes_ in each]
     return Cost(
-        tuple(seconds),
+        tuple(took + building for took in seconds),
         rows,
         float(np.mean([took for took, _ in each])) if each else 0.0,
         int(np.mean(sizes)) if sizes else 0,
@@ -101,19 +105,25 @@ def _pace(recipe: Recipe, classes: int, place: Place) -> float:
     """Time steps of a recipe's tail on noise; seconds a picture."""
     network, _ = bench.start(recipe, classes, 0)
     trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-    pixels = torch.rand(_BATCH, 3, recipe.side, recipe.side) * 255
+    batch = recipe.batch  # in a step of few small pictures each costs twice as much
+    if not len(trunk.blocks):
+        batch = min(batch, max(_BATCH, _PIXELS // recipe.side**2))
+    pixels = torch.rand(min(batch, _BATCH), 3, recipe.side, recipe.side) * 255
     with torch.no_grad():
         rows = trunk(pixels) if len(trunk.blocks) else pixels
+    rows = rows[torch.arange(batch) % len(rows)]
+    if not len(trunk.blocks):
+        rows = rows.to(memory_format=torch.channels_last)  # as `to_input` makes them
     rows, tail = rows.to(place.device), tail.to(place.device).train()
-    labels = torch.zeros(_BATCH, dtype=torch.int64, device=place.device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=place.device)
     began = 0.0
     for step in range(_STEPS + 1):
         if step == 1:
             began = time.perf_counter()
-        with place.cast():
+        with place.cast(tail):
             logits = tail(rows)
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-    return (time.perf_counter() - began) / (_STEPS * _BATCH)
+    return (time.perf_counter() - began) / (_STEPS * batch)
 
 
 def _row(recipe: Recipe, classes: int, place: Place) -> tuple[float, int]:

@@ -326,7 +326,7 @@ def timed(results: Results, data: Path, smoke: bool, cores: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, image in cifar(data, "train", 200 if smoke else 10_000, 0):
             _write(Path(scratch, "data", f"{name}.png"), image)
-        command = [sys.executable, "-m", "sevenfold", "audit", str(Path(scratch, "data"))]
+        command = [sys.executable, "-m", "sevenfold.cli", "audit", str(Path(scratch, "data"))]
         ran = results_file.measured(
             [*command, "--json", "--threads", str(cores)],
             {"SEVENFOLD_CACHE": str(Path(scratch, "stores"))},

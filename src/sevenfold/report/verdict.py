@@ -52,7 +52,7 @@ def verdict(facts: Facts) -> dict[str, Any]:
         "sure": sure(facts),
         "costs": costs(facts),
         "next": (facts.get("next") or [])[:8],
-        "advice": str(words.part(facts, "run").get("advice", "")).replace("\n  try:", ". Try:"),
+        "advice": words.part(facts, "run").get("advice", ""),
     }
 
 

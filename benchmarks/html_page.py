@@ -27,7 +27,7 @@ import numpy as np
 import results_file
 from results_file import ROOT, Results
 
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
 
 import answering
 import devtools

@@ -1,7 +1,6 @@
 """Open a finished run again: its recipe, its pictures by role, and its networks."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import safetensors.torch
 
 from sevenfold import data as datasets
-from sevenfold import nets, swap
+from sevenfold import nets, record, swap
 from sevenfold.data import Split, shown
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
 from sevenfold.features.pixels import MARGIN, Pixels, ingest
@@ -68,10 +67,10 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
         DataError: pictures of it are missing.
     """
     swap.finish(folder)
-    facts = _json(folder / "report.json")
-    _ours(folder / "report.json", facts, "sevenfold.report/1")
-    arch = _json(folder / "arch.json")
-    _ours(folder / "arch.json", arch, "sevenfold.arch/1")
+    facts = record.read(folder / "report.json")
+    record.check(folder / "report.json", facts, "sevenfold.report/1")
+    arch = record.read(folder / "arch.json")
+    record.check(folder / "arch.json", arch, "sevenfold.arch/1")
     try:
         recipe = read(folder / "recipe.toml", Recipe())
     except UsageError as error:
@@ -91,7 +90,7 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
         main, shapes = arch["sha256"], dict(arch.get("shapes", {}))
         first = int(arch.get("member", 0))
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder / "arch.json") from error
+        raise record.damaged(folder / "arch.json") from error
     network, *members = (
         _network(folder, name, digest, recipe.member(number), len(manifest.classes), sizes)
         for name, digest, sizes, number in (
@@ -106,46 +105,19 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     )  # fmt: skip
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UsageError(
-            f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
-            "name the folder that `sevenfold train --out` wrote",
-        )
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path) from error
-    if not isinstance(found, dict):
-        raise _damaged(path)
-    return found
-
-
-def _ours(path: Path, found: Mapping[str, Any], schema: str) -> None:
-    if found.get("schema") != schema:
-        raise ModelError(
-            f"{shown(str(path))} has the schema {shown(str(found.get('schema')))!r}, not {schema}",
-            "use the version of Sevenfold that wrote the run, or train again",
-        )
-
-
 def _same_backbone(folder: Path, recipe: Recipe, arch: Mapping[str, Any]) -> None:
     """Refuse a recipe that was changed after the training."""
     try:
         trained, side = arch["transfer"]["backbone"], arch["side"]
         named = recipe.member(int(arch.get("member", 0))).transfer.backbone
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder / "arch.json") from error
+        raise record.damaged(folder / "arch.json") from error
     if (named, recipe.side) != (trained, side):
         raise ModelError(
             f"{shown(str(folder / 'recipe.toml'))} names {shown(named)} at "
             f"{recipe.side} pixels, and the run was trained with {shown(str(trained))} at {side}",
             "restore recipe.toml from versions/ or a copy; to change the backbone, train again",
         )
-
-
-def _damaged(path: Path) -> ModelError:
-    return ModelError(f"{shown(str(path))} is damaged", "restore it from a copy, or train again")
 
 
 @dataclass(frozen=True)
@@ -177,7 +149,7 @@ def places(facts: Mapping[str, Any]) -> tuple[Place, ...]:
             for one in (first, *reading.get("added", ()))
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(Path("report.json")) from error
+        raise record.damaged(Path("report.json")) from error
 
 
 def _split(
@@ -256,5 +228,5 @@ def _network(
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (RuntimeError, safetensors.SafetensorError) as error:
-        raise _damaged(path) from error
+        raise record.damaged(path) from error
     return network.eval()

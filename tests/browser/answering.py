@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import devtools
+from PIL import Image
+
+from bundles import colour
 
 SCREENS = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
 _ANSWER = """(() => {
@@ -93,3 +96,18 @@ def served(model: Path, *options: str) -> Iterator[str]:
             yield next(line.strip() for line in lines if line.startswith("http"))
         finally:
             process.terminate()
+
+
+def expect_blue(
+    page: devtools.Page,
+    path: Path,
+    screen: str,
+    way: Callable[[devtools.Page, Path], dict[str, Any]],
+) -> None:
+    """Give a blue picture on a screen and expect its answer, nothing too wide, none nameless."""
+    width, height, phone = SCREENS[screen]
+    page.size(width, height, phone=phone)
+    Image.new("RGB", (8, 8), colour(2, 3)).save(path)
+    assert way(page, path)["label"] == "blue & grey"
+    assert wide(page) <= 0
+    assert nameless(page) == []

@@ -6,7 +6,7 @@ Skipped where no Chromium is installed.
 import devtools
 import numpy as np
 import pytest
-from answering import SCREENS, answered, dropped, explained, nameless, typed, wide
+from answering import SCREENS, answered, dropped, expect_blue, explained, typed
 from PIL import Image
 
 import photos
@@ -121,12 +121,7 @@ def test_what_is_no_picture_is_told(browser, tmp_path):
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("way", [answered, dropped, typed])
 def test_a_picture_can_be_picked_dropped_and_picked_by_keyboard(browser, tmp_path, screen, way):
-    width, height, phone = SCREENS[screen]
-    browser.size(width, height, phone=phone)
-    Image.new("RGB", (8, 8), colour(2, 3)).save(tmp_path / "x.png")
-    assert way(browser, tmp_path / "x.png")["label"] == "blue & grey"
-    assert wide(browser) <= 0
-    assert nameless(browser) == []
+    expect_blue(browser, tmp_path / "x.png", screen, way)
 
 
 def test_a_picture_can_be_pasted(browser):

@@ -6,7 +6,15 @@ Skipped where no Chromium is installed.
 import devtools
 import numpy as np
 import pytest
-from answering import SCREENS, answered, dropped, explained, nameless, served, typed, wide
+from answering import (
+    SCREENS,
+    answered,
+    dropped,
+    expect_blue,
+    explained,
+    served,
+    typed,
+)
 from PIL import Image
 
 from bundles import colour, knowing, tiny_bundle
@@ -33,12 +41,7 @@ def browser(folder):
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("way", [answered, dropped, typed])
 def test_a_picture_can_be_picked_dropped_and_picked_by_keyboard(browser, tmp_path, screen, way):
-    width, height, phone = SCREENS[screen]
-    browser.size(width, height, phone=phone)
-    Image.new("RGB", (8, 8), colour(2, 3)).save(tmp_path / "x.png")
-    assert way(browser, tmp_path / "x.png")["label"] == "blue & grey"
-    assert wide(browser) <= 0
-    assert nameless(browser) == []
+    expect_blue(browser, tmp_path / "x.png", screen, way)
 
 
 def test_it_is_as_sure_as_predict_and_marks_what_predict_marks(folder, browser, tmp_path):

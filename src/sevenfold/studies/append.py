@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sevenfold import atomic, swap
-from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold import atomic, record, swap
+from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 from sevenfold.report.page import SCHEMA, render
 
@@ -34,14 +34,19 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         ResourceError: a version that the run serves cannot take its place yet.
     """
     swap.finish(run)
-    facts = _record(run / "report.json")
+    path = run / "report.json"
+    facts = record.read(path)
+    if "schema" in facts:
+        record.check(path, facts, SCHEMA)
+    if not isinstance(facts.get("data"), Mapping):
+        raise record.damaged(path)
     added = []
-    for path in studies:
-        name, found = _study(path)
+    for study in studies:
+        name, found = _study(study)
         key = KINDS[str(found["schema"])][1]
         if found.get(key) != facts["data"].get("name"):
             raise DataError(
-                f"{shown(str(path))} is of the data {shown(str(found.get(key)))}, the run of "
+                f"{shown(str(study))} is of the data {shown(str(found.get(key)))}, the run of "
                 f"{shown(str(facts['data'].get('name')))}",
                 "name a study of the data that the run was trained on",
             )
@@ -57,27 +62,6 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         "report": str(run / "report.html"),
         "added": added,
     }
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """Read what a finished run says of itself."""
-    if not path.is_file():
-        raise UsageError(
-            f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
-            "name the folder that `sevenfold train --out` wrote",
-        )
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError):
-        facts = None
-    if isinstance(facts, dict) and facts.get("schema", SCHEMA) != SCHEMA:
-        raise ModelError(
-            f"{shown(str(path))} has the schema {shown(str(facts['schema']))!r}, not {SCHEMA}",
-            "use the version of Sevenfold that wrote the run, or train again",
-        )
-    if not isinstance(facts, dict) or not isinstance(facts.get("data"), Mapping):
-        raise ModelError(f"{shown(str(path))} is damaged", "restore it from a copy, or train again")
-    return facts
 
 
 def _study(path: Path) -> tuple[str, Mapping[str, Any]]:

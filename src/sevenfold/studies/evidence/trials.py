@@ -13,7 +13,7 @@ import cattrs
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import draws, evaluate, export, latency, loop, nets, train
+from sevenfold import draws, evaluate, export, latency, loop, nets, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features import trunk as trunks
@@ -130,16 +130,15 @@ def trained(ground: Ground, call: Json) -> Json:
     place, recipe = ground.place, training.recipe
     pixels = _pixels(recipe, split, np.concatenate([split.train, split.val]), place)
     began = time.perf_counter()
-    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
-        fitted = train.fit(
-            recipe,
-            replace(split, test=split.test[:0]),  # what is judged is not even at hand
-            seed=call["seed"],
-            place=place,
-            pixels=pixels,
-            folder=folder,
-            progress=silent,
-        )
+    fitted = trial.blind(
+        recipe,
+        split,
+        seed=call["seed"],
+        place=place,
+        pixels=pixels,
+        folder=folder,
+        progress=silent,
+    )
     seconds = time.perf_counter() - began
     member = fitted.members[0]
     # A resumed training has spent the time of its earlier epochs, too.

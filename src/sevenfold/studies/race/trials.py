@@ -12,7 +12,7 @@ import cattrs
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import draws, evaluate, loop, nets, train
+from sevenfold import draws, evaluate, loop, nets, train, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features import trunk as engines
@@ -80,16 +80,15 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
     split, place = ground.split, ground.place
     recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
     folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
-    with np.errstate(invalid="ignore"):  # a rate that was too large is told, not warned of
-        fitted = train.fit(
-            recipe,
-            replace(split, test=split.test[:0]),  # what is judged is not even at hand
-            seed=call["seed"],
-            place=place,
-            pixels=_pixels(recipe),
-            folder=folder,
-            progress=progress,
-        )
+    fitted = trial.blind(
+        recipe,
+        split,
+        seed=call["seed"],
+        place=place,
+        pixels=_pixels(recipe),
+        folder=folder,
+        progress=progress,
+    )
     logits, diverged = _sound(fitted.members[0].logits)
     temperature = evaluate.fit_temperature(logits.astype(np.float64), fitted.labels)
     temperature = min(_HOTTEST, max(1 / _HOTTEST, temperature))

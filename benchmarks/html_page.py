@@ -27,7 +27,8 @@ import numpy as np
 import results_file
 from results_file import ROOT, Results
 
-sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
 import answering
 import devtools

@@ -11,9 +11,9 @@ answers, from one view of a picture.
 Gains are paired: over seeds with Student's interval, which tells what another training would
 do, and over pictures (each one's mean over the seeds), which tells what other pictures would.
 
-An arm takes about 40 s for its stored views and 30 s a training on clothing and elpv, half of
-it on CIFAR-10: 16 minutes in all on two cores with three seeds. Where that is too much, give
-fewer `--pictures` first, then `--epochs`.
+An arm takes about 40 s for its stored views and 70 s a training on clothing and elpv, 50 on
+CIFAR-10: half an hour in all on two cores with three seeds. Where that is too much, give
+fewer `--pictures` first, then `--epochs`, then `--arms`.
 """
 
 from __future__ import annotations
@@ -256,6 +256,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--pictures", type=int, default=0, help="to train on; 0 is all")
     options.add_argument("--epochs", type=int, default=0, help="0 is what the budget takes")
+    options.add_argument("--summary", action="store_true", help="only write the table")
     asked = options.parse_args()
     if asked.smoke:
         asked.seeds, asked.epochs = 2, 1
@@ -266,7 +267,7 @@ def main() -> None:
     torch.set_num_threads(asked.cores)
     with tempfile.TemporaryDirectory() as stores:
         os.environ["SEVENFOLD_CACHE"] = stores
-        for name in asked.sets:
+        for name in () if asked.summary else asked.sets:
             one_set(results, asked, name)
     summary(results, asked)
 

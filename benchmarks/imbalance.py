@@ -2,14 +2,16 @@
 
 `long tail`: CIFAR-10 with 1,000 pictures of the first class down to 10 of the tenth, each
 class by a like factor fewer (Cao et al. 2019). `pair`: 1,000 pictures of one class against
-50 of another, named by `--pair`. Validation has 15 % as many of each class, at least 2. The
-pictures are drawn anew for each seed and judged on the whole test set of their classes,
-which is even, and which nothing is trained on or chosen by.
+50 of another, named by `--pair`. `pretrained pair`: the same pictures as the tool's users
+would train on them, by the default network with a frozen trunk at 96 pixels and the quick
+budget's own settings but for one fixed rate. Validation has 15 % as many of each class, at
+least 2. The pictures are drawn anew for each seed and judged on the whole test set of their
+classes, which is even, and which nothing is trained on or chosen by.
 
-ResNet-20 from scratch at 32 pixels, 40 epochs, mirror images and crops, SGD with momentum at
-one rate, one cosine, no smoothing and no average, by `train.fit` with nothing but
-`imbalance` differing. The network itself answers, from one view of a picture. Differences
-to `none` are paired by seed. An epoch of over-sampling is four times as long as one of
+The first two: ResNet-20 from scratch at 32 pixels, 40 epochs, mirror images and crops, SGD
+with momentum at one rate, one cosine, no smoothing and no average. All by `train.fit` with
+nothing but `imbalance` differing. The network itself answers, from one view of a picture.
+Differences to `none` are paired by seed. An epoch of over-sampling is four times as long as one of
 `none`, so seconds are told. `logit_adjustment` at strength 1 is `balanced_softmax`, and left
 out unless it is named. `adjusted_after` and `auto` go on from the trainings of `none` and
 `balanced_softmax` that lie beside them; their seconds are what was left to do.
@@ -18,12 +20,12 @@ About 5 minutes a training of the long tail on two cores, 17 of `oversampling` a
 `augmentation`, hardly any of `undersampling`: an hour a seed. The pair takes 20 minutes a
 seed.
 
-`--shrunk` answers the same questions in about 28 minutes: 10 epochs in batches of 32 at half
+`--shrunk` answers the same questions in about 45 minutes: 10 epochs in batches of 32 at half
 the rate, so half as many steps as the whole has; 300 test pictures of each class; and
 over-sampling and augmentation, whose epochs are up to four times as long, get as many steps as
 the others by having fewer epochs. Counts, classes, methods and the three seeds stay. A
-picture costs 2.5 ms a step: 65 s a training of the long tail, 28 s of the pair. Its rows
-have keys of their own.
+picture costs 2.5 ms a step: 75 s a training of the long tail, 33 s of the pair, about 15 s of
+the pretrained one. Its rows have keys of their own.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from results_file import Results, Row, span, t_interval
 if TYPE_CHECKING:
     from sevenfold.data import Split
     from sevenfold.features.pixels import Pixels
+    from sevenfold.recipe import Recipe
 
 METHODS = (
     "none",
@@ -57,10 +60,11 @@ METHODS = (
     "deferred_sampling",
     "auto",
 )
-SETS = ("long tail", "pair")
+SETS = ("long tail", "pair", "pretrained pair")
 LARGEST, TAIL, FEW = 1000, 10, 50
 VALIDATION, LEAST = 0.15, 2
-SIDE = 32
+SIDES = {"long tail": 32, "pair": 32, "pretrained pair": 96}
+RATE = 2e-3  # of the pretrained: what the probe chooses most often must not differ by method
 SHRUNK = {"epochs": 10, "batch": 32, "rate": 0.05, "judged": 300}
 LONG = ("oversampling", "augmentation")
 
@@ -68,7 +72,7 @@ LONG = ("oversampling", "augmentation")
 def counts_of(name: str, classes: list[str], pair: tuple[str, str], smoke: bool) -> dict[str, int]:
     """Return training pictures of each class."""
     largest = 40 if smoke else LARGEST
-    if name == "pair":
+    if name != "long tail":
         return {pair[0]: largest, pair[1]: FEW * largest // LARGEST + 4 * smoke}
     falling = np.geomspace(largest, 5 if smoke else TAIL, len(classes))
     return {label: round(count) for label, count in zip(classes, falling, strict=True)}
@@ -119,19 +123,14 @@ def read(table: Path, pixels: Pixels, threads: int) -> Split:
     return data.Split(dataset, train, val, test)
 
 
-def fitted(split: Split, method: str, seed: int, folder: Path, pixels: Pixels, asked: Any) -> Any:
-    """Train with one method."""
-    from sevenfold import train
-    from sevenfold.loop import Place
-    from sevenfold.practices.imbalance import Imbalance
+def from_scratch(split: Split, method: str, asked: Any) -> Recipe:
+    """Return the recipe of the small network."""
     from sevenfold.practices.optimization import Optimization
     from sevenfold.practices.transfer import ALL_BLOCKS, Transfer
-    from sevenfold.progress import silent
     from sevenfold.recipe import Recipe, apply
 
     recipe = Recipe(
-        objective="balanced_accuracy",
-        side=SIDE,
+        side=SIDES["pair"],
         epochs=epochs_of(split, method, asked),
         batch=8 if asked.smoke else asked.batch,
         optimization=Optimization(
@@ -143,12 +142,37 @@ def fitted(split: Split, method: str, seed: int, folder: Path, pixels: Pixels, a
             smoothing=0.0,
             patience=1.0,  # a method that is deferred must come to act
         ),
-        imbalance=Imbalance(method),
         transfer=Transfer("resnet20", "random", trainable_blocks=ALL_BLOCKS),
     )
-    for practice in ("growth", "augmentation", "ensembling", "pruning"):
+    recipe = recipe.without("augmentation")
+    return apply(recipe, ("augmentation.flip=0.5", "augmentation.crop=0.7"))
+
+
+def pretrained(asked: Any) -> Recipe:
+    """Return the recipe of the default network."""
+    from sevenfold.recipe import Recipe, apply
+
+    settings = (f"optimization.rate={RATE}", "augmentation.label_check=off")
+    recipe = apply(Recipe(side=SIDES["pretrained pair"]), settings)
+    return apply(recipe, ("epochs=2", "batch=8")) if asked.smoke else recipe
+
+
+def fitted(
+    name: str, split: Split, method: str, seed: int, folder: Path, pixels: Pixels, asked: Any
+) -> Any:
+    """Train with one method."""
+    from dataclasses import replace
+
+    from sevenfold import train
+    from sevenfold.loop import Place
+    from sevenfold.practices.imbalance import Imbalance
+    from sevenfold.progress import silent
+
+    plain = name == "pretrained pair"
+    recipe = pretrained(asked) if plain else from_scratch(split, method, asked)
+    for practice in ("growth", "ensembling", "pruning"):
         recipe = recipe.without(practice)
-    recipe = apply(recipe, ("augmentation.flip=0.5", "augmentation.crop=0.7"))
+    recipe = replace(recipe, objective="balanced_accuracy", imbalance=Imbalance(method))
     place = Place("cpu", asked.cores)
     return train.fit(
         recipe,
@@ -169,7 +193,7 @@ def epochs_of(split: Split, method: str, asked: Any) -> int:
     return max(2, round(asked.epochs * counts.sum() / (len(counts) * counts.max())))
 
 
-def judged(network: Any, split: Split, asked: Any) -> Row:
+def judged(network: Any, split: Split, side: int, asked: Any) -> Row:
     """Answer the test pictures and return balanced accuracy and recalls."""
     from sevenfold import loop
     from sevenfold.features.pixels import Pixels, fill
@@ -177,7 +201,7 @@ def judged(network: Any, split: Split, asked: Any) -> Row:
     from sevenfold.progress import silent
 
     place = loop.Place("cpu", asked.cores)
-    plain = Pixels(SIDE, full=True)
+    plain = Pixels(side, full=True)
     fill(plain, split.dataset, split.test, threads=asked.cores, progress=silent)
     views = pixel_views(split.dataset, plain, PLAIN, threads=asked.cores, count=1)
     logits = loop.predict(network, views, split.test, place)
@@ -207,16 +231,16 @@ def one_seed(
     missing = [method for method, where in keys.items() if results.missing(where)]
     if not missing:
         return
-    pixels = Pixels(SIDE)
+    pixels = Pixels(SIDES[name])
     with tempfile.TemporaryDirectory() as place:
         counts = counts_of(name, source["classes"], tuple(asked.pair), asked.smoke)
         write(Path(place) / "some.parquet", source, counts, seed, asked.judged)
         split = read(Path(place) / "some.parquet", pixels, asked.cores)
         for method in missing:
             start = time.perf_counter()
-            made = fitted(split, method, seed, Path(place), pixels, asked)
+            made = fitted(name, split, method, seed, Path(place), pixels, asked)
             seconds = time.perf_counter() - start
-            facts = judged(made.ships[0].network, split, asked)
+            facts = judged(made.ships[0].network, split, SIDES[name], asked)
             facts |= {"used": str(made.recipe.imbalance), "seconds": seconds}
             results.append(
                 keys[method], seed=seed, n=len(split.test), set=name, method=method, **facts
@@ -225,9 +249,10 @@ def one_seed(
 
 def key(name: str, asked: argparse.Namespace, method: str, seed: int) -> str:
     """Name one training by what it depends on."""
-    pair = f" {'/'.join(asked.pair)}" if name == "pair" else ""
+    pair = f" {'/'.join(asked.pair)}" if name != "long tail" else ""
     shrunk = f" batch={asked.batch} shrunk" * asked.shrunk
-    return f"{name}{pair} epochs={asked.epochs}{shrunk} {method} seed={seed}"
+    epochs = "auto" if name == "pretrained pair" else asked.epochs
+    return f"{name}{pair} epochs={epochs}{shrunk} {method} seed={seed}"
 
 
 def row_of(rows: dict[int, Row], plain: dict[int, Row], name: str, method: str) -> Row:
@@ -266,7 +291,8 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
             if rows
         ]
     title = (
-        f"Uneven classes, ResNet-20 from scratch, {asked.epochs} epochs, an even test set: mean "
+        f"Uneven classes, an even test set, ResNet-20 from scratch, {asked.epochs} epochs, and the "
+        "default network with a frozen trunk at 96 pixels where it says *pretrained*: mean "
         "over seeds, and differences to plain training paired by seed with Student's interval. "
         "Common and rare: mean recall of the most and of the least common third of the classes. "
         f"Long tail: CIFAR-10 with 1,000 pictures down to 10 of a class. Pair: 1,000 of "

@@ -43,6 +43,12 @@ def test_effort_buys_epochs_and_views(split):
     assert train.settle(Recipe(epochs=3, effort=2.0), many).epochs == 3
 
 
+def test_what_is_never_changed_is_looked_at_once(split):
+    bare = Recipe().without("augmentation")
+    assert train.settle(bare, split).views == 1
+    assert train.settle(replace(bare, views=3), split).views == 3
+
+
 def test_what_is_given_is_kept(split):
     asked = Recipe(objective="accuracy", epochs=3, batch=8, views=2)
     assert train.settle(asked, split) == asked

@@ -48,7 +48,8 @@ class Recipe:
             `views` are 0, 0.1 to 100.
         epochs: passes over the pictures; 0 takes as many as the data needs.
         batch: pictures in a step, 2 to 4096.
-        views: stored views of each picture; 0 takes as many as the data needs.
+        views: stored views of each picture; 0 takes as many as the data needs, and one
+            where augmentation is off.
         evidence_minutes: most that the study of the practices after a training may take by
             its own estimate, 0 to 10,000; 0 leaves it out. See `sevenfold evidence`.
         growth: practice 1.

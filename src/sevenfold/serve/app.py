@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sevenfold.errors import SevenfoldError
-from sevenfold.predict import Predictor
+from sevenfold.predict import Predictor, has_maps
 from sevenfold.serve import model, protocol
 from sevenfold.serve.collect import Collection
 from sevenfold.serve.gate import gated
@@ -88,6 +88,7 @@ class _Served:
         classes = predictor.classes
         collects = settings.collect != Path()
         self._predictor = predictor
+        self._maps = has_maps(predictor)
         self._not_ready = "the stored picture has not been answered yet"
         self._collection = (
             Collection(settings.collect, classes, settings.collect_bytes) if collects else None
@@ -170,7 +171,7 @@ class _Served:
     def _answer(self, data: bytes) -> dict[str, Any]:
         answered = model.answer(self._predictor, data)
         self.meters.answered(answered.label, answered.seen)
-        facts = model.told(answered, self._predictor)
+        facts = model.told(answered, self._predictor, maps=self._maps)
         if self._collection is not None:
             kept = self._collection.keep(answered.pixels, answered.label, answered.probability)
             facts |= {"id": kept} if kept else {}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sevenfold import image
-from sevenfold.predict import Predictor, Seen, has_maps
+from sevenfold.predict import Predictor, Seen
 
 NAME: Final = "classifier"
 """What the model is called in addresses, whatever its bundle is called."""
@@ -60,10 +60,14 @@ def knows_unlike(predictor: Predictor) -> bool:
     return predictor.bundle.detector.score != "none"
 
 
-def told(answered: Answered, predictor: Predictor) -> dict[str, Any]:
+def told(answered: Answered, predictor: Predictor, *, maps: bool) -> dict[str, Any]:
     """Write an answer as JSON; what the bundle does not know is left out.
 
-    `evidence` has a row of numbers for each row of places, from the top, the largest 1.
+    Args:
+        answered: what is told.
+        predictor: that answered.
+        maps: whether it `has_maps`, which takes a while to find out. Then `evidence` has a row
+            of numbers for each row of places, from the top, the largest 1.
     """
     shares = map(float, answered.seen.shares)
     facts: dict[str, Any] = {
@@ -76,7 +80,7 @@ def told(answered: Answered, predictor: Predictor) -> dict[str, Any]:
         facts["sure"] = answered.seen.sure
     if knows_unlike(predictor):
         facts |= {"unlike": answered.seen.unlike, "distance": answered.seen.distance}
-    if has_maps(predictor):
+    if maps:
         evidence = predictor.evidence(answered.seen)
         top = float(evidence.max(initial=0))
         facts["evidence"] = np.round(evidence / top if top > 0 else evidence, 4).tolist()

@@ -104,7 +104,8 @@ def settle(recipe: Recipe, split: Split) -> Recipe:
     batch = min(recipe.batch, 32) if len(split.val) == 0 else recipe.batch
     steps = recipe.effort * (_SMALL_STEPS if len(split.val) == 0 else _STEPS)
     epochs = recipe.epochs or min(60, max(4, math.ceil(steps * batch / pictures)))
-    views = recipe.views or min(16, epochs, max(4, math.ceil(recipe.effort * _ROWS / pictures)))
+    wanted = min(16, epochs, max(4, math.ceil(recipe.effort * _ROWS / pictures)))
+    views = recipe.views or (1 if augmentation.still(recipe.augmentation) else wanted)
     return replace(recipe, objective=objective, batch=batch, epochs=epochs, views=views)
 
 

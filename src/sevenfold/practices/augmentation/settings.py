@@ -146,6 +146,16 @@ Augmentation.off = Augmentation(
 )
 
 
+def still(settings: Augmentation) -> bool:
+    """Tell whether each view of a picture is the picture as it is.
+
+    Example:
+        >>> still(Augmentation.off), still(Augmentation()), still(Augmentation(policy="trivial"))
+        (True, False, False)
+    """
+    return str(settings) == str(Augmentation.off)
+
+
 def strengthened(settings: Augmentation, factor: float) -> Augmentation:
     """Scale all ranges, within what is legal.
 

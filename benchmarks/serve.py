@@ -27,7 +27,7 @@ from typing import Any
 import results_file
 from results_file import ROOT, Results, measured, ratio_interval, span
 
-CLIENTS, ROUNDS, PICTURES = (1, 4, 16), 10, 150
+CLIENTS, ROUNDS, PICTURES = (1, 4, 16), 30, 150
 REQUESTS, WARM, BURST, STARTS = 20_000, 500, 1_000, 5
 GOALS = {
     "ratio": 0.8, "overhead ms": 3.0, "growth MB": 50.0,
@@ -208,12 +208,17 @@ def main() -> None:
     asked = results_file.parser(__doc__)
     asked.add_argument("--bundle", type=Path, help="that was trained already, instead of a new one")
     asked.add_argument("--photos", type=Path, help="to ask about, with --bundle")
+    keys = [*(f"speed/{one}" for one in CLIENTS), "memory", "stopped/16", "installed"]
+    keys.append(f"stopped/{BURST}")
+    asked.add_argument("--only", nargs="+", choices=keys, default=keys)
     options = asked.parse_args()
     results = results_file.opened("serve", options)
     small = options.smoke
-    keys = [*(f"speed/{one}" for one in CLIENTS), "memory", "stopped/16", "installed"]
-    keys.append(f"stopped/{BURST}")
-    if results.missing(*keys):
+
+    def wanted(key: str) -> bool:
+        return key in options.only and results.missing(key)
+
+    if any(map(wanted, keys)):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             if options.bundle:
@@ -221,14 +226,14 @@ def main() -> None:
             else:
                 bundle, photos = model(options.data.resolve(), place)
             for clients in CLIENTS:
-                if results.missing(f"speed/{clients}"):
+                if wanted(f"speed/{clients}"):
                     speed(results, bundle, photos, clients, 2 if small else ROUNDS)
-            if results.missing("memory"):
+            if wanted("memory"):
                 memory(results, bundle, photos, 1_000 if small else REQUESTS)
             for queue in (16, BURST):
-                if results.missing(f"stopped/{queue}"):
+                if wanted(f"stopped/{queue}"):
                     stopped(results, bundle, photos, queue, 200 if small else BURST)
-            if results.missing("installed"):
+            if wanted("installed"):
                 installed(results, bundle, place, 1 if small else STARTS)
     titles = ["`sevenfold serve` with EfficientNet-Lite0 at 224 px; clients on the same cores."]
     results.summarise(titles, tables(results.rows()))

@@ -75,6 +75,15 @@ def test_without_gives_off_and_touches_nothing_else(practice):
 
 
 @every
+def test_off_is_a_word_of_the_command_line_and_of_toml(practice, tmp_path):
+    assert apply(RECIPE, [f"{practice}=off"]) == RECIPE.without(practice)
+    (tmp_path / "word.toml").write_text(f'{practice} = "off"', encoding="utf-8")
+    assert read(tmp_path / "word.toml", RECIPE) == RECIPE.without(practice)
+    with pytest.raises(UsageError, match="there is no setting"):
+        apply(RECIPE, [f"{practice}=on"])
+
+
+@every
 def test_off_goes_through_toml_and_back(practice, tmp_path):
     text = to_toml(RECIPE.without(practice))
     (tmp_path / "off.toml").write_text(text, encoding="utf-8")

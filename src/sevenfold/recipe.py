@@ -223,6 +223,9 @@ def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
     known = _names(recipe)
     for name, value in given.items():
         is_table = name in PRACTICES
+        if is_table and value == "off":
+            plain[name] = dataclasses.asdict(getattr(recipe.without(name), name))
+            continue
         if is_table != isinstance(value, Mapping) or name not in plain:
             raise UsageError(f"{source}: there is no setting {name!r}", _suggest(name, known))
         if not is_table:
@@ -318,7 +321,7 @@ def _value(text: str) -> Any:
 
 
 def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Lay settings such as `transfer.side=160` over a recipe.
+    """Lay settings such as `side=160` or `augmentation=off` over a recipe.
 
     A name in a table, `augmentation.class_strength.CLASS=2`, joins those that the
     table holds; the whole table takes their place.
@@ -329,6 +332,8 @@ def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     Example:
         >>> apply(Recipe(), ["side=160", "transfer.trainable_blocks=2"]).side
         160
+        >>> apply(Recipe(), ["augmentation=off"]) == Recipe().without("augmentation")
+        True
     """
     for override in overrides:
         name, equals, text = override.partition("=")

@@ -97,7 +97,7 @@ def check(asked: Asked, overrides: Sequence[str] = ()) -> tuple[str, ...]:
                 f"--set {override} would do nothing: a race trains single, whole networks",
                 "leave it out",
             )
-        if first == asked.practice and part in _TAKEN[first]:
+        if first == asked.practice and (not part or part in _TAKEN[first]):
             raise UsageError(
                 f"--set {override} would do nothing: that is what races", "leave it out, or --only"
             )

@@ -10,12 +10,14 @@ import finished
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 from test_job import SETTINGS, Kill, report, sha256
 
 import photos
-from sevenfold import cli, predict, runs, swap, update, versions
+from sevenfold import cli, predict, runs, serve, swap, update, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
+from sevenfold.studies.suggest import suggest
 from sevenfold.update import work
 
 HOW = {"threads": 1, "device": "cpu", "progress": silent, "timer": lambda models: np.ones((2, 1))}
@@ -83,6 +85,34 @@ def test_a_run_that_was_updated_opens_again_with_all_its_pictures(run, more, tmp
     assert facts["comparisons"][1]["reference"] == "version 1, the last one signed off"
     versions.sign_off(run, 3)
     assert versions.baseline(run, 3) == 3
+
+
+def test_what_was_served_is_suggested_named_by_a_person_and_learnt(run, more, tmp_path):
+    kept = tmp_path / "kept"
+    app = serve.application(predict.load(run, threads=1), serve.Settings(collect=kept))
+    with TestClient(app, base_url="http://localhost") as server:
+        true = {
+            server.post("/predict", content=path.read_bytes()).json()["id"]: path.parent.name
+            for path in sorted(Path(more).rglob("*.png"))
+        }
+        found = suggest(
+            run, kept, tmp_path / "out", count=36, by="margin", threads=1, progress=silent
+        )
+        asked = [Path(one["path"]).stem for one in found["suggestions"]]
+        assert len(set(asked)) == 36
+        for name in asked:
+            reply = server.post("/correct", json={"id": name, "label": true[name]})
+            assert reply.status_code == 200
+    facts = update.update(run, update.Asked(str(kept / "labelled")), **HOW)
+    assert facts["accepted"]
+    assert sum(facts["new"].values()) == 36
+    with TestClient(
+        serve.application(predict.load(run, threads=1), serve.Settings()),
+        base_url="http://localhost",
+    ) as server:
+        assert server.get("/readyz").status_code == 200
+    left = suggest(run, kept, tmp_path / "left", count=36, by="margin", threads=1, progress=silent)
+    assert len(left["suggestions"]) == 12
 
 
 def test_a_dry_run_changes_nothing(run, more):

@@ -9,6 +9,7 @@ import numpy as np
 
 from sevenfold.data import Split
 from sevenfold.paired import SIGNIFICANT, Effect, holm, t_quantile, t_tails
+from sevenfold.practices import growth
 from sevenfold.recipe import Recipe, to_toml
 from sevenfold.studies.race.field import REFERENCES, Asked
 
@@ -64,7 +65,7 @@ def facts(
         "seeds": asked.seeds,
         "seed": asked.seed,
         "name": whole.dataset.name,
-        "pictures": _pictures(whole, split),
+        "pictures": _pictures(whole, split, recipe, asked.seed),
         "seconds": sum(one["seconds"] for one in everything),
         key: {
             name: _contestant(
@@ -83,14 +84,14 @@ def facts(
     }
 
 
-def _pictures(whole: Split, split: Split) -> dict[str, Any]:
+def _pictures(whole: Split, split: Split, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Count the pictures by what they are for, and name where the judged ones come from."""
     counts = np.bincount(
         split.dataset.labels[split.test], minlength=len(split.dataset.classes)
     ).tolist()
     common, rare = _halves(split)
     return {
-        "trained_on": len(split.train),
+        "trained_on": len(growth.given(split, recipe.growth, seed)),
         "tuned_on": len(split.val),
         "judged_on": len(split.test),
         "judged_are": "val" if len(whole.val) else "fold",

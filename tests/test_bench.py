@@ -70,6 +70,12 @@ def test_channels_go_in_eights_and_inputs_of_a_picture_stay():
     assert layers.narrowed(odd, 0.5) == odd
 
 
+@pytest.mark.parametrize("classes", range(2, 26))
+def test_a_head_of_any_number_of_classes_is_timed(classes):
+    head = Layer(48, classes, 1, (), (1,), (1,))
+    assert head in layers.timed_layers([head], threads=1, timer=timer)
+
+
 def test_a_table_is_what_prune_and_export_read(tmp_path):
     first = tiny_bundle(tmp_path / "first", ["a", "b", "c"])
     second = tiny_bundle(tmp_path / "second", ["a", "b"])

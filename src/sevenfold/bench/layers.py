@@ -125,7 +125,9 @@ def _layer(told: Mapping[str, Any]) -> list[Layer]:
 
 
 def narrowed(one: Layer, share: float) -> Layer:
-    """Return the layer with a share of its channels, in whole chunks of eight."""
+    """Return the layer with a share of its channels, in whole chunks of eight; 1 is itself."""
+    if share == 1:
+        return one  # a head of ten classes is no whole chunk
 
     def less(channels: int) -> int:
         return min(channels, max(_CHUNK, _CHUNK * round(channels * share / _CHUNK)))

@@ -20,7 +20,7 @@ About 5 minutes a training of the long tail on two cores, 17 of `oversampling` a
 `augmentation`, hardly any of `undersampling`: an hour a seed. The pair takes 20 minutes a
 seed.
 
-`--shrunk` answers the same questions in about 45 minutes: 10 epochs in batches of 32 at half
+`--shrunk` answers the same questions in about an hour: 10 epochs in batches of 32 at half
 the rate, so half as many steps as the whole has; 300 test pictures of each class; and
 over-sampling and augmentation, whose epochs are up to four times as long, get as many steps as
 the others by having fewer epochs. Counts, classes, methods and the three seeds stay. A
@@ -314,7 +314,7 @@ def main() -> None:
     options.add_argument("--pair", nargs=2, default=["dog", "cat"], help="common and rare class")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--epochs", type=int, default=40)
-    options.add_argument("--shrunk", action="store_true", help="45 minutes, see above")
+    options.add_argument("--shrunk", action="store_true", help="an hour, see above")
     options.add_argument("--summary", action="store_true", help="only write the table")
     asked = options.parse_args()
     asked.batch, asked.rate, asked.judged = 64, 0.1, None

@@ -527,6 +527,7 @@ def test_the_command_prints_a_table_or_one_object(finished, photos, capsys, monk
         ("race photos --out r --trials 0", "--trials 0 tries no settings"),
         ("race photos --out r --seeds 1", "--seeds 1 cannot give an interval"),
         ("race photos --out r --set optimization.name=adam", "that is what races"),
+        ("race photos --out r --set optimization=off", "that is what races"),
         ("race photos --out r --practice imbalance --trials 2", "no settings to search"),
         ("race photos", "--out"),
     ],

@@ -185,7 +185,7 @@ def _evidence(
     from sevenfold.studies.append import append
 
     folder = out / "evidence"
-    if not (request.recipe or any(one.startswith("transfer") for one in request.overrides)):
+    if not _names_transfer(request):
         blocks = study.EVIDENCE_BLOCKS
         recipe = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=blocks))
     try:
@@ -252,10 +252,15 @@ def _stronger(recipe: "Recipe", request: Request, place: "Place") -> "Recipe":
     """With a GPU and time, take a stronger backbone if its weights are at hand."""
     from sevenfold.practices import transfer
 
-    chosen = any(one.startswith("transfer") for one in request.overrides) or request.recipe
-    if place.device == "cpu" or request.budget == "quick" or chosen:
+    if place.device == "cpu" or request.budget == "quick" or _names_transfer(request):
         return recipe
     return replace(recipe, transfer=transfer.stronger(recipe.transfer))
+
+
+def _names_transfer(request: Request) -> bool:
+    """Tell whether backbone or cut were chosen, so that nothing else may choose them."""
+    named = any(one.startswith("transfer") for one in request.overrides)
+    return named or bool(request.recipe)
 
 
 def evaluate(

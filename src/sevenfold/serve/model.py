@@ -66,8 +66,8 @@ def told(answered: Answered, predictor: Predictor, *, maps: bool) -> dict[str, A
     Args:
         answered: what is told.
         predictor: that answered.
-        maps: whether it `has_maps`, which takes a while to find out. Then `evidence` has a row
-            of numbers for each row of places, from the top, the largest 1.
+        maps: whether it `has_maps`, which does not change between pictures. Then `evidence`
+            has a row of numbers for each row of places, from the top, the largest 1.
     """
     shares = map(float, answered.seen.shares)
     facts: dict[str, Any] = {

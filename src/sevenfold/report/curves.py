@@ -133,7 +133,7 @@ def _losses(members: Sequence[Facts]) -> Curve:
         text=_told(lines, "{:.3f}".format),
         x_label="epoch",
     )
-    note = "Training loss is measured on augmented pictures, so it may lie above validation loss."
+    note = "Training loss is of pictures and labels as training changes them, so it may lie higher."
     if any(member.get("student") for member in members):
         note += " The student's is measured against the vote's answers, not the labels."
     return Curve("Loss", Markup(figure), note)

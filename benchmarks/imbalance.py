@@ -2,19 +2,20 @@
 
 `long tail`: CIFAR-10 with 1,000 pictures of the first class down to 10 of the tenth, each
 class by a like factor fewer (Cao et al. 2019). `pair`: 1,000 pictures of one class against
-50 of another, named by `--pair`. `pretrained pair`: the same pictures as the tool's users
-would train on them, by the default network with a frozen trunk at 96 pixels and the quick
-budget's own settings but for one fixed rate. Validation has 15 % as many of each class, at
-least 2. The pictures are drawn anew for each seed and judged on the whole test set of their
-classes, which is even, and which nothing is trained on or chosen by.
+50 of another, the first of `--pairs`. `pretrained pair`: such pictures of each of `--pairs`
+as the tool's users would train on them, by the default network with a frozen trunk at 96
+pixels and the quick budget's own settings but for one fixed rate. Validation has 15 % as
+many of each class, at least 2. The pictures are drawn anew for each seed and judged on the
+whole test set of their classes, which is even, and which nothing is trained on or chosen by.
 
 The first two: ResNet-20 from scratch at 32 pixels, 40 epochs, mirror images and crops, SGD
 with momentum at one rate, one cosine, no smoothing and no average. All by `train.fit` with
-nothing but `imbalance` differing. The network itself answers, from one view of a picture.
-Differences to `none` are paired by seed. An epoch of over-sampling is four times as long as one of
-`none`, so seconds are told. `logit_adjustment` at strength 1 is `balanced_softmax`, and left
-out unless it is named. `adjusted_after` and `auto` go on from the trainings of `none` and
-`balanced_softmax` that lie beside them; their seconds are what was left to do.
+nothing but `imbalance` differing. `auto_2_points` is `auto` with `price=0.02`. The network
+itself answers, from one view of a picture. Differences to `none` are paired by seed. An
+epoch of over-sampling is four times as long as one of `none`, so seconds are told.
+`logit_adjustment` at strength 1 is `balanced_softmax`, and left out unless it is named.
+`adjusted_after` and `auto` go on from the training of `none` that lies beside them; their
+seconds are what was left to do.
 
 About 5 minutes a training of the long tail on two cores, 17 of `oversampling` and
 `augmentation`, hardly any of `undersampling`: an hour a seed. The pair takes 20 minutes a
@@ -59,7 +60,9 @@ METHODS = (
     "deferred_weights",
     "deferred_sampling",
     "auto",
+    "auto_2_points",
 )
+PAIRS = ("dog/cat", "truck/automobile", "frog/horse")
 SETS = ("long tail", "pair", "pretrained pair")
 LARGEST, TAIL, FEW = 1000, 10, 50
 VALIDATION, LEAST = 0.15, 2
@@ -69,11 +72,12 @@ SHRUNK = {"epochs": 10, "batch": 32, "rate": 0.05, "judged": 300}
 LONG = ("oversampling", "augmentation")
 
 
-def counts_of(name: str, classes: list[str], pair: tuple[str, str], smoke: bool) -> dict[str, int]:
+def counts_of(name: str, classes: list[str], smoke: bool) -> dict[str, int]:
     """Return training pictures of each class."""
     largest = 40 if smoke else LARGEST
     if name != "long tail":
-        return {pair[0]: largest, pair[1]: FEW * largest // LARGEST + 4 * smoke}
+        common, rare = name.split()[-1].split("/")
+        return {common: largest, rare: FEW * largest // LARGEST + 4 * smoke}
     falling = np.geomspace(largest, 5 if smoke else TAIL, len(classes))
     return {label: round(count) for label, count in zip(classes, falling, strict=True)}
 
@@ -168,11 +172,12 @@ def fitted(
     from sevenfold.practices.imbalance import Imbalance
     from sevenfold.progress import silent
 
-    plain = name == "pretrained pair"
-    recipe = pretrained(asked) if plain else from_scratch(split, method, asked)
+    small = not name.startswith("pretrained")
+    recipe = from_scratch(split, method, asked) if small else pretrained(asked)
     for practice in ("growth", "ensembling", "pruning"):
         recipe = recipe.without(practice)
-    recipe = replace(recipe, objective="balanced_accuracy", imbalance=Imbalance(method))
+    value = Imbalance(price=0.02) if method == "auto_2_points" else Imbalance(method)
+    recipe = replace(recipe, objective="balanced_accuracy", imbalance=value)
     place = Place("cpu", asked.cores)
     return train.fit(
         recipe,
@@ -231,16 +236,17 @@ def one_seed(
     missing = [method for method, where in keys.items() if results.missing(where)]
     if not missing:
         return
-    pixels = Pixels(SIDES[name])
+    side = SIDES[name.rsplit(maxsplit=1)[0] if "/" in name else name]
+    pixels = Pixels(side)
     with tempfile.TemporaryDirectory() as place:
-        counts = counts_of(name, source["classes"], tuple(asked.pair), asked.smoke)
+        counts = counts_of(name, source["classes"], asked.smoke)
         write(Path(place) / "some.parquet", source, counts, seed, asked.judged)
         split = read(Path(place) / "some.parquet", pixels, asked.cores)
         for method in missing:
             start = time.perf_counter()
             made = fitted(name, split, method, seed, Path(place), pixels, asked)
             seconds = time.perf_counter() - start
-            facts = judged(made.ships[0].network, split, SIDES[name], asked)
+            facts = judged(made.ships[0].network, split, side, asked)
             facts |= {"used": str(made.recipe.imbalance), "seconds": seconds}
             results.append(
                 keys[method], seed=seed, n=len(split.test), set=name, method=method, **facts
@@ -249,10 +255,9 @@ def one_seed(
 
 def key(name: str, asked: argparse.Namespace, method: str, seed: int) -> str:
     """Name one training by what it depends on."""
-    pair = f" {'/'.join(asked.pair)}" if name != "long tail" else ""
     shrunk = f" batch={asked.batch} shrunk" * asked.shrunk
-    epochs = "auto" if name == "pretrained pair" else asked.epochs
-    return f"{name}{pair} epochs={epochs}{shrunk} {method} seed={seed}"
+    epochs = "auto" if name.startswith("pretrained") else asked.epochs
+    return f"{name} epochs={epochs}{shrunk} {method} seed={seed}"
 
 
 def row_of(rows: dict[int, Row], plain: dict[int, Row], name: str, method: str) -> Row:
@@ -276,7 +281,7 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
     """Write the table of what was asked for."""
     known = {row["key"]: row for row in results.rows()}
     tables = []
-    for name in asked.sets:
+    for name in asked.names:
         found = {
             method: {
                 seed: known[where]
@@ -295,8 +300,8 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
         "default network with a frozen trunk at 96 pixels where it says *pretrained*: mean "
         "over seeds, and differences to plain training paired by seed with Student's interval. "
         "Common and rare: mean recall of the most and of the least common third of the classes. "
-        f"Long tail: CIFAR-10 with 1,000 pictures down to 10 of a class. Pair: 1,000 of "
-        f"`{asked.pair[0]}` against 50 of `{asked.pair[1]}`."
+        "Long tail: CIFAR-10 with 1,000 pictures down to 10 of a class. Pair: 1,000 of the first "
+        "class against 50 of the second. `auto_2_points`: `auto` with `price=0.02`."
     )
     if asked.shrunk:
         title += (
@@ -311,7 +316,7 @@ def main() -> None:
     options = results_file.parser(__doc__)
     options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     options.add_argument("--methods", nargs="+", default=list(METHODS))
-    options.add_argument("--pair", nargs=2, default=["dog", "cat"], help="common and rare class")
+    options.add_argument("--pairs", nargs="+", default=list(PAIRS), help="common/rare class")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--epochs", type=int, default=40)
     options.add_argument("--shrunk", action="store_true", help="an hour, see above")
@@ -322,6 +327,11 @@ def main() -> None:
         vars(asked).update(SHRUNK)
     if asked.smoke:
         asked.seeds, asked.epochs = 1, 2
+    asked.names = [
+        f"{name} {pair}" if pair else name
+        for name in asked.sets
+        for pair in {"long tail": [""], "pair": asked.pairs[:1]}.get(name, asked.pairs)
+    ]
     results = results_file.opened("imbalance", asked)
     # Imported late: the process is bound to its cores first.
     import pyarrow.parquet
@@ -338,7 +348,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as stores:
         os.environ["SEVENFOLD_CACHE"] = stores
         for seed in () if asked.summary else range(asked.seeds):
-            for name in asked.sets:
+            for name in asked.names:
                 one_seed(results, asked, source, name, seed)
     summary(results, asked)
 

@@ -305,24 +305,66 @@ def exact_logits(points: Any, counts: Any) -> Any:
     return np.stack([np.zeros(len(points)), ratio], axis=1) + np.log(counts)
 
 
-def test_the_strength_is_found_where_it_helps_and_0_stays_where_not() -> None:
+def test_the_whole_prior_is_taken_where_logits_are_calibrated() -> None:
     counts = np.array([1000, 50])
-    points, labels = two_bells(2000, 2000, 0)
+    points, labels = two_bells(1000, 50, 0)
     logits = exact_logits(points, counts)
-    strength, score = imbalance.choose_strength(logits, labels, counts, "balanced_accuracy")
-    assert strength == 1.0
-    answers = imbalance.adjusted(logits, counts, 1.0).argmax(axis=1)
-    assert score == pytest.approx((answers == labels).mean())
-    skewed, truth = two_bells(2000, 100, 1)
-    logits = exact_logits(skewed, counts)
-    assert imbalance.choose_strength(logits, truth, counts, "accuracy")[0] == 0.0
-    assert imbalance.choose_strength(logits, truth, np.array([9, 9]), "accuracy")[0] == 0.0
+    assert imbalance.choose_strength(logits, labels, counts, 1.0) >= 0.8
+    held, truth = two_bells(2000, 2000, 1)
+    right = imbalance.adjusted(exact_logits(held, counts), counts, 1.0).argmax(axis=1) == truth
+    assert right[truth == 0].mean() == pytest.approx(right[truth == 1].mean(), abs=0.03)
 
 
-def test_of_equal_strengths_the_smaller_counts() -> None:
-    logits, labels = np.array([[0.1, 0.0]] * 9), np.ones(9, np.int64)
-    found = imbalance.choose_strength(logits, labels, np.array([90, 10]), "accuracy")
-    assert found == (0.25, 1.0)
+def test_few_rare_pictures_choose_as_many_would() -> None:
+    """Right and wrong of eight pictures would hardly ever exceed their standard error."""
+    counts = np.array([1000, 50])
+    found = []
+    for seed in range(20):
+        points, labels = two_bells(150, 8, seed)
+        strength = imbalance.choose_strength(exact_logits(points, counts), labels, counts, 1.0)
+        found.append(strength)
+    assert np.median(found) >= 0.9
+    assert min(found) > 0
+
+
+def test_a_price_bounds_what_common_classes_lose() -> None:
+    counts = np.array([1000, 50])
+    points, labels = two_bells(2000, 100, 1)
+    logits = exact_logits(points, counts)
+    before = imbalance.recalls(logits, labels)
+    dear = imbalance.choose_strength(logits, labels, counts, 1.0)
+    for limit in (0.05, 0.02, 0.0):
+        strength = imbalance.choose_strength(logits, labels, counts, limit)
+        after = imbalance.recalls(imbalance.adjusted(logits, counts, strength), labels)
+        assert before[0] - after[0] <= limit + 1e-12
+        assert strength < dear
+        # The next one would have cost more.
+        more = imbalance.recalls(imbalance.adjusted(logits, counts, strength + 0.1), labels)
+        assert before[0] - more[0] > limit
+    assert imbalance.choose_strength(logits, labels, np.array([9, 9]), 1.0) == 0.0
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_calibrated_logits_are_the_same_however_sharp_the_network(sharpness: float) -> None:
+    counts = np.array([1000, 50])
+    points, labels = two_bells(4000, 200, 2)
+    logits = exact_logits(points, counts).astype(np.float32)
+    plain, temperature = imbalance.calibrated(logits * np.float32(sharpness), labels)
+    assert temperature == pytest.approx(sharpness, rel=0.1)
+    expected, _ = imbalance.calibrated(logits, labels)
+    np.testing.assert_allclose(plain, expected, atol=1e-5)
+    whole = Imbalance("adjusted_after", temperature=temperature)
+    assert whole.factor == temperature
+    answers = imbalance.adjusted(logits * sharpness, counts, whole.factor).argmax(axis=1)
+    assert (answers == imbalance.adjusted(plain, counts, 1.0).argmax(axis=1)).all()
+
+
+def test_logits_for_equal_classes_are_calibrated_as_such() -> None:
+    logits, labels = np.array([[3.0, 0.0]] * 9 + [[0.0, 3.0]]), np.array([0] * 8 + [1] * 2)
+    _, uneven = imbalance.calibrated(logits, labels)
+    assert uneven == pytest.approx(3 / np.log(9))  # one of ten is wrong
+    _, even = imbalance.calibrated(logits, labels, even=True)
+    assert even == pytest.approx(3 / np.log(3))  # one of four, of equally many of each
 
 
 # Choosing
@@ -367,9 +409,55 @@ def test_the_simplest_stays_until_another_gains_more_than_noise() -> None:
     assert chosen(none=both, other=plain) == ("none", 1.0)
 
 
+def test_log_loss_chooses_among_methods_within_the_price() -> None:
+    labels, counts = np.array([0] * 8 + [1] * 2), np.array([80, 20])
+    margins = np.array([2.0] * 8 + [2.0] * 2)  # towards the common class
+
+    def logits(rarer: float, common: float = 0.0) -> Any:
+        margin = margins - np.where(labels == 1, rarer, common)
+        return np.stack([margin, np.zeros(10)], axis=1)
+
+    def chosen(limit: float = 1.0, **candidates: Any) -> str:
+        return imbalance.choose_by_loss(candidates, labels, counts, limit)
+
+    plain = logits(0)
+    assert chosen(none=plain, other=plain) == "none"
+    # Nothing is answered otherwise yet, and still the loss tells.
+    assert chosen(none=plain, other=logits(1.5)) == "other"
+    assert chosen(none=plain, other=logits(1.5), later=logits(3)) == "later"
+    assert chosen(none=plain, other=logits(-1)) == "none"
+    # All common pictures are lost for both rare ones: no better balanced, and no worse.
+    traded = logits(5, 2.001)
+    assert chosen(none=plain, other=traded) == "other"
+    assert chosen(0.99, none=plain, other=traded) == "none"
+
+
+def test_a_lower_loss_with_fewer_right_answers_is_left_out() -> None:
+    labels, counts = np.array([0] * 8 + [1] * 4), np.array([80, 40])
+    plain = np.stack([np.array([2.0] * 11 + [-0.5]), np.zeros(12)], axis=1)
+    nearer = plain.copy()
+    nearer[8:11, 0] = 0.01
+    assert imbalance.choose_by_loss({"a": plain, "b": nearer}, labels, counts, 1.0) == "b"
+    nearer[11, 0] = 0.01
+    losses = [imbalance.log_loss(logits, labels).sum() for logits in (plain, nearer)]
+    assert losses[1] < losses[0] - 1
+    assert imbalance.choose_by_loss({"a": plain, "b": nearer}, labels, counts, 1.0) == "a"
+
+
+def test_a_class_without_validation_pictures_has_no_recall_and_no_say() -> None:
+    logits, labels = np.eye(3)[[0, 0, 0, 1]] * 2.0, np.array([0, 1, 1, 1])
+    found = imbalance.recalls(logits, labels)
+    assert found[:2] == pytest.approx([1.0, 1 / 3])
+    assert np.isnan(found[2])
+    counts, better = np.array([9, 5, 2]), np.eye(3)[[0, 1, 1, 1]] * 2.0
+    assert imbalance.choose_by_loss({"a": logits, "b": better}, labels, counts, 1.0) == "b"
+    alone = {"a": logits[:1], "b": logits[:1]}
+    assert imbalance.choose_by_loss(alone, labels[:1], counts, 0.0) == "a"
+
+
 def test_the_gain_is_the_objectives_difference_with_mcnemars_error() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1])
-    before, after = np.array([0, 0, 0, 0, 0, 0]), np.array([0, 0, 0, 1, 1, 1])
+    before, after = np.array([1.0, 1, 1, 1, 0, 0]), np.array([1.0, 1, 1, 0, 1, 1])
     plain = imbalance.gain(before, after, labels, "accuracy")
     assert plain.value == pytest.approx(1 / 6)
     assert plain.error == pytest.approx(np.sqrt(3) / 6)

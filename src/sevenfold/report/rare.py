@@ -9,6 +9,7 @@ from sevenfold.report import words
 from sevenfold.report.words import Facts, number, part, percent, rows
 
 WAYS = 20
+DEAR = 0.02
 NAMES = {
     "none": "plain training",
     "adjusted_after": "logit adjustment after training",
@@ -89,13 +90,15 @@ def _chosen(found: Facts, tried: list[Facts], measure: str) -> Iterator[str]:
     ways = words.count(len(tried), "way")
     if found.get("method") == "none":
         yield (
-            f"Nothing was done: of {ways}, none gained more {measure} over plain training than "
-            "one standard error."
+            f"Nothing was done: of {ways}, none that leaves {measure} where it is at a price that "
+            "the recipe allows has a log loss by more than a standard error under that of plain "
+            "training, with all classes counted alike."
         )
     else:
         yield (
-            f"Chosen of {ways}: {_name(found)}, with the most {measure} of those that gained "
-            "over plain training more than one standard error."
+            f"Chosen of {ways}: {_name(found)}, with the lowest log loss where all classes are "
+            f"counted alike, more than a standard error under that of plain training, and no less "
+            f"{measure}."
         )
         if math.isfinite(score + before):
             yield f"It reaches {percent(score)}, plain training {percent(before)}."
@@ -106,6 +109,8 @@ def _chosen(found: Facts, tried: list[Facts], measure: str) -> Iterator[str]:
             f"Its price: the recall of the rarer half of the classes {_moved(rarer)} on average, "
             f"that of the commoner half {_moved(commoner)}."
         )
+        if commoner < -DEAR:
+            yield f"imbalance.price = {DEAR} has `auto` stay below {words.points(DEAR)} there."
 
 
 def _moved(change: float) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float64
 
 from sevenfold.practices import imbalance
 from sevenfold.recipe import Recipe
@@ -20,6 +20,7 @@ class Tried:
         method: of `imbalance.METHODS`.
         strength: of the method, where it has one.
         score: the objective, 0 to 1.
+        loss: log loss as if all classes were equally common, by which is chosen.
         accuracy: 0 to 1.
         recalls: of each class, 0 to 1; NaN where it has no picture there.
     """
@@ -27,6 +28,7 @@ class Tried:
     method: str
     strength: float
     score: float
+    loss: float
     accuracy: float
     recalls: tuple[float, ...]
 
@@ -40,30 +42,37 @@ def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, 
         The recipe with the method, and what was tried; nothing where there was no choice.
     """
     recipe, counts = bench.recipe, bench.counts
-    methods = imbalance.resolve(recipe.imbalance, counts, recipe.objective)
+    asked = recipe.imbalance
+    methods = imbalance.resolve(asked, counts, recipe.objective)
     if len(methods) == 1:
-        named = recipe.imbalance
-        if named.method != methods[0]:
-            named = imbalance.Imbalance(method=methods[0])
+        named = asked if asked.method == methods[0] else imbalance.Imbalance(methods[0])
+        if named.method == "adjusted_after" and not named.temperature:
+            _, temperature = _answers(bench, "none", rate, seed)
+            named = replace(named, temperature=temperature)
         return replace(recipe, imbalance=named), ()
     own = [name for name in methods if name != "adjusted_after"]
     if recipe.ensembling.members > 1:
         crew.advanced([crew.Job(_by(bench, name), rate, seed) for name in own])
-    candidates: dict[str, Float[np.ndarray, "judged classes"]] = {}
-    values = {}
-    for method in methods:
-        value = imbalance.Imbalance(method=method)
-        if method == "adjusted_after":
-            plain = candidates["none"]
-            strength, _ = imbalance.choose_strength(plain, bench.labels, counts, recipe.objective)
-            value = replace(value, strength=strength)
-            logits = imbalance.adjusted(plain, counts, strength)
-        else:
-            logits = on_labels(_by(bench, method), rate, seed).logits
-        candidates[method], values[method] = logits, value
-    chosen, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
+    plain, temperature = _answers(bench, "none", rate, seed)
+    strength = imbalance.choose_strength(plain, bench.labels, counts, asked.price)
+    values = {name: imbalance.Imbalance(name) for name in methods}
+    values["adjusted_after"] = imbalance.Imbalance(
+        "adjusted_after", strength=strength, temperature=temperature
+    )
+    candidates = {"none": plain, "adjusted_after": imbalance.adjusted(plain, counts, strength)}
+    for name in methods[2:]:
+        candidates[name], _ = _answers(bench, name, rate, seed)
+    chosen = imbalance.choose_by_loss(candidates, bench.labels, counts, asked.price)
     tried = tuple(_tried(bench, values[name], candidates[name]) for name in methods)
     return replace(recipe, imbalance=values[chosen]), tried
+
+
+def _answers(
+    bench: Bench, method: str, rate: float, seed: int
+) -> tuple[Float64[np.ndarray, "judged classes"], float]:
+    """Train by a method and return the calibrated logits of what it is judged by."""
+    logits = on_labels(_by(bench, method), rate, seed).logits
+    return imbalance.calibrated(logits, bench.labels, even=method != "none")
 
 
 def _by(bench: Bench, method: str) -> Bench:
@@ -71,12 +80,16 @@ def _by(bench: Bench, method: str) -> Bench:
 
 
 def _tried(
-    bench: Bench, value: imbalance.Imbalance, logits: Float[np.ndarray, "judged classes"]
+    bench: Bench, value: imbalance.Imbalance, logits: Float64[np.ndarray, "judged classes"]
 ) -> Tried:
-    right = logits.argmax(axis=1) == bench.labels
-    recalls = [
-        float(right[bench.labels == label].mean()) if (bench.labels == label).any() else np.nan
-        for label in range(logits.shape[1])
-    ]
-    score = objective(logits, bench.labels, bench.recipe.objective)
-    return Tried(value.method, value.strength, score, float(right.mean()), tuple(recalls))
+    recalls = imbalance.recalls(logits, bench.labels)
+    losses = imbalance.log_loss(logits, bench.labels)
+    weights = imbalance.weights_of(bench.labels, "balanced_accuracy")
+    return Tried(
+        value.method,
+        value.strength,
+        objective(logits, bench.labels, bench.recipe.objective),
+        float(weights @ losses),
+        objective(logits, bench.labels, "accuracy"),
+        tuple(recalls.tolist()),
+    )

@@ -124,8 +124,8 @@ def on_labels(bench: Bench, rate: float, seed: int) -> Member:
     if settings.method != "adjusted_after":
         return found
     for network in (*found.folds, found.network):
-        imbalance.shift_head(network.head, bench.counts, settings.strength)
-    return replace(found, logits=imbalance.adjusted(found.logits, bench.counts, settings.strength))
+        imbalance.shift_head(network.head, bench.counts, settings.factor)
+    return replace(found, logits=imbalance.adjusted(found.logits, bench.counts, settings.factor))
 
 
 def checkpoint_of(bench: Bench, name: str, part: Part) -> Path:

@@ -150,7 +150,7 @@ def _member(
     rate = RATE * float(run.facts["training"]["rate"])
     if after:
         # The shift is no part of what was trained: it is made anew for the new counts.
-        imbalance.shift_head(start.network.head, _before(run, bench), -settings.strength)
+        imbalance.shift_head(start.network.head, _before(run, bench), -settings.factor)
     logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
     for part in parts_of(bench):
         network = copy.deepcopy(start.network)
@@ -169,8 +169,8 @@ def _member(
             logits[np.searchsorted(bench.judged, part.judged)] = answers
         network.cpu().eval()
     if after:
-        imbalance.shift_head(network.head, bench.counts, settings.strength)
-        logits = np.asarray(imbalance.adjusted(logits, bench.counts, settings.strength))
+        imbalance.shift_head(network.head, bench.counts, settings.factor)
+        logits = np.asarray(imbalance.adjusted(logits, bench.counts, settings.factor))
     if not len(bench.split.val):
         logits = _remembered(run, found, bench, logits)
     return Member(network, (), start.origin, seed, trained, steps, decision, logits)

@@ -3,11 +3,23 @@
 from sevenfold.practices.imbalance.adjustment import (
     STRENGTHS,
     adjusted,
+    calibrated,
     choose_strength,
     log_prior,
     shift_head,
 )
-from sevenfold.practices.imbalance.choice import Gain, Price, choose, gain, price, resolve
+from sevenfold.practices.imbalance.choice import (
+    Gain,
+    Price,
+    choose,
+    choose_by_loss,
+    gain,
+    log_loss,
+    price,
+    recalls,
+    resolve,
+    weights_of,
+)
 from sevenfold.practices.imbalance.planning import class_weights, plan, targets
 from sevenfold.practices.imbalance.settings import (
     BALANCED_RATIO,
@@ -27,16 +39,21 @@ __all__ = [
     "Imbalance",
     "Price",
     "adjusted",
+    "calibrated",
     "check",
     "check_data",
     "choose",
+    "choose_by_loss",
     "choose_strength",
     "class_weights",
     "gain",
+    "log_loss",
     "log_prior",
     "plan",
     "price",
+    "recalls",
     "resolve",
     "shift_head",
     "targets",
+    "weights_of",
 ]

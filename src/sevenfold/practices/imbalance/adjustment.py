@@ -4,6 +4,12 @@ A network that is trained on $\pi_c$ of class $c$ estimates
 $p(c \mid x) \propto p(x \mid c)\,\pi_c$. Taking $\log \pi_c$ from its logits gives the
 answer for classes that are equally common, the best one for balanced accuracy
 (Menon et al. 2021, arXiv 2007.07314).
+
+That holds of calibrated logits. With a label smoothing of 0.1 those of two classes are
+drawn to a gap of log(0.95 / 0.05) = 2.9, and the log prior of 20:1 is 3.0: taken from
+such logits as they are it hands nearly every picture to the rare class. So the logits are
+first divided by their temperature (Guo et al. 2017, arXiv 1706.04599), which Menon et al.
+leave at 1.
 """
 
 from typing import Final
@@ -13,9 +19,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import nn
 
-from sevenfold.practices.imbalance.choice import preferred
+from sevenfold.evaluate import fit_temperature
+from sevenfold.practices.imbalance.choice import choose_by_loss, weights_of
 
-STRENGTHS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTHS: Final = tuple(tenths / 10 for tenths in range(11))
 """What `choose_strength` tries."""
 
 
@@ -69,26 +76,44 @@ def shift_head(head: nn.Linear, counts: Int64[np.ndarray, "classes"], strength: 
         head.bias.sub_(torch.from_numpy(strength * log_prior(counts)).to(head.bias))
 
 
-def choose_strength(
+def calibrated(
     logits: Float[np.ndarray, "pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
-    counts: Int64[np.ndarray, "classes"],
-    objective: str,
-) -> tuple[float, float]:
-    """Choose the strength of `adjusted` on validation pictures.
-
-    The rule is that of `choose`: 0 stays unless another one's gain on the same
-    pictures exceeds one standard error; then the best, of equals the smallest.
+    *,
+    even: bool = False,
+) -> tuple[Float64[np.ndarray, "pictures classes"], float]:
+    """Divide logits by the temperature that makes their labels the most likely.
 
     Args:
-        logits: of validation pictures.
+        logits: of pictures that were not trained on.
         labels: their classes.
-        counts: training pictures of each class, 1 or more.
-        objective: `accuracy` or `balanced_accuracy`.
+        even: as if all classes were equally common, where that is what logits speak of.
 
     Returns:
-        One of `STRENGTHS`, and its score on these pictures.
+        The logits, and the temperature, 0.05 to 20.
     """
-    answers = [adjusted(logits, counts, strength).argmax(axis=1) for strength in STRENGTHS]
-    at, score = preferred(answers, labels, objective)
-    return STRENGTHS[at], score
+    precise = logits.astype(np.float64)
+    weights = weights_of(labels, "balanced_accuracy") if even else None
+    temperature = fit_temperature(precise, labels, weights)
+    return precise / temperature, temperature
+
+
+def choose_strength(
+    logits: Float64[np.ndarray, "pictures classes"],
+    labels: Int64[np.ndarray, "pictures"],
+    counts: Int64[np.ndarray, "classes"],
+    limit: float,
+) -> float:
+    """Choose the strength of `adjusted` on validation pictures, by the rule of `choose_by_loss`.
+
+    Args:
+        logits: `calibrated`, of validation pictures.
+        labels: their classes.
+        counts: training pictures of each class, 1 or more.
+        limit: recall that the commoner half of the classes may lose on average, 0 to 1.
+
+    Returns:
+        One of `STRENGTHS`.
+    """
+    ways = {str(strength): adjusted(logits, counts, strength) for strength in STRENGTHS}
+    return float(choose_by_loss(ways, labels, counts, limit))

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from sevenfold.practices.imbalance.settings import BALANCED_RATIO, Imbalance
+
+_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def choose(
     labels: Int64[np.ndarray, "pictures"],
     objective: str,
 ) -> tuple[str, float]:
-    """Choose a method by its logits for the same validation pictures.
+    """Choose by the answers to the same validation pictures.
 
     The first candidate stays unless another one's `gain` over it exceeds one
     standard error; of those that do, the best, and of equals the earlier. Without
@@ -79,22 +82,80 @@ def choose(
     Two standard errors would hardly ever act where a rare class has under ten.
 
     Args:
-        candidates: logits by method, the simplest first.
+        candidates: logits by name, the simplest first.
         labels: the pictures' classes.
         objective: `accuracy` or `balanced_accuracy`.
 
     Returns:
-        The method, and its score on these pictures.
+        The name, and its score on these pictures.
     """
     names = list(candidates)
-    answers = [candidates[name].argmax(axis=1) for name in names]
-    at, score = preferred(answers, labels, objective)
-    return names[at], score
+    right = [_right(logits, labels) for logits in candidates.values()]
+    at = _preferred(right, labels, objective)
+    return names[at], float((weights_of(labels, objective) * right[at]).sum())
+
+
+def choose_by_loss(
+    candidates: Mapping[str, Float[np.ndarray, "pictures classes"]],
+    labels: Int64[np.ndarray, "pictures"],
+    counts: Int64[np.ndarray, "classes"],
+    limit: float,
+) -> str:
+    """Choose among methods for balanced accuracy by the log loss of equally common classes.
+
+    The rule is that of `choose`, with each picture's log loss in the place of right and
+    wrong: two pictures of a rare class say by it how far off they are, and not only
+    whether. Answers only have a veto: what has a lower balanced accuracy than the first
+    candidate, or costs the commoner classes more than the limit, is left out.
+
+    Args:
+        candidates: logits by method, the simplest first, each as sharp as it claims.
+        labels: the pictures' classes.
+        counts: training pictures of each class.
+        limit: recall that the commoner half of the classes may lose on average, 0 to 1.
+
+    Returns:
+        The method.
+    """
+    known = np.bincount(labels, minlength=len(counts)) > 0
+    found = {name: recalls(logits, labels)[known] for name, logits in candidates.items()}
+    before = next(iter(found.values()))
+    kept = {
+        name: candidates[name]
+        for name, after in found.items()
+        if after.mean() >= before.mean() - _ROUNDING
+        and price(before, after, counts[known]).common >= -limit - _ROUNDING
+    }
+    scores = [-log_loss(logits, labels) for logits in kept.values()]
+    return list(kept)[_preferred(scores, labels, "balanced_accuracy")]
+
+
+def recalls(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
+) -> Float64[np.ndarray, "classes"]:
+    """Return each class's share of right answers; NaN for a class without a picture."""
+    count = logits.shape[1]
+    right = np.bincount(labels, _right(logits, labels), minlength=count)
+    pictures = np.bincount(labels, minlength=count)
+    shares: Float64[np.ndarray, " classes"] = np.full(count, np.nan)
+    np.divide(right, pictures, out=shares, where=pictures > 0)
+    return shares
+
+
+def log_loss(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
+) -> Float64[np.ndarray, "pictures"]:
+    """Return the negative log-likelihood of each picture's class."""
+    precise = logits.astype(np.float64)
+    precise = precise - precise.max(axis=1, keepdims=True)
+    true = precise[np.arange(len(labels)), labels]
+    losses: Float64[np.ndarray, " pictures"] = np.log(np.exp(precise).sum(axis=1)) - true
+    return losses
 
 
 def gain(
-    before: Int64[np.ndarray, "pictures"],
-    after: Int64[np.ndarray, "pictures"],
+    before: Float64[np.ndarray, "pictures"],
+    after: Float64[np.ndarray, "pictures"],
     labels: Int64[np.ndarray, "pictures"],
     objective: str,
 ) -> Gain:
@@ -102,42 +163,51 @@ def gain(
 
     $$g = \sum_i w_i d_i, \quad e = \sqrt{\sum_i w_i^2 d_i^2}$$
 
-    with $d_i$ 1 where an answer becomes right, -1 where it becomes wrong, and $w_i$
-    the picture's weight in the objective. The error is McNemar's (1947): it supposes
+    with $d_i$ the change of a picture's score and $w_i$ its weight in the objective. Where
+    a score is 1 for right and 0 for wrong, the error is McNemar's (1947): it supposes
     that changes go either way alike, and so is not 0 where a lone picture changed.
 
     Args:
-        before: answers.
-        after: other answers.
+        before: score of each picture, the more the better.
+        after: with other answers.
         labels: true classes.
         objective: `accuracy` or `balanced_accuracy` (of the classes that occur).
     """
-    changed = _weights(labels, objective) * (
-        (after == labels).astype(np.float64) - (before == labels)
-    )
+    changed = weights_of(labels, objective) * (after - before)
     return Gain(float(changed.sum()), float(np.sqrt((changed**2).sum())))
 
 
-def preferred(
-    answers: Sequence[Int64[np.ndarray, "pictures"]],
+def _right(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
+) -> Float64[np.ndarray, "pictures"]:
+    right: Float64[np.ndarray, " pictures"] = (logits.argmax(axis=1) == labels).astype(float)
+    return right
+
+
+def _preferred(
+    scores: Sequence[Float64[np.ndarray, "pictures"]],
     labels: Int64[np.ndarray, "pictures"],
     objective: str,
-) -> tuple[int, float]:
-    """Apply the rule of `choose` to answers; return the place and the score."""
+) -> int:
+    """Apply the rule of `choose` to the scores of each candidate; return its place."""
     best, value = 0, 0.0
-    for place, after in enumerate(answers):
-        found = gain(answers[0], after, labels, objective)
+    for place, after in enumerate(scores):
+        found = gain(scores[0], after, labels, objective)
         # Equal gains may differ by rounding: they come of sums in another order.
-        if found.value > max(found.error, value) + 1e-12:
+        if found.value > max(found.error, value) + _ROUNDING:
             best, value = place, found.value
-    score = (_weights(labels, objective) * (answers[best] == labels)).sum()
-    return best, float(score)
+    return best
 
 
-def _weights(
+def weights_of(
     labels: Int64[np.ndarray, "pictures"], objective: str
 ) -> Float64[np.ndarray, "pictures"]:
-    """Return each picture's weight in the objective; they sum to 1."""
+    """Return each picture's weight in the objective; they sum to 1.
+
+    Args:
+        labels: the pictures' classes.
+        objective: `accuracy` or `balanced_accuracy` (of the classes that occur).
+    """
     if objective == "accuracy":
         return np.full(len(labels), 1 / len(labels))
     counts = np.bincount(labels)
@@ -162,6 +232,6 @@ def price(
         Price(common=-0.125, rare=0.25)
     """
     order = np.argsort(-counts, kind="stable")
-    half = len(counts) // 2
+    half = max(1, len(counts) // 2)
     change = (after - before)[order]
     return Price(float(change[:half].mean()), float(change[-half:].mean()))

@@ -46,14 +46,28 @@ class Imbalance:
         defer: share of the epochs before a deferred method begins, above 0 to below 1.
         trainings: that `auto` may compare, 1 or 2; with 1 it compares only what needs
             no training of its own.
+        price: recall that the commoner half of the classes may lose on validation by what
+            `auto` chooses, on average, 0 to 1.
+        temperature: that logits are divided by before `adjusted_after` takes the prior
+            from them, 0 to 20; 0 fits it on validation.
     """
 
     method: Annotated[str, Choice(METHODS)] = "auto"
     strength: Annotated[float, Range(0, 2)] = 1.0
     defer: Annotated[float, Range(0, 1, above=True, below=True)] = 0.8
     trainings: Annotated[int, Range(1, 2)] = 1
+    price: Annotated[float, Range(0, 1)] = 1.0
+    temperature: Annotated[float, Range(0, 20)] = 0.0
 
     off: ClassVar["Imbalance"]
+
+    @property
+    def factor(self) -> float:
+        """Return the factor of the log prior that `adjusted_after` takes from logits.
+
+        Temperatures do not change answers: z/T - s log(prior) answers as z - sT log(prior).
+        """
+        return self.strength * (self.temperature or 1.0)
 
 
 Imbalance.off = Imbalance(method="none")
@@ -75,6 +89,8 @@ def check(settings: Imbalance) -> None:
     for name, default, methods in (
         ("strength", Imbalance.off.strength, GRADED),
         ("defer", Imbalance.off.defer, DEFERRED),
+        ("price", Imbalance.off.price, ("auto",)),
+        ("temperature", Imbalance.off.temperature, ("adjusted_after",)),
     ):
         value = getattr(settings, name)
         if value != default and method not in methods:

@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sevenfold import draws
 from sevenfold.errors import DataError, UsageError
 from sevenfold.loop import Stage
-from sevenfold.practices import imbalance
+from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.imbalance import METHODS, Imbalance
 
 SAMPLERS = ("oversampling", "undersampling", "augmentation", "deferred_sampling")
@@ -268,6 +268,33 @@ def test_balanced_softmax_changes_no_gradient_where_classes_are_equal() -> None:
         assert logits.grad is not None
         found.append(logits.grad)
     assert torch.equal(*found)
+
+
+@given(some_counts, st.floats(0, 0.5), st.sampled_from((0.5, 1.0, 2.0)))
+@settings(max_examples=30, deadline=None)
+def test_smoothing_leaves_the_answers_for_equally_common_classes(
+    counts: list[int], smoothing: float, strength: float
+) -> None:
+    prior = np.array(counts)
+    p = np.random.default_rng(0).dirichlet(np.ones(len(counts)), 50)
+    method = Imbalance("logit_adjustment", strength=strength)
+    spread = torch.from_numpy(imbalance.spread(method, prior))
+    smoothed = optimization.smooth(
+        torch.from_numpy(p), optimization.Optimization(smoothing=smoothing), spread
+    ).numpy()
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1)
+    shift = prior / prior.max()
+    before, after = p / shift**strength, smoothed / shift**strength
+    near = np.sort(before, axis=1)
+    clear = near[:, -1] - near[:, -2] > 1e-9 * near[:, -1]
+    assert (before.argmax(axis=1) == after.argmax(axis=1))[clear].all()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if "soft" not in name])
+def test_other_methods_are_smoothed_evenly(method: str) -> None:
+    if method != "logit_adjustment":
+        assert imbalance.spread(Imbalance(method), np.array([70, 3])).tolist() == [1.0, 1.0]
+    assert imbalance.spread(Imbalance(method), np.array([7, 7, 7])).tolist() == [1.0, 1.0, 1.0]
 
 
 # After training

@@ -384,7 +384,11 @@ def test_a_rate_that_blows_up_is_not_chosen():
 
 def test_smoothing_spreads_a_share_of_each_target():
     targets = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]])
-    found = optimization.smooth(targets, replace(SETTINGS, smoothing=0.2))
+    found = optimization.smooth(
+        targets, replace(SETTINGS, smoothing=0.2), torch.ones(targets.shape[1])
+    )
     torch.testing.assert_close(found[0], torch.tensor([0.05, 0.85, 0.05, 0.05]))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
-    assert torch.equal(optimization.smooth(targets, Optimization.off), targets)
+    assert torch.equal(
+        optimization.smooth(targets, Optimization.off, torch.ones(targets.shape[1])), targets
+    )

@@ -53,7 +53,8 @@ def hard(bench: Bench) -> Targets:
     """Make the targets of a training on labels alone."""
     labels = torch.from_numpy(bench.split.dataset.labels)
     hot = imbalance.targets(labels, len(bench.split.dataset.classes), bench.recipe.imbalance)
-    targets = optimization.smooth(hot, bench.recipe.optimization)
+    spread = torch.from_numpy(imbalance.spread(bench.recipe.imbalance, bench.counts)).float()
+    targets = optimization.smooth(hot, bench.recipe.optimization, spread)
     return lambda pictures, _views: targets[pictures]
 
 

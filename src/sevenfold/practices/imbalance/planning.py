@@ -51,6 +51,36 @@ def class_weights(
     return scaled
 
 
+def spread(
+    settings: Imbalance, counts: Int64[np.ndarray, "classes"]
+) -> Float64[np.ndarray, "classes"]:
+    r"""Say how label smoothing spreads its share over classes, so that the prior cancels.
+
+    $$u_c = K \frac{n_c^\tau}{\sum_k n_k^\tau}$$
+
+    where $\tau \log \pi$ is added inside the loss, and 1 elsewhere. Targets smoothed by
+    $u$ are $(1-s)\,p + s\,u/K$; divided by $\pi^\tau$ that is $(1-s)\,p/\pi^\tau$ and a
+    constant, so that the answers for equally common classes are those without smoothing.
+    Smoothed evenly, a common class would gain less by it than a rare one: at 20:1 and
+    $s = 0.1$ the common class's own pictures would come to lie on the border.
+
+    Args:
+        settings: the method.
+        counts: training pictures of each class, 1 or more.
+
+    Returns:
+        Shares, 1 on average.
+
+    Example:
+        >>> spread(Imbalance("balanced_softmax"), np.array([30, 10])).tolist()
+        [1.5, 0.5]
+    """
+    strength = {"balanced_softmax": 1.0, "logit_adjustment": settings.strength}
+    powers = counts ** strength.get(settings.method, 0.0)
+    shares: Float64[np.ndarray, " classes"] = powers / powers.mean()
+    return shares
+
+
 def plan(
     settings: Imbalance,
     labels: Int64[np.ndarray, "pictures"],

@@ -47,17 +47,20 @@ def groups(
 
 
 def smooth(
-    targets: Float[Tensor, "pictures classes"], settings: Optimization
+    targets: Float[Tensor, "pictures classes"],
+    settings: Optimization,
+    spread: Float[Tensor, "classes"],
 ) -> Float[Tensor, "pictures classes"]:
     r"""Spread a share of each target over all classes.
 
-    $$t' = (1 - s)\,t + s / K$$
+    $$t' = (1 - s)\,t + s\,u / K$$
 
     Args:
         targets: soft labels; rows sum to 1.
         settings: `smoothing` is $s$.
+        spread: $u$, of each class, 1 on average.
     """
-    return (1 - settings.smoothing) * targets + settings.smoothing / targets.shape[1]
+    return (1 - settings.smoothing) * targets + settings.smoothing / targets.shape[1] * spread
 
 
 def optimizer(

@@ -3,7 +3,8 @@
 table    `sevenfold evidence` at the quick budget from empty stores on `clothing` and `elpv`:
          all practices, both directions, 6 repetitions; with --fastai-python also one
          `fine_tune(4)` of fastai on `clothing` in the same run. About an hour a set, on two
-         cores, and 13 minutes for fastai.
+         cores, and 13 minutes for fastai. `--side 160` is shorter by half; its rows have keys
+         of their own.
 aa       Pairs of arms that differ by their seed alone, on `clothing`, judged as a practice
          is: how often is *helps* or *hurts* claimed? 20 pairs of the base (the head alone,
          stored activations), each of 12 trainings: 10 minutes.
@@ -84,12 +85,14 @@ def few(data: Path, place: Path, per_class: int) -> str:
 def table(results: Results, asked: argparse.Namespace) -> None:
     """Run the whole study of each set."""
     for name in asked.sets:
-        key = f"table/{name}"
+        key = where(name, asked)
         if not results.missing(key):
             continue
-        place = asked.place / name
+        place = asked.place / key.replace("/", "-")
         data = "elpv" if name == "elpv" else str(asked.data / "clothing")
         settings: tuple[str, ...] = SETS[name]
+        if asked.side:
+            settings = (f"side={asked.side}", *settings)
         if asked.smoke:
             data, settings = few(asked.data, place / "photos", 30), (*SMALL, *SETS[name])
         stores = {"SEVENFOLD_CACHE": str(place / "stores")}
@@ -103,6 +106,11 @@ def table(results: Results, asked: argparse.Namespace) -> None:
         words = [asked.fastai_python, str(HERE / "rivals_fastai.py"), str(asked.data / "clothing")]
         found = measured([*words, "--side", str(SIDE), *["--epochs", "1"] * asked.smoke])
         results.append("table/fastai", seed=0, n=3068, wall_seconds=found.seconds)
+
+
+def where(name: str, asked: argparse.Namespace) -> str:
+    """Name the table of a set."""
+    return f"table/{name}" + (f"/{asked.side}" if asked.side else "")
 
 
 def clothing(asked: argparse.Namespace) -> str:
@@ -331,6 +339,8 @@ def engines(results: Results, asked: argparse.Namespace) -> None:
 
 def rows_of(row: Row) -> list[Row]:
     """Sum up one table."""
+    from sevenfold.report.evidence import COSTS, cost
+
     told = row["facts"]
     objective = told["objective"]
 
@@ -347,25 +357,29 @@ def rows_of(row: Row) -> list[Row]:
         {
             "data": row["set"],
             "practice": name,
+            "off means": one["off_means"],
             "verdict": one["verdict"],
             "beside the others, points": shown(one["leave_one_out"]),
             "alone, points": shown(one["add_one_in"]),
         }
+        | {title: cost(one["leave_one_out"].get(metric, {})) for metric, title in COSTS.items()}
         for name, one in told["practices"].items()
     ]
 
 
-def summary(results: Results) -> None:
+def summary(results: Results, asked: argparse.Namespace) -> None:
     """Write the tables of what is there."""
     known = {row["key"]: row for row in results.rows()}
     titles, tables = [], []
     rival = known.get("table/fastai")
     for name in SETS:
-        if row := known.get(f"table/{name}"):
+        if row := known.get(where(name, asked)):
             tables += rows_of(row)
+            regime = row["facts"]["regime"]
             told = (
-                f"{name}: {row['facts']['objective'].replace('_', ' ')} of {row['n']:,} pictures "
-                f"in {row['facts']['repetitions']} repetitions, {row['wall_seconds'] / 60:.0f} "
+                f"{name}: gain in {row['facts']['objective'].replace('_', ' ')} and its interval "
+                f"at the quick budget and {regime['side']} pixels, {row['n']:,} pictures in "
+                f"{row['facts']['repetitions']} repetitions; {row['wall_seconds'] / 60:.0f} "
                 "minutes from empty stores"
             )
             if rival and name == "clothing":
@@ -394,6 +408,7 @@ def main() -> None:
     options = results_file.parser(__doc__)
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    options.add_argument("--side", type=int, default=0, help="of the table; 0: the budget's own")
     options.add_argument("--fastai-python", default="", help="an interpreter that has fastai")
     options.add_argument("--pairs", type=int, default=PAIRS)
     options.add_argument("--kills", type=int, default=KILLS)
@@ -408,7 +423,7 @@ def main() -> None:
         asked.place = asked.place or Path(folder)
         for name in asked.parts:
             parts[name](results, asked)
-    summary(results)
+    summary(results, asked)
 
 
 if __name__ == "__main__":

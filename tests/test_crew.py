@@ -193,7 +193,12 @@ def test_one_member_and_a_whole_network_keep_all_threads(split):
         silent,
         (torch.nn.Identity(),),
     )
-    assert member.threads_of(bench) == 2
+    assert member.threads_of(bench) == 5  # three members share them
+    many = replace(bench, recipe=apply(RECIPE, ["ensembling.members=20"]))
+    assert member.threads_of(many) == 2  # one for every eight
+    folds = replace(bench, split=replace(split, val=split.val[:0]))
+    assert member.threads_of(folds) == 2  # each is trained six times
+    assert member.threads_of(replace(bench, place=Place("cpu", 2))) == 1
     single = replace(bench, recipe=apply(RECIPE, ["ensembling.members=1"]))
     assert member.threads_of(single) == 16
     assert member.threads_of(replace(bench, trunk=())) == 16

@@ -71,7 +71,8 @@ def advanced(jobs: Sequence[Job]) -> list[float]:
             owners.append(at)
     if len(calls) < 2:
         return took
-    engine = Local(min(place.workers, len(calls)), threads_of(jobs[0].bench))
+    each = threads_of(jobs[0].bench)
+    engine = Local(min(place.workers, len(calls), max(1, place.threads // each)), each)
     told = _Sum(len(calls), engine.workers, jobs[0].bench.progress)
     for number, result in engine.run(calls, PART, heard=told):
         took[owners[number]] += float(result["seconds"])

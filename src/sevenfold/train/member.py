@@ -89,9 +89,11 @@ def threads_of(bench: Bench) -> int:
     Members over stored rows have as many as each can have side by side, also where they are
     trained one after another: the number changes the last bits of what is learnt.
     """
-    alone = bench.recipe.ensembling.members == 1 or not bench.trunk
-    threads = bench.place.threads
-    return threads if alone or bench.place.device != "cpu" else threads_each(threads)
+    members, threads = bench.recipe.ensembling.members, bench.place.threads
+    if members == 1 or not bench.trunk or bench.place.device != "cpu":
+        return threads
+    # Few trainings on many cores share all of them.
+    return max(threads_each(threads), threads // (members * len(parts_of(bench))))
 
 
 @contextmanager

@@ -168,6 +168,7 @@ def imbalance() -> dict[str, Any]:
                 "method": method,
                 "strength": strength,
                 "score": (rare + common) / 2,
+                "loss": 0.31 - rare / 10,
                 "accuracy": accuracy,
                 "recalls": recalls,
                 "rare": rare,

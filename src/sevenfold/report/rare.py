@@ -25,6 +25,7 @@ class Way(NamedTuple):
 
     name: str
     chosen: bool
+    loss: str
     score: float
     accuracy: float
     rare: float
@@ -120,10 +121,11 @@ def _moved(change: float) -> str:
 
 
 def _way(way: Facts, method: str) -> Way:
-    name = _name(way)
+    name, loss = _name(way), number(way.get("loss"))
     return Way(
         MISSING if not name else name[0].upper() + name[1:],
         way.get("method") == method,
+        f"{loss:.3f}" if math.isfinite(loss) else MISSING,
         number(way.get("score")),
         number(way.get("accuracy")),
         number(way.get("rare")),

@@ -79,6 +79,10 @@ def test_an_unknown_method_is_refused_with_a_suggestion() -> None:
         ("strength", "deferred_sampling"),
         ("defer", "auto"),
         ("defer", "class_weights"),
+        ("price", "none"),
+        ("price", "adjusted_after"),
+        ("temperature", "auto"),
+        ("temperature", "balanced_softmax"),
     ],
 )
 def test_a_setting_that_would_do_nothing_is_refused(name: str, method: str) -> None:

@@ -15,6 +15,7 @@ from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels, ingest
 from sevenfold.loop import Place
 from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe
 from sevenfold.train import sparing, stronger
@@ -229,6 +230,11 @@ def test_what_is_given_or_cannot_be_stronger_is_left_alone(settings: Augmentatio
         (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), False, "views never end"),
         (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), True, "6 epochs show 6"),
         (replace(AUTO, imbalance=replace(AUTO.imbalance, method="oversampling")), True, "20"),
+        (
+            replace(AUTO, objective="accuracy", imbalance=Imbalance(price=0.02)),
+            True,
+            "0.02 does nothing where accuracy",
+        ),
     ],
 )
 def test_what_the_data_leaves_without_effect_is_refused(

@@ -92,6 +92,12 @@ def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"], *, frozen:
             "training pictures",
             "leave it at auto",
         )
+    price = recipe.imbalance.price
+    if price != imbalance.Imbalance.price and recipe.objective == "accuracy":
+        raise UsageError(
+            f"imbalance.price = {price:g} does nothing where accuracy is the objective",
+            "leave it at 1, or set objective=balanced_accuracy",
+        )
 
 
 def strengthened(

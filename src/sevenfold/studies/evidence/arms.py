@@ -45,12 +45,14 @@ class Carving:
 
     Args:
         recipe: of the training after the cut, of both.
+        settings: of the cut.
         left: share of the multiply-accumulates that remains, above 0 to below 1.
         pictures: that both are trained on, once.
         rate: the largest learning rate.
     """
 
     recipe: Recipe
+    settings: Pruning
     left: float
     pictures: int
     rate: float
@@ -220,7 +222,9 @@ def _carving(full: Recipe, start: Recipe | None = None) -> Carving:
     # The gentlest rate of the probe: all weights are trained, and have been trained before.
     rate = optimization.rates(full.optimization)[0]
     augmented = (start or full).augmentation
-    return Carving(replace(full, augmentation=augmented), LEFT, RETRAINED, rate)
+    # Which blocks may go takes longer to find than the cut and the training after it.
+    settings = Pruning(blocks=False)
+    return Carving(replace(full, augmentation=augmented), settings, LEFT, RETRAINED, rate)
 
 
 _Made = tuple[list[Arm], list[Contrast]]

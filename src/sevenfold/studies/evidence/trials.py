@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,15 @@ from sevenfold.features import trunk as trunks
 from sevenfold.features.pixels import MARGIN, Pixels, fill
 from sevenfold.features.views import PLAIN, activations, pixel_views
 from sevenfold.loop import Place
-from sevenfold.practices import growth, pruning
+from sevenfold.practices import growth, pruning, transfer
 from sevenfold.practices.growth import Growth
-from sevenfold.practices.transfer import ALL_BLOCKS
+from sevenfold.practices.transfer import ALL_BLOCKS, Transfer
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import folds
 from sevenfold.studies.evidence.arms import Carving, Training
 from sevenfold.studies.pictures import of as pictures_of
-from sevenfold.train import Fitted, Member, bench, pruned
+from sevenfold.train import Fitted, bench, pruned
 
 TRAIN = f"{__name__}:called"
 FILL = f"{__name__}:filled"
@@ -187,7 +188,7 @@ def _carved(
     plan = pruned.Plan(
         pruning.Target("macs", how.left),
         how.left,
-        pruning.Pruning(),
+        how.settings,
         steps=1,
         epochs=1,
         rate=how.rate,
@@ -215,7 +216,8 @@ def _carved(
         found[name] = _part(one.network, one.logits, whole, split, place)
         found[name]["seconds"] = sum(epoch.seconds for epoch in one.trained.history)
         found[name]["detail"] = {"pictures": min(how.pictures, len(split.train)), "epochs": 1}
-    found["pruned"]["detail"] |= _saved(member, outcome.shrunk.kept[0].network.network, recipe.side)
+    smaller, classes = outcome.shrunk.kept[0].network.network, len(split.dataset.classes)
+    found["pruned"]["detail"] |= _saved(recipe, classes, smaller)
     return found
 
 
@@ -226,19 +228,28 @@ def _some(split: Split, count: int, seed: int) -> Int64[np.ndarray, "some"]:
     return np.sort(split.train[order[:count]])
 
 
-def _saved(member: Member, smaller: nets.Network, side: int) -> dict[str, Any]:
+def _saved(recipe: Recipe, classes: int, smaller: nets.Network) -> dict[str, Any]:
     """Tell what a pruned network saves; both are timed together, so that work beside it cancels."""
-    files = [
-        export.core(export.Shipped(one, False).eval(), side).SerializeToString()
-        for one in (member.network, smaller)
-    ]
+    before, macs = _unpruned(recipe.transfer, recipe.side, classes)
+    files = before, _file(smaller, recipe.side)
     whole, less = latency.timed(files)
-    before, after = (pruning.cost(one, side) for one in (member.network, smaller))
     return {
-        "macs_left": after.macs / before.macs,
+        "macs_left": pruning.cost(smaller, recipe.side).macs / macs,
         "megabytes_left": len(files[1]) / len(files[0]),
         "latency_left": latency.ratio(less, whole).value,
     }
+
+
+def _file(network: nets.Network, side: int) -> bytes:
+    exported = export.core(export.Shipped(network, False).eval(), side)
+    return bytes(exported.SerializeToString())
+
+
+@lru_cache(maxsize=2)  # the same of all repetitions, and an export takes ten seconds
+def _unpruned(settings: Transfer, side: int, classes: int) -> tuple[bytes, int]:
+    """Return an unpruned network's file and multiply-accumulates; what it learnt plays no part."""
+    network, _ = transfer.build(settings, classes, side, 0)
+    return _file(network.eval(), side), pruning.cost(network, side).macs
 
 
 def answers(

@@ -99,10 +99,10 @@ def shrunk(
     dense: Candidate | None = None
     smaller: tuple[Candidate, ...] = ()
     if plan.dense and made.kept:
-        dense = _control(ground, "dense", len(made.kept), lambda held, _: held)[-1]
+        dense = _control(ground, start, "dense", len(made.kept), lambda held, _: held)[-1]
     if plan.smaller and made.kept:
         sizes = [pruning.cost(step.network.network, recipe.side).macs for step in made.kept]
-        smaller = _control(ground, "smaller", len(sizes), _at_random(ground, sizes))
+        smaller = _control(ground, start, "smaller", len(sizes), _at_random(ground, sizes))
     return Outcome(before, made, dense, smaller)
 
 
@@ -213,11 +213,15 @@ def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], C
 
 
 def _control(
-    ground: Ground, kind: str, steps: int, trim: Callable[[Candidate, int], Candidate]
+    ground: Ground,
+    start: Candidate,
+    kind: str,
+    steps: int,
+    trim: Callable[[Candidate, int], Candidate],
 ) -> tuple[Candidate, ...]:
     """Go through the loop's steps with another cut."""
     made = pruning.shrink(
-        asked(ground, ground.network),
+        start,
         steps,
         score=1.0,
         max_drop=1.0,

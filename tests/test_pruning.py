@@ -438,16 +438,19 @@ def test_blocks_are_ranked_by_what_their_loss_costs():
     network, _ = built("resnet20")
     names = removable_blocks(network, PICTURES)
 
-    def layers(one: nn.Module) -> float:
-        return float(len(shapes(one)))
+    targets = torch.softmax(torch.randn(4, 10, generator=torch.Generator().manual_seed(1)), dim=1)
+    halves = [(PICTURES[:3], targets[:3]), (PICTURES[3:], targets[3:])]
 
-    def away(one: nn.Module) -> float:
-        return difference(network, one, PICTURES)
+    def loss(one: nn.Module) -> float:
+        with torch.no_grad():
+            return float(nn.functional.cross_entropy(one.eval()(PICTURES), targets))
 
-    # Four layers go, an identity comes.
-    assert block_losses(network, names, layers) == dict.fromkeys(names, -3.0)
-    losses = block_losses(network, names, away)
-    assert all(value > 0 for value in losses.values())
+    losses = block_losses(network, names, lambda: iter(halves))
+    assert list(losses) == list(names)
+    for name, rise in losses.items():
+        # As if each network without a block had been run by itself.
+        assert rise == pytest.approx(loss(lesioned(network, name)) - loss(network), abs=1e-5)
+        assert abs(rise) > 1e-4
     dense = cost(network, SIDE)
     for name in ("blocks.1", "blocks.8"):
         smaller = without_block(network, name, PICTURES)

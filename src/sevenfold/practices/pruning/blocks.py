@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sevenfold import nets
 from sevenfold.practices.pruning.cost import Cost
+from sevenfold.practices.pruning.rankings import Batches
 from sevenfold.practices.pruning.shapes import put
 from sevenfold.practices.pruning.surgery import prove
 
@@ -136,18 +138,43 @@ def lesioned(network: nn.Module, name: str) -> nn.Module:
     return smaller
 
 
-def block_losses(
-    network: nn.Module, names: Iterable[str], loss: Callable[[nn.Module], float]
-) -> dict[str, float]:
-    """Return for each block how much a loss rises without it, before any retraining.
+@torch.inference_mode()
+def block_losses(network: nets.Network, names: Iterable[str], batches: Batches) -> dict[str, float]:
+    """Return for each block how much the cross-entropy rises without it, before any retraining.
+
+    What lies before a block is computed once for all that lie behind, which halves the work.
 
     Args:
         network: stays as it is.
         names: of `removable_blocks` to rank them, or of `lesion_blocks`.
-        loss: judges a network, lower is better; called once more than there are names.
+        batches: pictures with soft targets.
     """
-    whole = loss(network)
-    return {name: loss(lesioned(network, name)) - whole for name in names}
+    still = copy.deepcopy(network).cpu().eval()
+    totals = dict.fromkeys(["", *names], 0.0)
+    without: list[dict[str, nn.Module]] = [{} for _ in still.blocks]
+    for name in totals:
+        if name:
+            place = int(name.split(".")[1])
+            without[place][name] = lesioned(still, name).get_submodule(f"blocks.{place}")
+    pictures = 0
+    for pixels, targets in batches():
+        pictures += len(pixels)
+        maps = still.normalise(pixels.cpu())
+        for place, (block, others) in enumerate(zip(still.blocks, without, strict=True)):
+            for name, other in others.items():
+                # An activation in place would overwrite what the block itself reads.
+                answered = still.classify(still.blocks[place + 1 :](other(maps.clone())))
+                totals[name] += _cross_entropy(answered, targets)
+            maps = block(maps)
+        totals[""] += _cross_entropy(still.classify(maps), targets)
+    whole = totals.pop("")
+    return {name: (total - whole) / max(1, pictures) for name, total in totals.items()}
+
+
+def _cross_entropy(
+    logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
+) -> float:
+    return -float((targets.cpu() * torch.log_softmax(logits, dim=1)).sum())
 
 
 def block_macs(dense: Cost, name: str) -> int:

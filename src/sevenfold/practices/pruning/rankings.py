@@ -1,6 +1,6 @@
 """Rank channels by what the network would lose with them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,7 +25,8 @@ RANKINGS: Final = (*WEIGHTS, *ACTIVATIONS, "random")
 """Names that `scores` accepts."""
 
 _Scores = Float64[np.ndarray, "channels"]
-_Layers = list[_Scores]
+Layers = list[_Scores]
+"""What a ranking says of a group: for each layer or value, the amount of every channel."""
 
 
 def scores(
@@ -77,24 +78,41 @@ def scores(
     Raises:
         UsageError: there is no such ranking, or there are no pictures.
     """
+    looked = layered(network, coupling, ranking, batches, seed=seed)
+    return combined(looked, coupling, ranking, normalised)
+
+
+def layered(
+    network: nn.Module, coupling: Coupling, ranking: str, batches: Batches, *, seed: int = 0
+) -> tuple[Layers, ...]:
+    """Look at the layers of each group: what `combined` turns into `scores`, which see.
+
+    Raises:
+        UsageError: there is no such ranking, or there are no pictures.
+    """
     if ranking not in RANKINGS:
         raise UsageError(
             f"pruning.ranking = {ranking!r} is no ranking", f"choose one of {', '.join(RANKINGS)}"
         )
     if ranking == "random":
-        return tuple(_random(group, seed) for group in coupling.groups)
+        return tuple([_random(group, seed)] for group in coupling.groups)
     if ranking in ACTIVATIONS:
         values = _measured(network, coupling, ranking, batches)
-        layers = [
+        return tuple(
             [values[one.tensor][one.places].mean(axis=1) for one in group.of(SEEN)]
             for group in coupling.groups
-        ]
-    else:
-        layers = [_weights(network, group, ranking) for group in coupling.groups]
+        )
+    return tuple(_weights(network, group, ranking) for group in coupling.groups)
+
+
+def combined(
+    looked: Sequence[Layers], coupling: Coupling, ranking: str, normalised: bool
+) -> tuple[Float64[np.ndarray, "channels"], ...]:
+    """Combine the layers of each group to the score of every channel, see `scores`."""
     amounts = ranking not in ("mean_activation", "nonzero")
     return tuple(
-        _together(found, group.channels, normalised, amounts)
-        for found, group in zip(layers, coupling.groups, strict=True)
+        _together(found, group.channels, normalised and ranking != "random", amounts)
+        for found, group in zip(looked, coupling.groups, strict=True)
     )
 
 
@@ -103,7 +121,7 @@ def _random(group: Group, seed: int) -> Float64[np.ndarray, "channels"]:
     return draws.uniform(f"{seed}/prune/{group.name}", numbers, 0, 1)[:, 0]
 
 
-def _together(layers: _Layers, channels: int, normalised: bool, amounts: bool) -> _Scores:
+def _together(layers: Layers, channels: int, normalised: bool, amounts: bool) -> _Scores:
     if not layers:
         return np.full(channels, np.inf)
     rows = np.stack(layers)
@@ -114,7 +132,7 @@ def _together(layers: _Layers, channels: int, normalised: bool, amounts: bool) -
     return found
 
 
-def _weights(network: nn.Module, group: Group, ranking: str) -> _Layers:
+def _weights(network: nn.Module, group: Group, ranking: str) -> Layers:
     role = NORM if ranking == "bn_scale" else FILTER
     found = []
     for one in group.of(role):

@@ -1,12 +1,11 @@
 """Trim a network to a budget: channels and blocks, the cheapest first."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from sevenfold.practices.pruning.blocks import (
 from sevenfold.practices.pruning.choice import Choice, Limits, chosen
 from sevenfold.practices.pruning.cost import Cost, cost, remaining
 from sevenfold.practices.pruning.coupling import Coupling, couple
-from sevenfold.practices.pruning.rankings import Batches, scores
+from sevenfold.practices.pruning.rankings import Batches, Layers, combined, layered, scores
 from sevenfold.practices.pruning.settings import Pruning
 from sevenfold.practices.pruning.surgery import cut, remove
 
@@ -86,14 +85,8 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
         have = _counted(dense, counted)
         if have <= wanted:
             return network
-        ranked = scores(
-            network,
-            coupling,
-            how.settings.ranking,
-            how.batches,
-            normalised=how.settings.normalised,
-            seed=how.seed,
-        )
+        looked = layered(network, coupling, how.settings.ranking, how.batches, seed=how.seed)
+        ranked = combined(looked, coupling, how.settings.ranking, how.settings.normalised)
         part = 1 - wanted / have
         found = chosen(
             ranked,
@@ -105,7 +98,7 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
         )
         enough = found.reached >= part
         if blocks is None:
-            blocks = _blocks(network, counted, coupling, dense, ranked, how)
+            blocks = _blocks(network, counted, coupling, dense, looked, how)
         name = _next_block(network, counted, wanted, blocks, found, enough, how)
         if not name:
             break
@@ -130,19 +123,18 @@ def _blocks(
     counted: Counted,
     coupling: Coupling,
     dense: Cost,
-    ranked: tuple[np.ndarray, ...],
+    looked: Sequence[Layers],
     how: Trimming,
 ) -> dict[str, float]:
     """Return the score of each block that may go, comparable with those of channels."""
     if not how.settings.blocks or how.settings.ranking == "random" or not coupling.groups:
         return {}
     names = removable_blocks(network, how.proof)
-    literal = (how.settings.ranking, how.settings.normalised) == ("taylor", False)
-    taylor = (
-        ranked
-        if literal
-        else scores(network, coupling, "taylor", how.batches, normalised=False, seed=how.seed)
-    )
+    ranked = combined(looked, coupling, how.settings.ranking, how.settings.normalised)
+    if how.settings.ranking == "taylor":
+        taylor = combined(looked, coupling, "taylor", normalised=False)
+    else:
+        taylor = scores(network, coupling, "taylor", how.batches, normalised=False)
     have = _counted(dense, counted)
     each = [
         (have - _counted(remaining(dense, coupling, {group.name: 1}), counted)) * group.channels
@@ -151,24 +143,13 @@ def _blocks(
     price = float(sum(one.sum() for one in taylor)) / max(1, sum(each))
     known = np.concatenate(ranked)
     mean = float(known[np.isfinite(known)].mean())
-    losses = block_losses(network, names, lambda one: _loss(one, how.batches))
+    losses = block_losses(network, names, how.batches)
     found = {}
     for name, rise in losses.items():
         gone = have - _counted(cost(lesioned(network, name), how.side), counted)
         if gone > 0 and price > 0:
             found[name] = max(0.0, rise) / gone / price * mean
     return found
-
-
-@torch.inference_mode()
-def _loss(network: nn.Module, batches: Batches) -> float:
-    network = network.eval()
-    total, pictures = 0.0, 0
-    for pixels, targets in batches():
-        log_p = torch.log_softmax(network(pixels.cpu()), dim=1)
-        total -= float((targets.cpu() * log_p).sum())
-        pictures += len(pixels)
-    return total / max(1, pictures)
 
 
 def _next_block(

@@ -189,3 +189,16 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     )
     assert links.broken_links(page) == ["gone.md", "pictures/gone.png"]
     assert links.main(tmp_path) == 1
+
+
+def test_files_that_are_named_and_gone_are_told(tmp_path: Path) -> None:
+    for folder in ("benchmarks", "src", "docs"):
+        (tmp_path / folder).mkdir()
+    gone = "benchmarks/" + "gone.py"
+    (tmp_path / "benchmarks" / "there.py").write_text("", encoding="utf-8")
+    (tmp_path / "src" / "one.py").write_text(f"see benchmarks/{'there'}.py, {gone}", "utf-8")
+    (tmp_path / "docs" / "log.md").write_text(f"once there was {gone}", encoding="utf-8")
+    assert links.missing_files(tmp_path) == [(tmp_path / "src" / "one.py", gone)]
+    assert links.main(tmp_path) == 1
+    (tmp_path / "benchmarks" / "gone.py").write_text("", encoding="utf-8")
+    assert links.main(tmp_path) == 0

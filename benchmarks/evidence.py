@@ -97,7 +97,7 @@ def table(results: Results, asked: argparse.Namespace) -> None:
             data, settings = few(asked.data, place / "photos", 30), (*SMALL, *SETS[name])
         stores = {"SEVENFOLD_CACHE": str(place / "stores")}
         found = measured(command(data, place / "study", settings=settings), stores)
-        said = found.said
+        said = {name: value for name, value in found.said.items() if name != "evidence"}
         results.append(
             key, seed=0, n=said["pictures"], set=name, wall_seconds=found.seconds,
             peak_megabytes=found.peak_megabytes, facts=said,

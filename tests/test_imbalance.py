@@ -390,6 +390,16 @@ def test_calibrated_logits_are_the_same_however_sharp_the_network(sharpness: flo
     assert (answers == imbalance.adjusted(plain, counts, 1.0).argmax(axis=1)).all()
 
 
+def test_a_training_that_diverged_is_never_chosen() -> None:
+    labels, counts = np.array([0] * 8 + [1] * 4), np.array([80, 40])
+    lost = np.full((12, 2), np.nan)
+    plain, temperature = imbalance.calibrated(lost, labels)
+    assert temperature == 1.0
+    assert imbalance.choose_strength(plain, labels, counts, 1.0) == 0.0
+    sound = np.stack([np.full(12, 2.0), np.zeros(12)], axis=1)
+    assert imbalance.choose_by_loss({"a": sound, "b": lost}, labels, counts, 1.0) == "a"
+
+
 def test_logits_for_equal_classes_are_calibrated_as_such() -> None:
     logits, labels = np.array([[3.0, 0.0]] * 9 + [[0.0, 3.0]]), np.array([0] * 8 + [1] * 2)
     _, uneven = imbalance.calibrated(logits, labels)

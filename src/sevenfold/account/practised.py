@@ -141,7 +141,8 @@ def _tried(tried: Tried, counts: Int64[np.ndarray, "classes"]) -> dict[str, Any]
     recalls = np.array(tried.recalls)
     known = np.isfinite(recalls)
     told = asdict(tried) | {
-        "recalls": [recall if math.isfinite(recall) else None for recall in tried.recalls]
+        "loss": tried.loss if math.isfinite(tried.loss) else None,
+        "recalls": [recall if math.isfinite(recall) else None for recall in tried.recalls],
     }
     if known.sum() > 1:
         # Against no recall at all, the price is the recall itself.

@@ -16,7 +16,7 @@ from sevenfold.engines import threads_each
 from sevenfold.loop import Measured, Rows, Stop, Trained
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
 from sevenfold.recipe import Recipe
-from sevenfold.train.bench import Bench, Part, parts_of, start, tail_of
+from sevenfold.train.bench import FOLDS, Bench, Part, parts_of, start, tail_of
 
 Targets = Callable[
     [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
@@ -93,7 +93,8 @@ def threads_of(bench: Bench) -> int:
     if members == 1 or not bench.trunk or bench.place.device != "cpu":
         return threads
     # Few trainings on many cores share all of them.
-    return max(threads_each(threads), threads // (members * len(parts_of(bench))))
+    trainings = members * (1 if len(bench.split.val) else FOLDS + 1)
+    return max(threads_each(threads), threads // trainings)
 
 
 @contextmanager

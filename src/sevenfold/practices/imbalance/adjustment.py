@@ -90,9 +90,11 @@ def calibrated(
         even: as if all classes were equally common, where that is what logits speak of.
 
     Returns:
-        The logits, and the temperature, 0.05 to 20.
+        The logits, and the temperature, 0.05 to 20; 1 where a training diverged.
     """
     precise = logits.astype(np.float64)
+    if not np.isfinite(precise).all():
+        return precise, 1.0
     weights = weights_of(labels, "balanced_accuracy") if even else None
     temperature = fit_temperature(precise, labels, weights)
     return precise / temperature, temperature

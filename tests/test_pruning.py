@@ -1,8 +1,10 @@
 """Rankings, choice, cost, blocks, and networks rebuilt from plain numbers."""
 
+import copy
 import json
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from sevenfold import nets
 from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.practices import pruning
 from sevenfold.practices.pruning import (
     RANKINGS,
     Coupling,
@@ -36,6 +39,7 @@ from sevenfold.practices.pruning import (
     shapes,
     without_block,
 )
+from sevenfold.train.pruned import ground
 
 SIDE = 32
 PICTURES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 255
@@ -513,3 +517,48 @@ def test_one_network_is_pruned_not_a_vote():
     with pytest.raises(UsageError, match="3 are to vote") as caught:
         check(Pruning(macs=0.3), voters=3)
     assert "ensembling.distil=true" in caught.value.cure
+
+
+def test_norms_that_are_kept_still_do_not_move_and_everything_is_trained():
+    network = copy.deepcopy(built("resnet20")[0]).requires_grad_(True)
+    norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
+    means = [one.running_mean.clone() for one in norms]
+    weights = [one.weight.detach().clone() for one in norms]
+    moved = torch.optim.SGD(network.parameters(), 0.1)
+    with torch.no_grad():
+        wanted = network.eval()(PICTURES)
+    with pruning.still(network):
+        network.train()
+        logits = network(PICTURES)
+        torch.testing.assert_close(logits.detach(), wanted)  # by what they hold, not by the batch
+        logits.square().mean().backward()
+        moved.step()
+    assert all(torch.equal(one.running_mean, mean) for one, mean in zip(norms, means, strict=True))
+    assert any(not torch.equal(one.weight, was) for one, was in zip(norms, weights, strict=True))
+    network.train()(PICTURES)
+    assert not torch.equal(norms[0].running_mean, means[0])
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_statistics_that_weights_were_fitted_to_are_kept(fitted: bool):
+    network = copy.deepcopy(built("resnet20")[0]).eval()
+    with torch.no_grad():
+        for one in network.modules():
+            if isinstance(one, nn.BatchNorm2d):
+                one.running_mean.add_(0.5)  # of other pictures than these
+        targets = torch.softmax(network(PICTURES), dim=1)
+    nothing: Any = None
+    limits = pruning.Limits(dense={})
+    batches = [(PICTURES, targets)]
+    how = pruning.Trimming(pruning.Pruning(), limits, lambda: iter(batches), SIDE, 0)
+    laid = ground.Ground(network, nothing, nothing, how, nothing, 0, nothing, fitted)
+    found, kept = ground._normed(laid, network)
+    assert kept == fitted
+    same = torch.equal(found.eval()(PICTURES), network(PICTURES))
+    assert same == fitted
+    assert found is not network
+    # Where measuring anew serves better, that is done: the targets are another network's.
+    other = pruning.recalibrated(network, [PICTURES])
+    with torch.no_grad():
+        batches[0] = (PICTURES, torch.softmax(other(PICTURES), dim=1))
+    assert not ground._normed(laid, network)[1]

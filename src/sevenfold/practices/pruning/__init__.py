@@ -20,7 +20,7 @@ from sevenfold.practices.pruning.cost import Cost, Layer, by_cost, cost, remaini
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
 from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
-from sevenfold.practices.pruning.recalibration import recalibrated
+from sevenfold.practices.pruning.recalibration import recalibrated, still
 from sevenfold.practices.pruning.settings import Pruning, check
 from sevenfold.practices.pruning.shapes import Shapes, reshape, shapes
 from sevenfold.practices.pruning.surgery import (
@@ -84,6 +84,7 @@ __all__ = [
     "shares",
     "shrink",
     "smallest",
+    "still",
     "target",
     "trimmed",
     "trimmed_to_latency",

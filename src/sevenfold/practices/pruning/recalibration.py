@@ -1,8 +1,9 @@
-"""Measure batch-norm statistics anew after channels or blocks went."""
+"""Measure batch-norm statistics anew after channels or blocks went, or keep them still."""
 
+import contextlib
 import copy
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -39,3 +40,29 @@ def recalibrated(
     for one, momentum in zip(norms, momenta, strict=True):
         one.momentum = momentum
     return fresh.eval()
+
+
+@contextlib.contextmanager
+def still(network: nn.Module) -> Iterator[None]:
+    """Let batch norms use the statistics that they hold, also while the network is trained.
+
+    Changes the network for as long.
+
+    Args:
+        network: any; its norms' weights are trained all the same.
+    """
+    handles = [
+        one.register_forward_pre_hook(_evaluating)
+        for one in network.modules()
+        if isinstance(one, _NORMS)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _evaluating(norm: nn.Module, _: Any) -> None:
+    # `train()` of a network switches all of its modules.
+    norm.eval()

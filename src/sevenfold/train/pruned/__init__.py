@@ -81,7 +81,8 @@ def shrunk(
         transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
     )
     bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
-    ground = laid(network, temperature, bench, plan, latency, seed)
+    fitted = recipe.transfer.trainable_blocks < len(network.blocks)
+    ground = laid(network, temperature, bench, plan, latency, seed, fitted=fitted)
     _reachable(ground)
     start = asked(ground, network)
     before = score(ground, start)

@@ -1,5 +1,6 @@
 """Hold what all trainings of a pruning share, and train what a cut left."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,11 @@ Latency = Callable[[nets.Network], float]
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Hold what all trainings of a pruning share."""
+    """Hold what all trainings of a pruning share.
+
+    `fitted` says whether a frozen trunk was trained on, so that weights are fitted to its norms'
+    statistics of other pictures.
+    """
 
     network: nets.Network
     bench: Bench
@@ -38,6 +43,7 @@ class Ground:
     plan: Plan
     seed: int
     latency: Latency
+    fitted: bool = False
 
     @property
     def part(self) -> Part:
@@ -59,6 +65,8 @@ def laid(
     plan: Plan,
     latency: Latency,
     seed: int,
+    *,
+    fitted: bool,
 ) -> Ground:
     """Lay out what the trainings share: pictures to rank by, limits, and the teacher."""
     side = bench.recipe.side
@@ -66,7 +74,8 @@ def laid(
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
     held: list[tuple[Tensor, Tensor]] = []
     how = pruning.Trimming(plan.settings, limits, lambda: iter(held), side, seed)
-    ground = Ground(network, bench, _teacher(network, temperature, bench), how, plan, seed, latency)
+    teacher = _teacher(network, temperature, bench)
+    ground = Ground(network, bench, teacher, how, plan, seed, latency, fitted)
     held += _batches(ground)
     return ground
 
@@ -129,13 +138,37 @@ def saved_at(ground: Ground, kind: str, number: int, what: str = "") -> Path:
     return ground.bench.folder / f"{kind}-{number}{what}.checkpoint"
 
 
+def _normed(ground: Ground, network: nets.Network) -> tuple[nets.Network, bool]:
+    """Measure batch-norm statistics anew, unless those that weights were fitted to serve better.
+
+    On a frozen trunk all was fitted to pretrained statistics: measured anew on the user's
+    pictures they cost `clothing` eight points before anything was cut (docs/log.md, 2026-11-28).
+
+    Returns:
+        A network of its own, and whether its statistics are to be kept.
+    """
+    seen = (pixels for pixels, _ in ground.how.batches() if len(pixels) > 1)
+    anew = pruning.recalibrated(network, seen)
+    if ground.fitted and _loss(ground, network) <= _loss(ground, anew):
+        return copy.deepcopy(network), True
+    return anew, False
+
+
+@torch.inference_mode()
+def _loss(ground: Ground, network: nets.Network) -> float:
+    """Return the cross-entropy on the pictures that channels are ranked by."""
+    network = network.eval()
+    return sum(
+        float(torch.nn.functional.cross_entropy(network(pixels), targets, reduction="sum"))
+        for pixels, targets in ground.how.batches()
+    )
+
+
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
     """Train what a cut left on what the unpruned network says."""
     bench, recipe, seed = ground.bench, ground.bench.recipe, ground.seed + number
     settings = recipe.optimization
-    network = pruning.recalibrated(
-        candidate.network.cpu(), (pixels for pixels, _ in ground.how.batches() if len(pixels) > 1)
-    )
+    network, kept = _normed(ground, candidate.network.cpu())
     network = network.requires_grad_(True).to(bench.place.device)
     rows = rows_of(bench, ground.part, ground.targets, seed)
     steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))
@@ -151,19 +184,20 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
     def validate(module: torch.nn.Module) -> loop.Measured:
         return measure(loop.predict(module, bench.plain, bench.judged, bench.place), bench.labels)
 
-    trained = loop.train(
-        network,
-        rows,
-        moved,
-        optimization.schedule(moved, settings, steps),
-        epochs=recipe.epochs,
-        horizon=settings.average * steps,
-        stop=Stop(recipe.objective, 0),
-        validate=validate,
-        seed=seed,
-        place=bench.place,
-        saved=saved_at(ground, kind, number, "-training"),
-        progress=bench.progress,
-    )
+    with pruning.still(network) if kept else contextlib.nullcontext():
+        trained = loop.train(
+            network,
+            rows,
+            moved,
+            optimization.schedule(moved, settings, steps),
+            epochs=recipe.epochs,
+            horizon=settings.average * steps,
+            stop=Stop(recipe.objective, 0),
+            validate=validate,
+            seed=seed,
+            place=bench.place,
+            saved=saved_at(ground, kind, number, "-training"),
+            progress=bench.progress,
+        )
     logits = loop.predict(network, bench.plain, bench.judged, bench.place)
     return Candidate(network.cpu().eval(), logits, trained)

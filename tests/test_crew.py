@@ -1,6 +1,5 @@
 """Train members side by side: the same to the bit, resumable, and none outlives its parent."""
 
-import contextlib
 import hashlib
 import importlib
 import signal
@@ -223,13 +222,8 @@ def test_ctrl_c_ends_all_processes(tmp_path):
         while not list(trials.glob("*/*.checkpoint")) and process.poll() is None:
             assert time.monotonic() < limit
             time.sleep(0.1)
-        said, limit = None, time.monotonic() + 100
-        while said is None:
-            # One was lost once on a loaded machine (docs/log.md, 2026-11-28); people press again.
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                _, said = process.communicate(timeout=30)
-            assert time.monotonic() < limit
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, said

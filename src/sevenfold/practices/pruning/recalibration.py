@@ -20,7 +20,8 @@ def recalibrated(
 
     The plain average over all batches, as for weight averaging (Izmailov et al.
     2018, arXiv 1803.05407). Channels that read what was removed see other values
-    than before; with the old statistics an accuracy says nothing.
+    than before. Behind a frozen trunk the old statistics may serve better all the same: there
+    `train.pruned` tries both, and keeps those by `still`.
 
     Args:
         network: stays as it is.

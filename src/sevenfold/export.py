@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,13 @@ from sevenfold.data import Dataset
 from sevenfold.errors import GateRefused
 from sevenfold.features.store import disk_full
 from sevenfold.features.trunk import session, to_onnx
+from sevenfold.loop import narrowed
 
 OPSET: Final = 18  # the first whose Resize has antialias
 LARGEST_DIFFERENCE: Final = 1e-4
 """By how much a probability of the exported graph may differ from PyTorch's."""
+_AT_ONCE: Final = 4
+"""Pictures for PyTorch on a CPU: the maps of 32 leave its caches (benchmarks/trunk_engines.py)."""
 
 
 class Shipped(nn.Module):
@@ -252,18 +255,16 @@ def linear_head(
     return head.weight.detach().numpy().copy(), head.bias.detach().numpy().copy()
 
 
-@torch.inference_mode()
 def network_vectors(
     network: nets.Network, dataset: Dataset, pictures: Sequence[int], *, side: int, threads: int
 ) -> Float[np.ndarray, "pictures channels"]:
     """Run a trained network in PyTorch as `network_logits` does; return the pooled features."""
-    resize = session(resizing(side).SerializeToString(), 1)
     network = network.eval().to(memory_format=torch.channels_last)
-    found = []
-    for start in range(0, len(pictures), 32):
-        (pixels,) = run(resize, dataset, pictures[start : start + 32], ["pixels"], threads)
-        found += [unknown.pooled(one.numpy()) for one in network.features(torch.from_numpy(pixels))]
-    return np.stack(found)
+
+    def ask(pixels: Tensor) -> np.ndarray[Any, Any]:
+        return np.stack([unknown.pooled(one.numpy()) for one in network.features(pixels)])
+
+    return _asked(ask, dataset, pictures, side, threads)
 
 
 def selftest(model: bytes) -> bytes:
@@ -297,19 +298,37 @@ class Parity:
     largest_difference: float
 
 
-@torch.inference_mode()
 def network_logits(
     shipped: Shipped, dataset: Dataset, pictures: Sequence[int], *, side: int, threads: int
 ) -> Float[np.ndarray, "pictures classes"]:
     """Run the trained network in PyTorch over the graph's own resized pixels."""
-    resize = session(resizing(side).SerializeToString(), 1)
     # Channels last: half the time on a CPU, the same numbers.
     shipped = shipped.to(memory_format=torch.channels_last)
-    parts = []
-    for start in range(0, len(pictures), 32):
-        (pixels,) = run(resize, dataset, pictures[start : start + 32], ["pixels"], threads)
-        parts.append(shipped(torch.from_numpy(pixels))[0].numpy())
-    return np.concatenate(parts)
+
+    def ask(pixels: Tensor) -> np.ndarray[Any, Any]:
+        return np.asarray(shipped(pixels)[0].numpy())
+
+    return _asked(ask, dataset, pictures, side, threads)
+
+
+def _asked(
+    ask: Callable[[Tensor], np.ndarray[Any, Any]],
+    dataset: Dataset,
+    pictures: Sequence[int],
+    side: int,
+    threads: int,
+) -> np.ndarray[Any, Any]:
+    """Ask about pictures as the graph resizes them, a few at a time in each thread."""
+    resize = session(resizing(side).SerializeToString(), 1)
+
+    def few(start: int) -> np.ndarray[Any, Any]:
+        some = pictures[start : start + _AT_ONCE]
+        (pixels,) = run(resize, dataset, some, ["pixels"], 1)
+        with torch.inference_mode():
+            return ask(torch.from_numpy(pixels))
+
+    with narrowed(1), ThreadPoolExecutor(threads) as executor:
+        return np.concatenate(list(executor.map(few, range(0, len(pictures), _AT_ONCE))))
 
 
 def parity(

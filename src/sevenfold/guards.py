@@ -57,6 +57,7 @@ def guards(
     chosen: Float64[np.ndarray, "judged classes"],
     vectors: Float[np.ndarray, "judged channels"],
     tested: Float64[np.ndarray, "tested classes"],
+    tested_vectors: Float[np.ndarray, "tested channels"],
     place: Place,
 ) -> Guards:
     """Choose and measure all of it. Decodes pictures.
@@ -69,6 +70,7 @@ def guards(
         chosen: probabilities of the pictures that choices are made by.
         vectors: the graph's pooled features of those.
         tested: probabilities of the test pictures.
+        tested_vectors: the graph's pooled features of those.
         place: says how many threads.
 
     Raises:
@@ -90,7 +92,7 @@ def guards(
         for role, shares, rows in (("validation", chosen, judged), ("test", tested, split.test))
     }
     maker = _Maker(fitted, split, model, place)
-    detector, distances, facts = maker.detector(judged, vectors)
+    detector, distances, facts = maker.detector(judged, vectors, tested_vectors)
     training = np.bincount(dataset.labels[split.train], minlength=len(classes))
     reference = drift.reference(operating.decide(point, chosen)[0], training, distances)
     told = operating.to_card(point, classes) | {
@@ -135,7 +137,10 @@ class _Maker:
         self._opened = session(model, 1)
 
     def detector(
-        self, judged: Int64[np.ndarray, " judged"], vectors: Float[np.ndarray, "judged channels"]
+        self,
+        judged: Int64[np.ndarray, " judged"],
+        vectors: Float[np.ndarray, "judged channels"],
+        tested: Float[np.ndarray, "tested channels"],
     ) -> tuple[unknown.Detector, Float64[np.ndarray, "distances"], dict[str, Any]]:
         """Choose a distance and its threshold, and measure how many pictures it marks."""
         split, dataset = self._split, self._split.dataset
@@ -155,7 +160,7 @@ class _Maker:
         found = self._folds(held, judged) if small else unknown.distances(held, vectors)
         # As it is written down, so that the stated rates are those of the file.
         held = replace(held, threshold=unknown.threshold(found))
-        far = unknown.distances(held, self._vectors(split.test))
+        far = unknown.distances(held, tested)
         facts = {
             "schema": unknown.SCHEMA,
             "score": held.score,

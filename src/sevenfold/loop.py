@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +47,17 @@ class Place:
     def cast(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return the context in which a forward pass of a module in training runs."""
         return precision.half(module, self.device, enabled=self.half)
+
+
+@contextmanager
+def narrowed(threads: int) -> Iterator[None]:
+    """Let torch have so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)

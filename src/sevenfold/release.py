@@ -110,6 +110,19 @@ class Exported:
     vectors: Float[np.ndarray, "pictures channels"]
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Hold what the graph that ships says of the pictures, from the one opening of test.
+
+    Args:
+        predictions: of the pictures that choices were made by, and of test.
+        vectors: the mean of the graph's last features for each test picture.
+    """
+
+    predictions: Predictions
+    vectors: Float[np.ndarray, "tested channels"]
+
+
 def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     """Export, calibrate and hold the graph against the network.
 
@@ -157,17 +170,16 @@ def _softmax(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "ro
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def judged(model: Exported, split: datasets.Split, place: Place) -> Predictions:
+def judged(model: Exported, split: datasets.Split, place: Place) -> Judged:
     """Open test once and join its answers to those that choices were made by."""
     dataset, small = split.dataset, len(split.val) == 0
     opened = session(model.model, 1)
-    pictures = split.test.tolist()
-    (answers,) = export.run(opened, dataset, pictures, ["probabilities"], place.threads)
+    answers, vectors = export.seen(opened, dataset, split.test.tolist(), place.threads)
     first = split.train if small else split.val
     rows = np.concatenate([first, split.test])
     folds = split.folds() if small else np.full(len(first), -1)
     probabilities = np.concatenate([model.chosen, answers]).astype(np.float64)
-    return Predictions(
+    predictions = Predictions(
         dataset.classes,
         tuple(datasets.shown(dataset.photos[row].path) for row in rows),
         tuple(dataset.hashes[row] for row in rows),
@@ -177,6 +189,7 @@ def judged(model: Exported, split: datasets.Split, place: Place) -> Predictions:
         dataset.labels[rows],
         probabilities / probabilities.sum(axis=1, keepdims=True),
     )
+    return Judged(predictions, vectors)
 
 
 def _latencies(model: Exported, side: int) -> dict[str, float]:
@@ -292,7 +305,7 @@ def release(
     place: Place,
     clock: Clock,
     progress: Progress,
-    made: tuple[Exported, Predictions] | None = None,
+    made: tuple[Exported, Judged] | None = None,
     pruning: Mapping[str, Any] = MappingProxyType({}),
     update: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -326,7 +339,8 @@ def release(
         else "train"
     )
     with clock.stage("score"):
-        predictions = made[1] if made else judged(model, split, place)
+        answered = made[1] if made else judged(model, split, place)
+        predictions = answered.predictions
         test = recompute(predictions, role="test")
         chosen = recompute(predictions, role="val" if len(split.val) else "train")
         guarded = guards.guards(
@@ -337,6 +351,7 @@ def release(
             chosen=predictions.probabilities[: -len(split.test)],
             vectors=model.vectors,
             tested=predictions.probabilities[-len(split.test) :],
+            tested_vectors=answered.vectors,
             place=place,
         )
         facts = _facts(

@@ -7,6 +7,7 @@ batch that it came in, nor on the number of threads.
 """
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import io
@@ -83,6 +84,11 @@ def to_onnx(
     """Export a module with a free batch size to one ONNX file without external data."""
     # A batch of 1 would be taken for a constant (torch.export's specialisation).
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    # What overwrites its input is taken apart symbol by symbol: half of the exporter's time.
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False
     with quiet_export(), torch.inference_mode():
         program = torch.onnx.export(
             module,

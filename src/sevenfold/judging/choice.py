@@ -13,7 +13,6 @@ from sevenfold.judging import files as filing
 from sevenfold.judging.files import File, Speed, Tested, Timer, filed
 from sevenfold.loop import Place
 from sevenfold.practices import pruning
-from sevenfold.predictions import Predictions
 from sevenfold.progress import Progress
 from sevenfold.train import Fitted, Member
 from sevenfold.train.member import objective
@@ -31,7 +30,7 @@ class Chosen:
     """
 
     fitted: Fitted
-    made: tuple[release.Exported, Predictions] | None
+    made: tuple[release.Exported, release.Judged] | None
     told: dict[str, Any]
 
 
@@ -124,7 +123,7 @@ def chosen(
         student=after if fitted.student is before else fitted.student,
         ships=(after,),
     )
-    return Chosen(ships, (best.file.made, best.predictions), told)
+    return Chosen(ships, (best.file.made, best.judged), told)
 
 
 def _any_kept(outcome: Outcome, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from sevenfold.data import Split
 from sevenfold.evaluate import Estimate
 from sevenfold.loop import Place
 from sevenfold.practices import pruning
-from sevenfold.predictions import Predictions, recompute
+from sevenfold.predictions import recompute
 from sevenfold.train import Fitted, Member
 
 Timer = Callable[[Sequence[bytes]], Float64[np.ndarray, "models rounds"]]
@@ -105,14 +105,14 @@ class Tested:
 
     Args:
         file: the network.
-        predictions: of validation and test.
+        judged: its answers on validation and test.
         scores: on test.
         counts: right and wrong answers of the dense file and this one.
         bound: by which its accuracy drops at most, at 95 %, one-sided.
     """
 
     file: File
-    predictions: Predictions
+    judged: release.Judged
     scores: scoring.Scores
     counts: paired.Paired
     bound: float
@@ -124,14 +124,14 @@ def tested(files: Sequence[File], split: Split, place: Place) -> list[Tested]:
     right: list[Bool[np.ndarray, " pictures"]] = []
     groups = [split.dataset.groups[at] for at in split.test.tolist()]
     for file in files:
-        predictions = release.judged(file.made, split, place)
-        answers = predictions.probabilities[-len(split.test) :].argmax(axis=1)
+        judged = release.judged(file.made, split, place)
+        answers = judged.predictions.probabilities[-len(split.test) :].argmax(axis=1)
         right.append(answers == split.dataset.labels[split.test])
         counts = paired.count(right[0], right[-1])
         design = paired.design(right[0], right[-1], groups)
         bound = paired.largest_drop(counts, design=design)
-        scores = recompute(predictions, role="test")
-        found.append(Tested(file, predictions, scores, counts, bound))
+        scores = recompute(judged.predictions, role="test")
+        found.append(Tested(file, judged, scores, counts, bound))
     return found
 
 
@@ -181,7 +181,8 @@ def flips(one: Tested, dense: Tested, split: Split) -> dict[str, Any]:
     """Count the test pictures whose answer got wrong or right, and name them."""
     dataset, labels = split.dataset, split.dataset.labels[split.test]
     before, after = (
-        each.predictions.probabilities[-len(split.test) :].argmax(axis=1) for each in (dense, one)
+        each.judged.predictions.probabilities[-len(split.test) :].argmax(axis=1)
+        for each in (dense, one)
     )
     flipped = np.flatnonzero((before == labels) & (after != labels))
     return {

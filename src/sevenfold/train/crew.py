@@ -19,11 +19,11 @@ from sevenfold import checkpoint, loop
 from sevenfold.data import ArraySource, Dataset, Photo, Split
 from sevenfold.engines import Json, Local
 from sevenfold.features import handed
-from sevenfold.loop import Place
+from sevenfold.loop import Place, narrowed
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, parts_of, start
-from sevenfold.train.member import checkpoint_of, named, narrowed, part_on_labels, threads_of
+from sevenfold.train.member import checkpoint_of, named, part_on_labels, threads_of
 
 PART: Final = f"{__name__}:called"
 

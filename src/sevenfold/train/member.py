@@ -1,8 +1,7 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from sevenfold import draws, loop, nets
 from sevenfold.engines import threads_each
-from sevenfold.loop import Measured, Rows, Stop, Trained
+from sevenfold.loop import Measured, Rows, Stop, Trained, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import FOLDS, Bench, Part, parts_of, start, tail_of
@@ -95,17 +94,6 @@ def threads_of(bench: Bench) -> int:
     # Few trainings on many cores share all of them.
     trainings = members * (1 if len(bench.split.val) else FOLDS + 1)
     return max(threads_each(threads), threads // trainings)
-
-
-@contextmanager
-def narrowed(threads: int) -> Iterator[None]:
-    """Let torch have so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def named(bench: Bench, seed: int) -> str:

@@ -190,8 +190,8 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
     except GateRefused as refused:
         return _refused(ground, facts, refused.problem, refused.cure)
     with clock.stage("judge"):
-        predictions = release.judged(made, found.split, place)
-        comparisons = _compared(ground, facts, predictions)
+        judged = release.judged(made, found.split, place)
+        comparisons = _compared(ground, facts, judged.predictions)
     facts["comparisons"] = [gate.told(one) for one in comparisons]
     facts["warnings"] = list(dict.fromkeys(text for one in comparisons for text in one.warnings))
     facts |= _costs(ground.folder, made.model, timer)
@@ -204,7 +204,7 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
             f"the new model is worse: {'; '.join(dict.fromkeys(reasons))}",
             "look at the answers that got wrong and at the new labels; more new data may help",
         )
-    facts = _accepted(ground, facts, fitted, (made, predictions))
+    facts = _accepted(ground, facts, fitted, (made, judged))
     shutil.rmtree(trials, ignore_errors=True)
     return facts
 
@@ -311,7 +311,7 @@ def _accepted(
     ground: _Ground,
     facts: dict[str, Any],
     fitted: Any,
-    made: tuple[release.Exported, Predictions],
+    made: tuple[release.Exported, release.Judged],
 ) -> dict[str, Any]:
     """Write the new version beside the old ones, and serve it."""
     found, folder = ground.found, ground.folder

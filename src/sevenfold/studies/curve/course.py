@@ -36,6 +36,7 @@ STEP: Final = math.sqrt(0.5)
 SIZES: Final = 9
 _LEAST_PICTURES: Final = 20
 _LEAST_EACH: Final = 2  # of a class, on average
+_CHOOSING: Final = 2_000  # pictures that choose the prior
 _GIVEN_MOST: Final = 5_000  # pictures that the marginal worth of a class is measured with
 WORTH_OF: Final = 12
 
@@ -186,10 +187,13 @@ def measured(course: Course, call: Json, progress: Progress = silent) -> Json:
 
 
 def strength(course: Course) -> float:
-    """Choose the heads' prior on a quarter of the first repetition's pictures."""
+    """Choose the heads' prior on some of the first repetition's pictures, all where they are few.
+
+    A hundred pictures choose a prior that suits no other size (benchmarks/curve.py).
+    """
     fold_of = course.split.folds(course.repetitions)
     split = replace(course.split, train=course.split.train[fold_of != 0])
-    some = growth.given(split, Growth(0.25 if len(split.train) > 400 else 1.0), course.seed)
+    some = growth.given(split, Growth(min(1.0, _CHOOSING / len(split.train))), course.seed)
     labels = split.dataset.labels[some]
     often = np.bincount(labels, minlength=len(split.dataset.classes))[labels] >= heads.FOLDS
     rows = _rows(course, some[often])

@@ -23,7 +23,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 
 COMPONENTS: Final = 256
-_REGULARITIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
+_REGULARITIES: Final = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _STEPS: Final = 200
 FOLDS: Final = 3
 

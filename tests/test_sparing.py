@@ -225,26 +225,31 @@ def test_what_is_given_or_cannot_be_stronger_is_left_alone(settings: Augmentatio
 
 
 @pytest.mark.parametrize(
-    ("recipe", "frozen", "told"),
+    ("frozen", "told"), [(False, "views never end"), (True, "6 epochs show 6")]
+)
+def test_views_that_would_not_be_seen_are_refused(frozen: bool, told: str) -> None:
+    recipe = replace(AUTO, augmentation=Augmentation(class_views={"a": 2}))
+    with pytest.raises(UsageError, match=told):
+        stronger.refuse_views(recipe, frozen=frozen)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
     [
-        (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), False, "views never end"),
-        (replace(AUTO, augmentation=Augmentation(class_views={"a": 2})), True, "6 epochs show 6"),
-        (replace(AUTO, imbalance=replace(AUTO.imbalance, method="oversampling")), True, "20"),
+        (replace(AUTO, imbalance=replace(AUTO.imbalance, method="oversampling")), "20"),
         (
             replace(AUTO, objective="accuracy", imbalance=Imbalance(price=0.02)),
-            True,
             "0.02 does nothing where accuracy",
         ),
     ],
 )
-def test_what_the_data_leaves_without_effect_is_refused(
-    recipe: Recipe, frozen: bool, told: str
-) -> None:
+def test_what_the_data_leaves_without_effect_is_refused(recipe: Recipe, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        stronger.refuse_idle(recipe, np.array([20, 20]), frozen=frozen)
+        stronger.refuse_idle(recipe, np.array([20, 20]))
 
 
 def test_what_acts_is_not_refused() -> None:
     more = replace(AUTO, epochs=12, augmentation=Augmentation(class_views={"a": 2}))
-    stronger.refuse_idle(more, np.array([30, 20]), frozen=True)
-    stronger.refuse_idle(AUTO, np.array([20, 20]), frozen=False)
+    stronger.refuse_views(more, frozen=True)
+    stronger.refuse_idle(more, np.array([30, 20]))
+    stronger.refuse_idle(AUTO, np.array([20, 20]))

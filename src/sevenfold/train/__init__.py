@@ -31,7 +31,7 @@ from sevenfold.train.crew import Job
 from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
-from sevenfold.train.stronger import Look, refuse_idle, strengthened
+from sevenfold.train.stronger import Look, refuse_idle, refuse_views, strengthened
 from sevenfold.train.student import deployed, distilled, single, stacked
 
 __all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "look", "settle"]
@@ -149,9 +149,11 @@ def fit(
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
+    dataset = split.dataset
+    refuse_idle(recipe, np.bincount(dataset.labels[pictures], minlength=len(dataset.classes)))
     recipe, checked = spared(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
-    refuse_idle(recipe, bench.counts, frozen=bench.views.count > 0)
+    refuse_views(recipe, frozen=bench.views.count > 0)
     rate, probed = probe(bench, seed)
     recipe, tried = settled(bench, rate, seed)
     bench, looks = strengthened(replace(bench, recipe=recipe), rate, seed, pixels)

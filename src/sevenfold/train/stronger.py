@@ -60,31 +60,16 @@ def comes_back(recipe: Recipe) -> bool:
     return recipe.epochs > recipe.views or recipe.imbalance.method in _REPEATS
 
 
-def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"], *, frozen: bool) -> None:
-    """Refuse settings that this data leaves without any effect.
+def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> None:
+    """Refuse settings that this data leaves without any effect, before anything is computed.
 
     Args:
         recipe: settled.
         counts: training pictures of each class.
-        frozen: whether there is a trunk, so that views are stored.
 
     Raises:
         UsageError: with the setting's name.
     """
-    views = recipe.augmentation.class_views
-    if any(factor > 1 for factor in views.values()):
-        if not frozen:
-            raise UsageError(
-                "augmentation.class_views does nothing without a frozen trunk, where views never "
-                "end",
-                "leave it out, or set transfer.trainable_blocks=3",
-            )
-        if not comes_back(recipe):
-            raise UsageError(
-                f"augmentation.class_views does nothing where {recipe.epochs} epochs show "
-                f"{recipe.views} views of each picture once",
-                f"leave it out, or set views below {recipe.epochs}",
-            )
     method = recipe.imbalance.method
     if method not in ("auto", "none") and counts.min() == counts.max():
         raise UsageError(
@@ -97,6 +82,32 @@ def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"], *, frozen:
         raise UsageError(
             f"imbalance.price = {price:g} does nothing where accuracy is the objective",
             "leave it at 1, or set objective=balanced_accuracy",
+        )
+
+
+def refuse_views(recipe: Recipe, *, frozen: bool) -> None:
+    """Refuse more views of some classes where they would not be seen.
+
+    Args:
+        recipe: settled.
+        frozen: whether there is a trunk, so that views are stored.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    views = recipe.augmentation.class_views
+    if all(factor <= 1 for factor in views.values()):
+        return
+    if not frozen:
+        raise UsageError(
+            "augmentation.class_views does nothing without a frozen trunk, where views never end",
+            "leave it out, or set transfer.trainable_blocks=3",
+        )
+    if not comes_back(recipe):
+        raise UsageError(
+            f"augmentation.class_views does nothing where {recipe.epochs} epochs show "
+            f"{recipe.views} views of each picture once",
+            f"leave it out, or set views below {recipe.epochs}",
         )
 
 

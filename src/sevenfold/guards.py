@@ -6,6 +6,7 @@ made by, and measured on test.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, final
 
@@ -208,15 +209,18 @@ class _Maker:
     ) -> dict[str, Float[np.ndarray, "pictures channels"]]:
         """Return the features of a few pictures whose content is destroyed."""
         dataset = self._split.dataset
-        found: dict[str, list[Any]] = {way: [] for way in unknown.SCRAMBLES}
-        for index in judged[:: max(1, len(judged) // _SCRAMBLED)][:_SCRAMBLED].tolist():
+
+        def one(index: int) -> list[Float[np.ndarray, "channels"]]:
             number = int(dataset.hashes[index][:16], 16)
             order = np.argsort(draws.one("tiles", number, 0, 16), kind="stable")
-            for way, pixels in zip(
-                unknown.SCRAMBLES, unknown.scrambled(dataset.decode(index), order), strict=True
-            ):
-                found[way].append(export.looked(self._opened, pixels)[1])
-        return {way: np.stack(rows) for way, rows in found.items()}
+            ways = unknown.scrambled(dataset.decode(index), order)
+            return [export.looked(self._opened, pixels)[1] for pixels in ways]
+
+        some = judged[:: max(1, len(judged) // _SCRAMBLED)][:_SCRAMBLED].tolist()
+        with ThreadPoolExecutor(self._place.threads) as executor:
+            rows = list(executor.map(one, some))
+        ways = zip(unknown.SCRAMBLES, zip(*rows, strict=True), strict=True)
+        return {way: np.stack(vectors) for way, vectors in ways}
 
     def _folds(
         self, detector: unknown.Detector, judged: Int64[np.ndarray, " judged"]

@@ -48,6 +48,7 @@ PARTS = ("tenth", "labels", "weeks", "kills")
 DRAWS, LABELS, WEEKS, SIMULATED, KILLS = 3, 40, 26, 200, 30
 EVERY = 2  # draw whose labels are also given as they are
 SHRUNK = ("side=96", "views=2", "epochs=4")
+SHORTLY = ", at 96 pixels with two views and four epochs"
 SMALL = ("side=64", "views=2", "epochs=5", "transfer.trainable_blocks=1", "optimization.rate=0.003")
 Photo = tuple[Path, str]
 
@@ -299,70 +300,69 @@ def fingerprint(run: Path) -> str:
     return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
-def summary(results: Results, shrunk: bool) -> None:
-    """Write the tables."""
-    how = "/shrunk" * shrunk
-    rows = results.rows()
+def summary(results: Results) -> None:
+    """Write the table."""
     parts: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in results.rows():
         parts.setdefault(row["key"].rpartition("/")[0], []).append(row)
-    titles, tables = ["Finished runs updated with more photos of `clothing`."], []
-    if shrunk:
-        titles.append("Shrunk: at 96 pixels, with two views and four epochs, but for the kills.")
-    if found := parts.get(f"tenth{how}"):
-        tables += [
-            {
-                "draw": row["key"].rpartition("/")[2],
-                "before": row["base_accuracy"],
-                "trained anew": row["anew_accuracy"],
-                "updated": row["updated_accuracy"],
-                "difference": f"{row['difference']:+.3f}",
-                "95 % interval": results_file.span(row["low"], row["high"]),
-                "of its time": row["updated_seconds"] / row["anew_seconds"],
-                "of the first's, from empty stores": row["updated_seconds"] / row["base_seconds"],
-                "accepted": row["accepted"],
-            }
-            for row in found
-        ]
-    if found := parts.get(f"labels{how}"):
-        tables.append(
-            {
-                "draws": len(found),
-                "swapped, refused": sum(row["swapped_refused"] for row in found),
-                "swapped, named": sum(row["swapped_named"] for row in found),
-                "honest": sum("honest_accepted" in row for row in found),
-                "honest, accepted": sum(row.get("honest_accepted", False) for row in found),
-            }
-        )
+    tables: list[Row] = []
+    for how, told in (("", ""), ("/shrunk", SHORTLY)):
+        for row in parts.get(f"tenth{how}", []):
+            draw = row["key"].rpartition("/")[2]
+            tables.append(line(f"a tenth more, draw {draw}{told}", row["n"], tenth_told(row)))
+        if found := parts.get(f"labels{how}"):
+            refused = sum(row["swapped_refused"] for row in found)
+            named = sum(row["swapped_named"] for row in found)
+            tables.append(
+                line(
+                    f"two classes swapped{told}", len(found), f"{refused} refused, {named} by name"
+                )
+            )
+            honest = [row["honest_accepted"] for row in found if "honest_accepted" in row]
+            tables.append(line(f"honest labels{told}", len(honest), f"{sum(honest)} accepted"))
+        if found := parts.get(f"weeks/real{how}"):
+            accepted = sum(row["accepted"] for row in found)
+            worst = max(row["lost"] for row in found)
+            ends = f"{found[0]['first_accuracy']:.3f} at first, {found[-1]['accuracy']:.3f} last"
+            tables.append(
+                line(
+                    f"weekly updates{told}", len(found),
+                    f"{accepted} accepted; {ends}, {100 * worst:.1f} points lost at worst",
+                )
+            )  # fmt: skip
     for row in parts.get("weeks/simulated", []):
         tables.append(
-            {
-                "simulated 26 weeks against": row["key"].rpartition("/")[2],
-                "runs": row["n"],
-                "lost over a point": row["over_a_point"],
-                "mean lost": row["mean_lost"],
-                "worst lost": row["worst_lost"],
-            }
+            line(
+                f"26 simulated weeks, gate against {row['key'].rpartition('/')[2]}",
+                row["n"],
+                f"{row['over_a_point']} lost over a point; {100 * row['mean_lost']:.1f} points on "
+                f"average, {100 * row['worst_lost']:.1f} at worst",
+            )
         )
-    if found := parts.get(f"weeks/real{how}"):
+    if found := [row for row in parts.get("kills", []) if row["killed"]]:
+        served = sum(row["served"] for row in found)
+        finished = sum(row["finished"] for row in found)
         tables.append(
-            {
-                "weeks": len(found),
-                "accepted": sum(row["accepted"] for row in found),
-                "first": found[0]["first_accuracy"],
-                "last": found[-1]["accuracy"],
-                "worst lost": max(row["lost"] for row in found),
-            }
+            line("kills", len(found), f"{served} served a whole model, {finished} reruns finished")
         )
-    if found := parts.get("kills"):
-        tables.append(
-            {
-                "kills": sum(row["killed"] for row in found),
-                "a whole model served": sum(row["served"] for row in found if row["killed"]),
-                "the rerun finished": sum(row["finished"] for row in found if row["killed"]),
-            }
-        )
-    results.summarise(titles, tables)
+    results.summarise(["Finished runs updated with more photos of `clothing`."], tables)
+
+
+def line(what: str, count: int, measured: str) -> Row:
+    """Return a row of the table."""
+    return {"what": what, "n": count, "measured": measured}
+
+
+def tenth_told(row: Row) -> str:
+    """Tell of one draw how the update stands to a training anew."""
+    gap = [f"{100 * row[name]:+.1f}" for name in ("difference", "low", "high")]
+    shares = [row["updated_seconds"] / row[name] for name in ("anew_seconds", "base_seconds")]
+    return (
+        f"{row['base_accuracy']:.3f} before, {row['anew_accuracy']:.3f} trained anew, "
+        f"{row['updated_accuracy']:.3f} updated ({gap[0]} points, {gap[1]} to {gap[2]}), "
+        f"{'accepted' if row['accepted'] else 'refused'}; {shares[0]:.0%} of its time, "
+        f"{shares[1]:.0%} of the first training's from empty stores"
+    )
 
 
 def main() -> None:
@@ -393,7 +393,7 @@ def main() -> None:
         ):
             if name in options.parts:
                 part(results, options, place)
-    summary(results, options.shrunk)
+    summary(results)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from sevenfold import draws
+from sevenfold import draws, heap
 from sevenfold.data import Dataset
 from sevenfold.features.pixels import Pixels, in_order
 from sevenfold.features.store import Store, home, key, make_room
@@ -147,7 +147,11 @@ class JoinedViews:
 def pixel_views(
     dataset: Dataset, pixels: Pixels, viewer: Viewer, *, threads: int, count: int = 0
 ) -> Views:
-    """Hand out pixels, for a network without a frozen trunk."""
+    """Hand out pixels, for a network without a frozen trunk.
+
+    From here on the process keeps freed memory (`heap.keep`): such a network's tensors are large.
+    """
+    heap.keep()
     return LiveViews(dataset, pixels, viewer, lambda rows: rows, threads, count)
 
 

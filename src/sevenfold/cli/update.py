@@ -160,7 +160,8 @@ def _agreement(found: Mapping[str, Any]) -> Iterator[str]:
     for one in found["checks"]:
         if one["failed"]:
             yield (
-                f"  {one['name']}: {one['agreed']:.1%} of {one['pictures']}, and at least "
+                f"  {one['name']}{', not for one another' * one['exchanged']}: "
+                f"{one['agreed']:.1%} of {one['pictures']}, and at least "
                 f"{one['expected']:.1%} would be expected"
             )
     if not any(one["failed"] for one in found["checks"]):

@@ -6,13 +6,13 @@ good deal below what the model reached on test is not believable.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 SLACK: Final = 0.1
 """By how much all new pictures together may be harder than test (benchmarks/update.py)."""
@@ -21,6 +21,7 @@ CLASS_SLACK: Final = 0.2
 LEVEL: Final = 0.05
 """Of all checks together: the chance to refuse data that agrees as little as it may."""
 _SHOWN: Final = 20
+_BOUND: Final = 0.975  # of how often test pictures of one class are taken for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Check:
         agreed: the share of them that the model answers as labelled.
         expected: the least share that would pass for honest.
         p: of as little agreement at that share, for all checks together.
+        exchanged: agreement is not to be taken for the class that would have changed places.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Check:
     agreed: float
     expected: float
     p: float
+    exchanged: bool = False
 
     @property
     def failed(self) -> bool:
@@ -78,14 +81,19 @@ def agreement(
     groups: Sequence[str],
     classes: Sequence[str],
     least: Mapping[str, float],
+    mistakes: Int64[np.ndarray, "classes classes"],
 ) -> Agreement:
     """Compare new labels with the running model's answers.
 
     One-sided binomial tests of the agreement: overall, in each class, and over classes
     whose answers look like each other's, each against the lower bound of what the model
-    reached on test, less a slack. Bonferroni's correction over them. Where the model itself
-    is less sure, as of pictures that `suggest` chose, its calibrated probabilities say how
-    much agreement there may be.
+    reached on test, less a slack. Where labels look as if classes had changed places, one
+    more asks whether so many pictures can honestly be taken for just that other class,
+    against the upper bound of how often test pictures were: few pictures and a weak model
+    tell that, which merely disagreeing does not. Bonferroni's correction over them, there
+    also over the pairs that could have changed places. Where the model itself is less sure,
+    as of pictures that `suggest` chose, its calibrated probabilities say how much agreement
+    there may be.
 
     Args:
         probabilities: of the running model.
@@ -93,6 +101,7 @@ def agreement(
         groups: of the pictures; one group counts as one picture.
         classes: that it knows.
         least: lower bound of the accuracy on test (`all`) and of each class's recall.
+        mistakes: test pictures by label and answer.
     """
     count = len(classes)
     answers = probabilities.argmax(axis=1)
@@ -116,39 +125,53 @@ def agreement(
         its, reached = np.isin(labels, moved), float(np.mean([least[classes[at]] for at in moved]))
         name = " and ".join(classes[at] for at in moved)
         parts.append((name, its, floor(its, reached, CLASS_SLACK)))
-    checks = tuple(
-        _check(
-            name,
-            right[some],
-            [groups[at] for at in np.flatnonzero(some).tolist()],
-            lowest,
-            len(parts),
-        )
-        for name, some, lowest in parts
-    )
+
+    def of(some: Bool[np.ndarray, "pictures"]) -> list[str]:
+        return [groups[at] for at in np.flatnonzero(some).tolist()]
+
+    tests = len(parts) + bool(moved)
+    checks = [_check(name, right[some], of(some), lowest, tests) for name, some, lowest in parts]
+    if moved:
+        name, its, _ = parts[-1]
+        # What the model itself gives to the other class, where it answers one of these.
+        other = np.argsort(places)[answers[its]]
+        itself = np.where(np.isin(answers[its], moved), probabilities[its, other], 0).mean()
+        lowest = max(0.0, 1 - SLACK - max(_exchanged(mistakes, places, moved), float(itself)))
+        pairs = count * (count - 1) // 2
+        found = _check(name, (answers != places[labels])[its], of(its), lowest, tests * pairs)
+        checks.append(replace(found, exchanged=True))
     explained = {}
-    if any(one.failed for one in checks) and moved:
+    if moved and any(one.failed for one in checks[len(parts) - 1 :]):
         explained = {classes[at]: classes[places[at]] for at in moved}
     shares = probabilities[np.arange(len(labels)), labels]
     worst = [int(at) for at in np.argsort(shares, kind="stable")[:_SHOWN] if not right[at]]
-    return Agreement(checks, confusion, explained, tuple(classes), tuple(worst))
+    return Agreement(tuple(checks), confusion, explained, tuple(classes), tuple(worst))
 
 
 def _permutation(confusion: Int64[np.ndarray, "classes classes"]) -> Int64[np.ndarray, "classes"]:
     """Find which class each label stands for, if labels only changed places.
 
-    Labels without pictures stand for themselves, and so does everything where the best
-    assignment does not agree with more than half of the pictures that it moves.
+    It is the assignment that agrees with most answers; where it moves a label without pictures,
+    every label stands for itself.
     """
     count = len(confusion)
     identity = np.arange(count)
     _, places = linear_sum_assignment(confusion + 1e-6 * np.eye(count), maximize=True)
     moved = identity != places
     seen = confusion.sum(axis=1) > 0
-    fits = confusion[identity, places].sum(where=moved)
-    if not moved.any() or not seen[moved].all() or 2 * fits <= confusion[moved].sum():
+    if not moved.any() or not seen[moved].all():
         return identity
     return np.asarray(places, np.int64)
+
+
+def _exchanged(
+    mistakes: Int64[np.ndarray, "classes classes"],
+    places: Int64[np.ndarray, "classes"],
+    moved: Sequence[int],
+) -> float:
+    """Bound how often a test picture of these classes is taken for the other (Clopper, Pearson)."""
+    taken, pictures = mistakes[moved, places[moved]].sum(), mistakes[moved].sum()
+    return float(beta.ppf(_BOUND, taken + 1, pictures - taken)) if taken < pictures else 1.0
 
 
 def _check(
@@ -182,6 +205,7 @@ def told(found: Agreement, paths: Sequence[str], labels: Sequence[str]) -> dict[
                 "agreed": one.agreed,
                 "expected": one.expected,
                 "p": one.p,
+                "exchanged": one.exchanged,
                 "failed": one.failed,
             }
             for one in found.checks
@@ -201,6 +225,11 @@ def reason(found: Agreement) -> tuple[str, str]:
         f"the running model agrees with {worst.agreed:.0%} of the labels of {where}, and with "
         f"what it reached on test at least {worst.expected:.0%} would be expected"
     )
+    if worst.exchanged:
+        problem = (
+            f"the running model takes {1 - worst.agreed:.0%} of {where} for one another, and with "
+            f"what it did on test at most {1 - worst.expected:.0%} would be expected"
+        )
     if found.permutation:
         swaps = ", ".join(f"{old} for {new}" for old, new in found.permutation.items())
         options = " ".join(f"--relabel '{old}={new}'" for old, new in found.permutation.items())

@@ -167,6 +167,7 @@ def _agreement(
         [split.dataset.groups[at] for at in asked],
         found.classes,
         agreement.least_of(ground.run.facts["test"], found.renamed),
+        np.array(ground.run.facts["test"]["confusion"], np.int64),
     )
     photos = [split.dataset.photos[at] for at in asked]
     return told, [shown(one.path) for one in photos], [one.label for one in photos]

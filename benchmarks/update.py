@@ -7,9 +7,9 @@ a training on all of it. Both answer the same 713 photos that neither has seen, 
 seconds are of whole commands with the stores as the first training left them. Beside that
 stands the share of the first training's time, from empty stores. Three draws.
 
-`labels`: a run of 60 % of `clothing`, and 40 draws of a tenth as much from the rest: with two
-classes swapped in all of it, which a dry run must refuse, and every other draw also as it is,
-through the whole update. The pair is another one in every draw.
+`labels`: four runs of 60 % of `clothing`, each of other photos, and 40 draws of a tenth as much
+from the rest: with two classes swapped in all of it, which a dry run must refuse, and in half of
+the draws also as it is, through the whole update. The pair is another one in every draw.
 
 `weeks`: 26 weekly updates. Simulated, 200 times: candidates of each week get a little more
 answers wrong than right, and the gate with the last signed-off version, and without it, says
@@ -46,7 +46,7 @@ from results_file import Results, Row
 
 PARTS = ("tenth", "labels", "weeks", "kills")
 DRAWS, LABELS, WEEKS, SIMULATED, KILLS = 3, 40, 26, 200, 30
-EVERY = 2  # draw whose labels are also given as they are
+BASES = 4  # runs that `labels` updates in turn
 SHRUNK = ("side=96", "views=2", "epochs=4")
 SHORTLY = ", at 96 pixels with two views and four epochs"
 SMALL = ("side=64", "views=2", "epochs=5", "transfer.trainable_blocks=1", "optimization.rate=0.001")
@@ -151,24 +151,26 @@ def labels(results: Results, options: Any, place: Path) -> None:
     keys = [named(options, "labels", draw) for draw in range(options.labels)]
     if not results.missing(*keys):
         return
-    photos = listed(options.clothing, "train")
-    random.Random(0).shuffle(photos)
-    cut, stores = len(photos) * 6 // 10, place / "stores-labels"
-    trained(place / "labels", photos[:cut], stores, options, 0)
-    names = sorted({label for _, label in photos})
+    stores = place / "stores-labels"
+    names = sorted({label for _, label in listed(options.clothing, "train")})
     for draw, key in enumerate(keys):
         if not results.missing(key):
             continue
+        photos, base = listed(options.clothing, "train"), place / f"labels-{draw % BASES}"
+        random.Random(draw % BASES).shuffle(photos)
+        cut = len(photos) * 6 // 10
+        if not base.exists():
+            trained(base, photos[:cut], stores, options, draw % BASES)
         chance = random.Random(1000 + draw)
         some = chance.sample(photos[cut:], cut // 10)
         common = [name for name in names if sum(label == name for _, label in some) > 1]
         pair = chance.sample(common, 2)
         swap = {pair[0]: pair[1], pair[1]: pair[0]}
-        run = shutil.copytree(place / "labels" / "run", place / "again")
+        run = shutil.copytree(base / "run", place / "again")
         new = table(place / "swapped.csv", [(path, swap.get(name, name)) for path, name in some])
         lied = updated(run, new, stores, options, "--dry-run")
         told = {}
-        if draw % EVERY == 0:
+        if draw // BASES % 2 == 0:
             honest = updated(run, table(place / "honest.csv", some), stores, options)
             told = {
                 "honest_accepted": honest["said"]["accepted"],

@@ -10,7 +10,7 @@ import torch
 from sevenfold import data, nets
 from sevenfold.data.joined import joined
 from sevenfold.errors import UsageError
-from sevenfold.update import gate, tuning
+from sevenfold.update import gate, path, tuning
 from sevenfold.update.agreement import agreement, least_of, reason
 from sevenfold.update.asked import relabelling
 
@@ -195,6 +195,30 @@ def test_a_gate_of_equal_candidates_hardly_ever_speaks_of_harm():
         refused += gate.harm(before, after, names(600)) < gate.LEVEL
     assert refused <= 200 * 0.05 + 3 * math.sqrt(200 * 0.05 * 0.95)
     assert len(labels) == 600
+
+
+def test_what_does_not_move_on_the_way_stays_to_the_bit():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    begun = path.weights(network)
+    with torch.no_grad():
+        network[0].bias += 1
+    ended = path.weights(network)
+    for way in path.WAYS:
+        path.put(network, begun, ended, way)
+        assert torch.equal(network[0].weight, begun["0.weight"])
+        assert torch.allclose(network[0].bias, begun["0.bias"] + way)
+    assert torch.equal(network[0].bias, ended["0.bias"])
+
+
+def test_the_shortest_way_is_taken_that_is_as_good_as_the_best():
+    labels = np.arange(60) % 3
+    right = np.eye(3)[labels]
+    wrong = np.eye(3)[(labels + (np.arange(60) % 5 == 0)) % 3]
+    assert path.shortest(np.stack([right, right, right, right]), labels) == 0
+    assert path.shortest(np.stack([wrong, wrong, right, right]), labels) == 2
+    assert path.shortest(np.stack([wrong, right, wrong, wrong]), labels) == 1
+    assert path.shortest(np.zeros((4, 0, 3)), labels[:0]) == 3
 
 
 def test_a_grown_head_answers_as_before_among_the_old_classes():

@@ -175,6 +175,9 @@ def _agreement(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _judged(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts["ways"]:
+        went = ", ".join(f"{way:.0%}" for way in facts["ways"])
+        yield f"learned        went {went} of the way to what was tuned, by validation"
     for one in facts["comparisons"]:
         yield (
             f"compared       with {one['reference']}: {-100 * one['drop']:+.1f} points on "

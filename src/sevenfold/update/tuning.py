@@ -2,7 +2,8 @@
 
 Under a bounded budget nothing beats mixing in a uniform replay of the old data (Prabhu et
 al. 2023, arXiv 2303.11165): an epoch shows every picture once, new or old, under the recipe
-of the training, and there are few epochs at a lower rate.
+of the training, and there are few epochs at a lower rate. How far a network then goes from
+its old weights to the new ones is chosen on pictures that neither has seen (`path`).
 """
 
 import copy
@@ -28,6 +29,7 @@ from sevenfold.remake import record
 from sevenfold.train import Bench, Fitted, Member
 from sevenfold.train.bench import behind, parts_of, tail_of
 from sevenfold.train.member import hard, rows_of, train_part
+from sevenfold.update import path
 from sevenfold.update.incoming import Incoming
 
 EPOCHS: Final = 0.2
@@ -65,7 +67,7 @@ def tuned(
     place: Place,
     folder: Path,
     progress: Progress,
-) -> Fitted:
+) -> tuple[Fitted, tuple[float, ...]]:
     """Go on from a run's weights; what was pruned or distilled keeps its architecture.
 
     Writes to the stores and checkpoints into `folder`; goes on from what is there. Only
@@ -78,11 +80,15 @@ def tuned(
         place: where to compute.
         folder: where checkpoints lie.
         progress: is told what is under way.
+
+    Returns:
+        What was fitted, and how much of its way each network that has a say went, 0 to 1.
     """
     recipe, split = renamed(run.recipe, found.renamed), found.split
     recipe, members, weights = _voters(run, recipe)
     pictures = growth.given(split, recipe.growth, members[0].seed)
     made: list[Member] = []
+    ways: list[float] = []
     benches: dict[transfer.Transfer, Bench] = {}
     for at, member in enumerate(members):
         network, short = grown(member.network, len(found.learned)), _short(recipe.member(at))
@@ -91,10 +97,13 @@ def tuned(
                 network, short, split, pictures, place, run.pixels, folder, seed, progress
             )
         start, bench = replace(member, network=network), benches[short.transfer]
-        made.append(_member(run, found, bench, start, seed + at, at))
+        one, way = _member(run, found, bench, start, seed + at, at)
+        made.append(one)
+        ways.append(way)
     rate, has_say = float(run.facts["training"]["rate"]), np.flatnonzero(weights)
     ships, shares = tuple(made[at] for at in has_say), weights[has_say] / weights.sum()
-    return Fitted(recipe, tuple(made), weights, None, ships, shares, rate, (), (), bench.labels)
+    fitted = Fitted(recipe, tuple(made), weights, None, ships, shares, rate, (), (), bench.labels)
+    return fitted, tuple(ways[at] for at in has_say)
 
 
 def _voters(
@@ -143,7 +152,7 @@ def grown(network: nets.Network, classes: int) -> nets.Network:
 
 def _member(
     run: runs.Run, found: Incoming, bench: Bench, start: Member, seed: int, at: int
-) -> Member:
+) -> tuple[Member, float]:
     """Fine-tune one network; with small data also one for each fold, which judges what is new."""
     settings, targets = bench.recipe.imbalance, hard(bench)
     after = settings.method == "adjusted_after"
@@ -151,9 +160,11 @@ def _member(
     if after:
         # The shift is no part of what was trained: it is made anew for the new counts.
         imbalance.shift_head(start.network.head, _before(run, bench), -settings.factor)
-    logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
+    classes, small = len(bench.split.dataset.classes), not len(bench.split.val)
+    asked = np.zeros((len(path.WAYS), len(bench.judged), classes), np.float32)
     for part in parts_of(bench):
         network = copy.deepcopy(start.network)
+        begun = path.weights(network)
         trained, steps, decision = train_part(
             bench,
             network,
@@ -163,17 +174,26 @@ def _member(
             seed,
             bench.folder / f"{at}{part.name}.checkpoint",
         )
-        if part.name or len(bench.split.val):
-            tail = tail_of(network, bench.recipe)
-            answers = loop.predict(tail, bench.plain, part.judged, bench.place)
-            logits[np.searchsorted(bench.judged, part.judged)] = answers
+        ended = path.weights(network)
+        if part.name or not small:
+            places = np.searchsorted(bench.judged, part.judged)
+            for each, way in enumerate(path.WAYS):
+                path.put(network, begun, ended, way)
+                tail = tail_of(network, bench.recipe)
+                asked[each, places] = loop.predict(tail, bench.plain, part.judged, bench.place)
         network.cpu().eval()
+    # With small data the running weights have seen all old pictures.
+    unseen = bench.judged >= (found.old if small else 0)
+    chosen = path.shortest(asked[:, unseen], bench.labels[unseen])
+    logits = asked[chosen]
+    path.put(network, begun, ended, path.WAYS[chosen])
     if after:
         imbalance.shift_head(network.head, bench.counts, settings.factor)
         logits = np.asarray(imbalance.adjusted(logits, bench.counts, settings.factor))
-    if not len(bench.split.val):
+    if small:
         logits = _remembered(run, found, bench, logits)
-    return Member(network, (), start.origin, seed, trained, steps, decision, logits)
+    made = Member(network, (), start.origin, seed, trained, steps, decision, logits)
+    return made, path.WAYS[chosen]
 
 
 def _before(run: runs.Run, bench: Bench) -> Int64[np.ndarray, "classes"]:

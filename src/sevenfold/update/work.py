@@ -135,6 +135,7 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
         "agreement": {},
         "comparisons": [],
         "warnings": [],
+        "ways": [],
         "negative_flips": 0,
         "flips": [],
         "before": {},
@@ -179,7 +180,7 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
     key = trial.key(run.recipe, found.split, ground.asked.seed, place)
     trials = ground.folder / "trials" / f"update-{ground.parent}-{key}"
     with clock.stage("fit"):
-        fitted = tuning.tuned(
+        fitted, facts["ways"] = tuning.tuned(
             run,
             found,
             seed=ground.asked.seed,

@@ -254,8 +254,8 @@ def test_joined_listings_read_each_photo_where_it_lies():
     def listing(name: str, path: str) -> data.Listing:
         return data.Listing(name, (data.Photo(path, "a"),), Named(name))
 
-    for path in ("a/1.png", "added:1:a/1.png"):
-        found = joined([listing("x", path), listing("y", path)])
+    for name in ("a/1.png", "added:1:a/1.png"):
+        found = joined([listing("x", name), listing("y", name)])
         read = [found.source.load(photo).decode() for photo in found.photos]
         assert read == [f"x/{path}", f"y/{path}"]
         assert len({photo.path for photo in found.photos}) == 2

@@ -8,8 +8,10 @@ seconds are of whole commands with the stores as the first training left them. B
 stands the share of the first training's time, from empty stores. Three draws.
 
 `labels`: four runs of 60 % of `clothing`, each of other photos, and 40 draws of a tenth as much
-from the rest: with two classes swapped in all of it, which a dry run must refuse, and in half of
-the draws also as it is, through the whole update. The pair is another one in every draw.
+from the rest, with two classes swapped in all of it, which a dry run must refuse. The pair is
+another one in every draw.
+
+`honest`: the same runs and 20 of these draws as they are, through the whole update.
 
 `weeks`: 26 weekly updates. Simulated, 200 times: candidates of each week get a little more
 answers wrong than right, and the gate with the last signed-off version, and without it, says
@@ -19,8 +21,8 @@ a run of a third of `clothing`, and 26 parts of the rest one after another.
 `kills`: a small run is updated and killed (SIGKILL) at 30 random moments: does the run serve
 a whole model, and does the same command finish with the same weights?
 
-On two cores about 30 minutes, 45 minutes, 40 minutes and 20 minutes. `--shrunk` trains and
-updates at 96 pixels with two views and four epochs in the first three, about a third of that.
+On two cores about 30 minutes, 30, 30, 40 and 20. `--shrunk` trains and
+updates at 96 pixels with two views and four epochs in all but the last, about a third of that.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ import numpy as np
 import results_file
 from results_file import Results, Row
 
-PARTS = ("tenth", "labels", "weeks", "kills")
-DRAWS, LABELS, WEEKS, SIMULATED, KILLS = 3, 40, 26, 200, 30
-BASES = 4  # runs that `labels` updates in turn
+PARTS = ("tenth", "labels", "honest", "weeks", "kills")
+DRAWS, LABELS, HONEST, WEEKS, SIMULATED, KILLS = 3, 40, 20, 26, 200, 30
+BASES = 4  # runs that `labels` and `honest` update in turn
 SHRUNK = ("side=96", "views=2", "epochs=4")
 SHORTLY = ", at 96 pixels with two views and four epochs"
 SMALL = ("side=64", "views=2", "epochs=5", "transfer.trainable_blocks=1", "optimization.rate=0.001")
@@ -146,41 +148,52 @@ def tenth(results: Results, options: Any, place: Path) -> None:
             shutil.rmtree(folder)
 
 
+def drawn(options: Any, place: Path, draw: int) -> tuple[Path, list[Photo], random.Random]:
+    """Return one of the runs that take turns, trained where it is not, and new photos for it."""
+    photos, base = listed(options.clothing, "train"), place / f"base-{draw % BASES}"
+    random.Random(draw % BASES).shuffle(photos)
+    cut = len(photos) * 6 // 10
+    if not base.exists():
+        trained(base, photos[:cut], place / "stores-labels", options, draw % BASES)
+    chance = random.Random(1000 + draw)
+    return base / "run", chance.sample(photos[cut:], cut // 10), chance
+
+
 def labels(results: Results, options: Any, place: Path) -> None:
-    """Give honest and swapped labels to a run."""
-    keys = [named(options, "labels", draw) for draw in range(options.labels)]
-    if not results.missing(*keys):
-        return
-    stores = place / "stores-labels"
-    names = sorted({label for _, label in listed(options.clothing, "train")})
-    for draw, key in enumerate(keys):
+    """Give swapped labels to a run."""
+    for draw in range(options.labels):
+        key = named(options, "labels", draw)
         if not results.missing(key):
             continue
-        photos, base = listed(options.clothing, "train"), place / f"labels-{draw % BASES}"
-        random.Random(draw % BASES).shuffle(photos)
-        cut = len(photos) * 6 // 10
-        if not base.exists():
-            trained(base, photos[:cut], stores, options, draw % BASES)
-        chance = random.Random(1000 + draw)
-        some = chance.sample(photos[cut:], cut // 10)
+        run, some, chance = drawn(options, place, draw)
+        names = sorted({label for _, label in some})
         common = [name for name in names if sum(label == name for _, label in some) > 1]
         pair = chance.sample(common, 2)
         swap = {pair[0]: pair[1], pair[1]: pair[0]}
-        run = shutil.copytree(base / "run", place / "again")
         new = table(place / "swapped.csv", [(path, swap.get(name, name)) for path, name in some])
-        lied = updated(run, new, stores, options, "--dry-run")
-        told = {}
-        if draw // BASES % 2 == 0:
-            honest = updated(run, table(place / "honest.csv", some), stores, options)
-            told = {
-                "honest_accepted": honest["said"]["accepted"],
-                "reason": honest["said"]["reason"],
-                "seconds": honest["seconds"],
-            }
+        lied = updated(run, new, place / "stores-labels", options, "--dry-run")
         results.append(
-            key, seed=draw, n=len(some), pair=pair, swapped_refused=lied["code"] == 6,
-            swapped_named=lied["said"]["agreement"]["permutation"] == swap,
-            swapped_pictures=sum(name in swap for _, name in some), **told,
+            key, seed=draw, n=len(some), pair=pair, refused=lied["code"] == 6,
+            named=lied["said"]["agreement"]["permutation"] == swap,
+            pictures=sum(name in swap for _, name in some),
+        )  # fmt: skip
+
+
+def honest(results: Results, options: Any, place: Path) -> None:
+    """Give honest labels to a run, through the whole update."""
+    for draw in range(options.honest):
+        key = named(options, "honest", draw)
+        if not results.missing(key):
+            continue
+        base, some, _ = drawn(options, place, draw)
+        run = shutil.copytree(base, place / "again")
+        new = table(place / "honest.csv", some)
+        found = updated(run, new, place / "stores-labels", options)
+        said = found["said"]
+        results.append(
+            key, seed=draw, n=len(some), accepted=said["accepted"], reason=said["reason"],
+            ways=said["ways"], before=said["before"], after=said["after"],
+            negative_flips=said["negative_flips"], seconds=found["seconds"],
         )  # fmt: skip
         shutil.rmtree(run)
 
@@ -313,15 +326,22 @@ def summary(results: Results) -> None:
             draw = row["key"].rpartition("/")[2]
             tables.append(line(f"a tenth more, draw {draw}{told}", row["n"], tenth_told(row)))
         if found := parts.get(f"labels{how}"):
-            refused = sum(row["swapped_refused"] for row in found)
-            named = sum(row["swapped_named"] for row in found)
+            refused, named = (sum(row[what] for row in found) for what in ("refused", "named"))
             tables.append(
                 line(
                     f"two classes swapped{told}", len(found), f"{refused} refused, {named} by name"
                 )
             )
-            honest = [row["honest_accepted"] for row in found if "honest_accepted" in row]
-            tables.append(line(f"honest labels{told}", len(honest), f"{sum(honest)} accepted"))
+        if found := parts.get(f"honest{how}"):
+            accepted = sum(row["accepted"] for row in found)
+            change = np.mean([row["after"]["nll"] / row["before"]["nll"] - 1 for row in found])
+            tables.append(
+                line(
+                    f"honest labels{told}",
+                    len(found),
+                    f"{accepted} accepted; log loss {100 * change:+.1f} % on old test pictures",
+                )
+            )
         if found := parts.get(f"weeks/real{how}"):
             accepted = sum(row["accepted"] for row in found)
             worst = max(row["lost"] for row in found)
@@ -372,7 +392,13 @@ def main() -> None:
     """Measure what is missing, then sum up."""
     asked = results_file.parser(__doc__)
     asked.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    for name, count in (("draws", DRAWS), ("labels", LABELS), ("weeks", WEEKS), ("kills", KILLS)):
+    for name, count in (
+        ("draws", DRAWS),
+        ("labels", LABELS),
+        ("honest", HONEST),
+        ("weeks", WEEKS),
+        ("kills", KILLS),
+    ):
         asked.add_argument(f"--{name}", type=int, default=count, help="stop after so many")
     asked.add_argument("--shrunk", action="store_true", help="a third of the time, see above")
     asked.add_argument("--simulated", type=int, default=SIMULATED, help="repetitions of 26 weeks")
@@ -386,11 +412,12 @@ def main() -> None:
         if options.smoke:
             options.settings = SMALL
             options.clothing = results_file.part_of(options.clothing, place / "some", 60)
-            options.draws = options.labels = options.weeks = options.kills = 1
+            options.draws = options.labels = options.honest = options.weeks = options.kills = 1
             options.simulated = 5
         for name, part in (
             ("tenth", tenth),
             ("labels", labels),
+            ("honest", honest),
             ("weeks", weeks),
             ("kills", kills),
         ):

@@ -18,6 +18,8 @@ SLACK: Final = 0.1
 """By how much all new pictures together may be harder than test (benchmarks/update.py)."""
 CLASS_SLACK: Final = 0.2
 """By how much those of one class may be (same file)."""
+EXCHANGED_SLACK: Final = 0.05
+"""By how much more often new pictures may be taken for one other class (same file)."""
 LEVEL: Final = 0.05
 """Of all checks together: the chance to refuse data that agrees as little as it may."""
 _SHOWN: Final = 20
@@ -129,16 +131,18 @@ def agreement(
     def of(some: Bool[np.ndarray, "pictures"]) -> list[str]:
         return [groups[at] for at in np.flatnonzero(some).tolist()]
 
-    tests = len(parts) + bool(moved)
+    tests = len(parts) * (2 if moved else 1)  # one half of the level is for what follows
     checks = [_check(name, right[some], of(some), lowest, tests) for name, some, lowest in parts]
     if moved:
         name, its, _ = parts[-1]
         # What the model itself gives to the other class, where it answers one of these.
         other = np.argsort(places)[answers[its]]
         itself = np.where(np.isin(answers[its], moved), probabilities[its, other], 0).mean()
-        lowest = max(0.0, 1 - SLACK - max(_exchanged(mistakes, places, moved), float(itself)))
+        lowest = max(
+            0.0, 1 - EXCHANGED_SLACK - max(_exchanged(mistakes, places, moved), float(itself))
+        )
         pairs = count * (count - 1) // 2
-        found = _check(name, (answers != places[labels])[its], of(its), lowest, tests * pairs)
+        found = _check(name, (answers != places[labels])[its], of(its), lowest, 2 * pairs)
         checks.append(replace(found, exchanged=True))
     explained = {}
     if moved and any(one.failed for one in checks[len(parts) - 1 :]):

@@ -89,7 +89,7 @@ def to_onnx(
     module = copy.deepcopy(module)
     for part in module.modules():
         if hasattr(part, "inplace"):
-            part.inplace = False
+            setattr(part, "inplace", False)  # noqa: B010 - modules type attributes as tensors
     with quiet_export(), torch.inference_mode():
         program = torch.onnx.export(
             module,

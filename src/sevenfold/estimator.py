@@ -293,12 +293,10 @@ def _place(device: str, threads: int) -> Iterator["Place"]:
     import torch
 
     from sevenfold import trial
+    from sevenfold.loop import narrowed
 
-    before = torch.get_num_threads()
-    try:
-        yield trial.place(device, threads or before)
-    finally:
-        torch.set_num_threads(before)
+    with narrowed(threads or torch.get_num_threads()):
+        yield trial.place(device, torch.get_num_threads())
 
 
 def _warn(left_out: Sequence[datasets.Quarantined]) -> None:

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold.errors import DataError
+from sevenfold.errors import DataError, ModelError
 from sevenfold.evaluate import score
-from sevenfold.predictions import Predictions, read_predictions, recompute, write_predictions
+from sevenfold.predictions import (
+    Predictions,
+    read_predictions,
+    recompute,
+    recorded,
+    write_predictions,
+)
 
 CLASSES = ("=cat", "dog, wet", "ö")
 
@@ -57,6 +63,17 @@ def test_scores_are_recomputed_to_the_last_bit(tmp_path):
     assert found == expected
     assert (found.confusion == expected.confusion).all()
     assert found.groups < found.pictures
+
+
+def test_what_was_said_of_pictures_is_found_by_content_and_role(tmp_path):
+    before = made(np.random.default_rng(0))
+    write_predictions(tmp_path / "p.csv", before)
+    wanted = [8, 1, 4]
+    found = recorded(tmp_path / "p.csv", "test", [before.hashes[row] for row in wanted])
+    assert (found == before.probabilities[wanted]).all()
+    assert recorded(tmp_path / "p.csv", "test", []).shape == (0, 3)
+    with pytest.raises(ModelError, match="lacks pictures"):
+        recorded(tmp_path / "p.csv", "test", [before.hashes[0]])  # that was trained on
 
 
 def test_no_cell_starts_a_formula(tmp_path):

@@ -1,6 +1,7 @@
 """Keep every prediction of a run in `predictions.csv` and recompute its scores."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sevenfold.answers import bare, guarded
-from sevenfold.errors import DataError
+from sevenfold.errors import DataError, ModelError
 from sevenfold.evaluate import Scores, score
+from sevenfold.image import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,24 @@ def read_predictions(path: Path) -> Predictions:
         labels=np.array([classes.index(text["label"]) for text in texts], dtype=np.int64),
         probabilities=np.array([p for _, _, p in rows], np.float64).reshape(-1, len(classes)),
     )
+
+
+def recorded(
+    path: Path, role: str, hashes: Sequence[str]
+) -> Float64[np.ndarray, "pictures classes"]:
+    """Read what a run's `predictions.csv` says of pictures of one role, named by their content.
+
+    Raises:
+        ModelError: it says nothing of one of them.
+    """
+    told = read_predictions(path)
+    row_of = {told.hashes[row]: row for row, each in enumerate(told.roles) if each == role}
+    if not row_of.keys() >= set(hashes):
+        raise ModelError(
+            f"{shown(str(path))} lacks pictures of the run",
+            "restore it from a copy, or train again",
+        )
+    return told.probabilities[[row_of[content] for content in hashes]]
 
 
 def _row(

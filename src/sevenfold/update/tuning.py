@@ -18,11 +18,9 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from sevenfold import loop, nets, runs
-from sevenfold.errors import ModelError
-from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance, transfer
-from sevenfold.predictions import read_predictions
+from sevenfold.predictions import recorded
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.remake import record
@@ -210,23 +208,13 @@ def _remembered(run: runs.Run, found: Incoming, bench: Bench, logits: _Logits) -
 
     The running weights have seen all old pictures, so only the old folds are fair to them.
     """
-    told = read_predictions(run.folder / "predictions.csv")
-    row_of = {content: at for at, content in enumerate(told.hashes) if told.roles[at] == "train"}
+    old = np.flatnonzero(bench.judged < found.old)
+    hashes = [bench.split.dataset.hashes[index] for index in bench.judged[old].tolist()]
+    shares = recorded(run.folder / "predictions.csv", "train", hashes)
     temperature = float(_temperature(run.facts))
-    known = len(told.classes)
     kept = logits.copy()
-    for place, index in enumerate(bench.judged.tolist()):
-        if index >= found.old:
-            continue
-        try:
-            shares = told.probabilities[row_of[bench.split.dataset.hashes[index]]]
-        except KeyError as error:
-            raise ModelError(
-                f"{shown(str(run.folder / 'predictions.csv'))} lacks pictures of the run",
-                "restore it from a copy, or train again",
-            ) from error
-        kept[place] = np.log(_UNASKED) * temperature
-        kept[place, :known] = np.log(np.maximum(shares, 1e-12)) * temperature
+    kept[old] = np.log(_UNASKED) * temperature
+    kept[old, : shares.shape[1]] = np.log(np.maximum(shares, 1e-12)) * temperature
     return kept
 
 

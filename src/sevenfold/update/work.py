@@ -21,7 +21,7 @@ from sevenfold.errors import GateRefused
 from sevenfold.features.trunk import session
 from sevenfold.image import shown
 from sevenfold.loop import Place
-from sevenfold.predictions import Predictions
+from sevenfold.predictions import Predictions, recorded
 from sevenfold.progress import Progress
 from sevenfold.remake import record
 from sevenfold.update import agreement, gate, incoming, tuning
@@ -239,8 +239,9 @@ def _compared(
     for number, pictures in references.items():
         if not len(pictures):
             continue
-        model = bundles.read_bundle(swap.folder_of(ground.folder, number)).model
-        theirs = _answers(model, found.split, pictures, ground.place.threads)
+        hashes = [dataset.hashes[at] for at in pictures]
+        path = swap.folder_of(ground.folder, number) / "predictions.csv"
+        theirs = recorded(path, "test", hashes)
         ours = of_candidate(pictures)
         labels = dataset.labels[pictures]
         was, now = theirs.argmax(axis=1) == labels, ours.argmax(axis=1) == labels

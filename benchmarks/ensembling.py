@@ -150,14 +150,18 @@ def gains(alone: tuple[Array, Array], voted: tuple[Array, Array]) -> Row:
     }
 
 
-def judged(judge: Judge, weights: Array) -> Row:
+def judged(judge: Judge) -> Row:
     """Measure all votes, selection against the best single member, and diversity."""
     from sevenfold import evaluate
     from sevenfold.practices import ensembling
 
     alone = judge.each()
-    equal = np.full(len(judge.test), 1 / len(judge.test))
-    likely = ensembling.mixture(judge.chosen, judge.labels)
+    members = len(judge.test)
+    equal = np.full(members, 1 / members)
+    selecting = ensembling.Ensembling(members=members, select=True)
+    weights = ensembling.weigh(selecting, judge.chosen, judge.labels)
+    weighing = ensembling.Ensembling(members=members, vote="weighted")
+    likely = ensembling.weigh(weighing, judge.chosen, judge.labels)
     ways = {
         "soft": ("soft", equal),
         "selected": ("soft", weights),
@@ -169,10 +173,14 @@ def judged(judge: Judge, weights: Array) -> Row:
     def pooled(vote: str, shares: Array) -> Callable[[Array], Array]:
         return lambda logits: ensembling.pool(logits, shares, vote)
 
+    # As selection sees them: at the temperature of the equal vote.
+    together = evaluate.fit_temperature(pooled("soft", equal)(judge.chosen), judge.labels)
+    seen = judge.chosen / together
+
     def chosen_loss(logits: Array) -> float:
         return evaluate.nll(softmax(logits), judge.labels)
 
-    singles = [chosen_loss(logits) for logits in judge.chosen]
+    singles = [chosen_loss(logits) for logits in seen]
     best = int(np.argmin(singles))
     temperatures = [evaluate.fit_temperature(one, judge.labels) for one in judge.chosen]
     cooled = judge.test / np.array(temperatures)[:, None, None]
@@ -184,7 +192,7 @@ def judged(judge: Judge, weights: Array) -> Row:
         "likely_weights": likely.tolist(),
         "selection": {
             "validation_best_nll": singles[best],
-            "validation_selected_nll": chosen_loss(pooled("soft", weights)(judge.chosen)),
+            "validation_selected_nll": chosen_loss(pooled("soft", weights)(seen)),
             "test_best_nll": float(alone[1][best].mean()),
             "test_best_accuracy": float(alone[0][best].mean()),
         },
@@ -279,7 +287,7 @@ def one(asked: Row) -> Row:
         "n": len(split.test),
         "student_seconds": student_seconds,
         "student_ships": len(found.ships) == 1,
-        **judged(voters, found.weights),
+        **judged(voters),
         "student": taught(voters, learner, found.weights),
         "files": timed(models),
     }

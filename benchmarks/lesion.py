@@ -98,13 +98,15 @@ def measure(
     """Train one network and leave out each of its blocks."""
     from sevenfold.practices import pruning
 
-    key = f"{name}/{seed}/{options.pictures}x{options.epochs}"
+    key = f"{name}/{seed}/{size(options)}"
     if not results.missing(key):
         return
     network, split, pixels = trained(name, seed, options, folder)
     test = split.test
     labels, shown = split.dataset.labels[test], batches(split, pixels, test)
-    calm = batches(split, pixels, split.train[:CALIBRATED_ON])
+    # Drawn: the pictures lie class by class.
+    drawn = np.random.default_rng(seed).permutation(split.train)[:CALIBRATED_ON]
+    calm = batches(split, pixels, drawn)
     blocks = pruning.lesion_blocks(network, shown[0][:8])
     lesions = []
     for block in blocks:
@@ -126,6 +128,11 @@ def measure(
         accuracy=accuracy(network, shown, labels),
         lesions=lesions,
     )
+
+
+def size(options: argparse.Namespace) -> str:
+    """Name how much was trained and judged."""
+    return f"{options.pictures}x{options.epochs}/{options.judged}"
 
 
 def by_network(found: list[Row]) -> dict[str, list[Row]]:
@@ -214,8 +221,7 @@ def main() -> None:
         for seed in SEEDS[:1] if options.smoke else SEEDS:
             for name in options.only:
                 measure(results, name, seed, options, Path(stores))
-    how = f"/{options.pictures}x{options.epochs}"
-    found = [one for one in results.rows() if one["key"].endswith(how)]
+    found = [one for one in results.rows() if one["key"].endswith(f"/{size(options)}")]
     titles = [
         f"Accuracy on CIFAR-10 ({options.pictures:,} pictures, {options.epochs} epochs) after "
         "leaving out each one block, before any retraining (Veit et al. 2016); a block that "

@@ -63,7 +63,7 @@ def main() -> None:
                     results_file.part_of(asked.data / "clothing", photos, given["pictures"] // 10)
                     run(photos, asked.cores, given | {"epochs": 1, "members": 1}, "wide", stores)
                 facts = run(photos, asked.cores, given, way, stores)
-                results.append(key, seed=0, n=given["pictures"], way=way, **given, **facts)
+                results.append(key, seed=0, n=facts.pop("n"), way=way, **given, **facts)
     summary(results)
 
 
@@ -129,7 +129,8 @@ def one_way(asked: argparse.Namespace) -> dict[str, Any]:
         )
         for one in fitted.members
     ]
-    return {"seconds": seconds, "weights": digest(learnt), "workers": place.workers}
+    told = {"seconds": seconds, "weights": digest(learnt), "workers": place.workers}
+    return told | {"n": len(split.train)}
 
 
 def digest(arrays: Any) -> str:
@@ -165,7 +166,7 @@ def summary(results: Results) -> None:
             tables.append(
                 {
                     "members": f"{size[1]} of {size[2]} blocks, {size[3]} epochs",
-                    "pictures": size[0],
+                    "pictures": rows[0]["n"],
                     "trained": name,
                     "n": len(rows),
                     "seconds": round(median(times), 1),

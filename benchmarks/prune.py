@@ -29,6 +29,7 @@ from results_file import Results, Row, measured, part_of
 
 TARGETS = ("macs=0.55", "parameters=0.45")
 SEED = 0
+REFUSED = 6  # exit code of a gate
 
 
 def command(*words: object) -> list[str]:
@@ -57,16 +58,18 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
         words = ["prune", copy, "--target", target, "--controls", options.controls]
         words += ["--steps", options.steps, "--epochs-per-step", options.epochs_per_step]
         words += ["--max-drop", 0.9] if options.smoke else []
-        found = measured(command(*words), stores)
+        found = measured(command(*words), stores, codes=(0, REFUSED))
         said = found.said
+        told = {"refused": said["error"]} if found.code else {name: said[name] for name in TOLD}
         results.append(
             key,
             seed=SEED,
-            n=said["test_pictures"],
+            n=0 if found.code else said["test_pictures"],
+            how=how,
             seconds=found.seconds,
             train_seconds=trained.seconds,
             peak_megabytes=found.peak_megabytes,
-            **{name: said[name] for name in TOLD},
+            **told,
         )
         shutil.rmtree(copy)
     shutil.rmtree(place)
@@ -78,8 +81,16 @@ TOLD = (
 )  # fmt: skip
 
 
+COLUMNS = (
+    "MACs", "parameters", "MB", "times as fast", "validation", "test", "drop at most",
+)  # fmt: skip
+
+
 def rows(found: Row) -> list[Row]:
     """Return the table's rows: the network as it is, the steps, and the controls."""
+    target = f"{found['key'].partition('/')[0]}, {found['how']}"
+    if "refused" in found:
+        return [{"target": target, "network": found["refused"]} | dict.fromkeys(COLUMNS, "")]
     dense, controls = found["dense"], found["controls"]
     lines = []
     for one in (dense, *found["steps"], *controls["dense"], *controls["smaller"]):
@@ -87,13 +98,13 @@ def rows(found: Row) -> list[Row]:
         ships = one is found["steps"][found["chosen"] - 1]
         lines.append(
             {
-                "target": found["key"].partition("/")[0],
+                "target": target,
                 "network": one["name"] + ", ships" * ships,
                 "MACs": f"{one['macs'] / dense['macs']:.1%}",
                 "parameters": f"{one['parameters'] / dense['parameters']:.1%}",
                 "MB": f"{one['megabytes']:.1f}",
                 "times as fast": f"{speed['median']:.2f} ({speed['low']:.2f} to "
-                f"{speed['high']:.2f})"
+                f"{speed['high']:.2f})" + ", not steady" * (not found["steady"])
                 if speed
                 else "",
                 "validation": f"{one['validation']:.3f}",

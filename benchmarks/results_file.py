@@ -185,16 +185,28 @@ class Measured:
         peak_megabytes: the larger of its largest process's peak and the largest sum
             over its processes, in which shared pages count once (sampled each second);
             0 where the system does not say.
-        said: the last line of its stdout, a JSON object.
+        said: the last line of its stdout, a JSON object; where it refused, its `error`.
+        code: its exit code.
     """
 
     seconds: float
     peak_megabytes: float
     said: Row
+    code: int = 0
 
 
-def measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measured:
-    """Run a program that prints one JSON object; stops with its messages if it fails."""
+def measured(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
+) -> Measured:
+    """Run a program that prints one JSON object; stops with its messages if it fails.
+
+    Args:
+        command: the program and its words.
+        environment: what is different in it.
+        codes: exit codes that are no failure.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as messages:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -209,9 +221,12 @@ def measured(command: Sequence[str], environment: Mapping[str, str] | None = Non
         out.seek(0)
         messages.seek(0)
         text = out.read().decode("utf-8", "replace").strip()
-        if process.returncode or not text:
-            told = messages.read().decode("utf-8", "replace")[-4000:]
-            raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{told}")
+        told = messages.read().decode("utf-8", "replace")[-4000:]
+        code = process.returncode
+        if code not in codes or not (code or text):
+            raise SystemExit(f"{' '.join(command)}\nended with {code}:\n{told}")
+    if code:
+        return Measured(seconds, peak, {"error": told.partition("error: ")[2].strip()}, code)
     try:
         said = json.loads(text)
     except json.JSONDecodeError:

@@ -158,6 +158,23 @@ def test_decisions_of_the_page_are_followed(faulty: Path, tmp_path: Path) -> Non
     assert "02-other-label.bmp" not in rows
 
 
+def test_boxes_of_one_photo_are_decided_apart(tmp_path: Path) -> None:
+    scene(0).save(tmp_path / "0.png")
+    boxes = {"0.0,0.0,0.5,0.5": "a", "0.5,0.5,0.5,0.5": "b", "0.5,0.0,0.5,0.5": "b"}
+    rows = "".join(f'0.png,{label},"{box}"\n' for box, label in boxes.items())
+    (tmp_path / "boxes.csv").write_text(f"path,label,box\n{rows}", encoding="utf-8")
+    chosen = tmp_path / "labels.csv"
+    chosen.write_text(
+        'path,label,decision\n"0.png#0.5,0.5,0.5,0.5","a","relabel"\n'
+        '"0.png#0.5,0.0,0.5,0.5","","drop"\n',
+        encoding="utf-8",
+    )
+    run(tmp_path / "boxes.csv", fix=tmp_path / "clean.csv", decisions=chosen, out=tmp_path)
+    with (tmp_path / "clean.csv").open(encoding="utf-8", newline="") as file:
+        kept = {row["box"]: row["label"] for row in csv.DictReader(file)}
+    assert kept == {"0.0,0.0,0.5,0.5": "a", "0.5,0.5,0.5,0.5": "a"}
+
+
 @pytest.mark.parametrize("text", ["path,label\nx,y\n", "path,label,decision\nx\n", "\0"])
 def test_foreign_decisions_are_refused(faulty: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8")

@@ -58,7 +58,7 @@ def rows_of(split: data.Split, noise: float) -> np.ndarray:
     return (hot + random.normal(0, noise, (len(labels), 20))).astype(np.float32)
 
 
-def run(split: data.Split, folder: Path = Path(), noise: float = 1.0) -> list[dict[str, Any]]:
+def run(split: data.Split, folder: Path | None = None, noise: float = 1.0) -> list[dict[str, Any]]:
     opened = course.opened(split)
     return course.run(
         course.Course(
@@ -242,10 +242,21 @@ def test_a_head_learns_what_can_be_told_apart():
     labels = random.integers(0, 3, 300)
     rows = (np.eye(3)[labels] * 3 + random.normal(0, 1, (300, 3))).astype(np.float32)
     axes = heads.axes(rows[:200])
-    strength = heads.regularity(axes.of(rows[:200]), labels[:200])
+    strength = heads.regularity(axes.of(rows[:200]), labels[:200], [str(at) for at in range(200)])
     head = heads.trained(axes.of(rows[:200]), labels[:200], strength)
     assert heads.right(head, axes.of(rows[200:]), labels[200:]).mean() > 0.85
     assert axes.of(rows[:200]).std() == pytest.approx(1, abs=0.01)
+
+
+def test_a_prior_is_not_chosen_by_frames_of_the_same_scene():
+    random = np.random.default_rng(0)
+    scenes = random.normal(0, 1, (30, 40))
+    labels = np.repeat(np.arange(30) % 2, 10)  # which nothing in the scenes tells
+    rows = np.repeat(scenes, 10, axis=0) + random.normal(0, 0.01, (300, 40))
+    rows = rows.astype(np.float32)
+    apart = heads.regularity(rows, labels, [str(at) for at in range(300)])
+    together = heads.regularity(rows, labels, [str(at // 10) for at in range(300)])
+    assert together < apart
 
 
 def facts_of(**changes: Any) -> dict[str, Any]:
@@ -343,7 +354,7 @@ def test_a_backbone_that_has_learnt_nothing_is_refused_before_any_work():
     with pytest.raises(UsageError, match="random"):
         study.curve(
             "nothing is read",
-            Path(),
+            None,
             recipe=settings,
             target=0,
             repetitions=10,

@@ -6,7 +6,8 @@ import pytest
 
 from photos import write
 from sevenfold import data
-from sevenfold.practices.growth import Growth, given
+from sevenfold.errors import UsageError
+from sevenfold.practices.growth import Growth, check, given
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,14 @@ def test_a_share_is_taken_of_each_class(split):
 def test_a_smaller_share_is_part_of_a_larger_one(split):
     shares = [set(given(split, Growth(share), seed=3)) for share in (0.1, 0.3, 0.6, 1.0)]
     assert all(small < large for small, large in pairwise(shares))
+
+
+def test_a_share_needs_validation_pictures(split):
+    assert not len(split.val)
+    check(Growth.off, split)
+    with pytest.raises(UsageError, match=r"growth\.share = 0\.5 needs validation"):
+        check(Growth(0.5), split)
+    check(Growth(0.5), replace(split, val=split.train[:2]))
 
 
 def test_every_class_keeps_a_picture(split):

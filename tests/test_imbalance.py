@@ -224,6 +224,20 @@ def test_deferred_methods_begin_late_and_keep_the_size_of_an_epoch() -> None:
     assert np.bincount(data_of([10, 3, 1])[0][uneven]).tolist() == [4, 5, 5]
 
 
+def test_what_goes_on_from_a_training_defers_no_more() -> None:
+    for method in ("deferred_weights", "deferred_sampling"):
+        labels, pictures, numbers, classes = data_of([9, 3])
+        first = imbalance.plan(
+            Imbalance(method, defer=0.0),
+            labels, pictures, numbers, classes, epochs=1, batch=1, seed=0,
+        )(0)  # fmt: skip
+        late = stage_of(method, [9, 3], 8)
+        np.testing.assert_array_equal(first.weights, late.weights)
+        assert len(np.unique(np.bincount(labels[first.pictures]))) == len(
+            np.unique(np.bincount(labels[late.pictures]))
+        )
+
+
 def test_deferral_leaves_both_phases_an_epoch() -> None:
     for defer, first in ((0.01, 1), (0.99, 9), (0.7, 7)):
         plain = [

@@ -201,6 +201,14 @@ def test_a_block_that_does_nothing_goes_first(network):
     assert not isinstance(little.blocks[1], nn.Identity)
 
 
+def test_a_block_that_is_more_than_is_to_go_goes_where_channels_do_not_suffice(network):
+    limits = Limits(multiple=4, floor=12)
+    channels = pruning.cost(pruning.smallest(network, how(limits, blocks=False)), 16).macs
+    smaller = pruning.trimmed(network, "macs", channels - 1, how(limits))
+    assert isinstance(smaller.blocks[1], nn.Identity)
+    assert pruning.cost(smaller, 16).macs < channels
+
+
 def test_floors_hold_and_what_they_keep_is_told(network):
     limits = Limits(multiple=4, floor=12)
     least = pruning.cost(pruning.smallest(network, how(limits)), 16).macs

@@ -1,6 +1,7 @@
 """Check new labels, the gate, and the head that grows: what needs no run."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from sevenfold import data, nets
 from sevenfold.data.joined import joined
 from sevenfold.errors import UsageError
-from sevenfold.update import gate, path, tuning
+from sevenfold.update import gate, incoming, path, tuning
 from sevenfold.update.agreement import agreement, least_of, reason
 from sevenfold.update.asked import relabelling
 
@@ -235,6 +236,64 @@ def test_a_grown_head_answers_as_before_among_the_old_classes():
     same = tuning.grown(network, 0)
     assert same is not network
     assert copy.deepcopy(network).head.weight.equal(same.head.weight)
+
+
+def known_and_new(known, new, folder) -> tuple[list, dict[str, str]]:
+    """Link new photos to known ones; return the links and the roles that follow from them."""
+    roles = [role for _, role in known]
+
+    def dataset(photos, numbers):
+        hashes = [f"{at:032x}" for at in numbers]
+        prints = [data.Fingerprint(name, 8, 8) for name in hashes]
+        listing = data.Listing("x", tuple(photos), data.FolderSource(folder, str(folder)))
+        return data.assemble(listing, prints, classes=["a"])
+
+    old = dataset([photo for photo, _ in known], range(len(known)))
+    rows = tuple(
+        data.Row(photo.path, content, "a", role, photo.group, photo.box)
+        for photo, content, role in zip(old.photos, old.hashes, roles, strict=True)
+    )
+    manifest = data.Manifest("x", ("a",), rows)
+    fresh = dataset([photo for photo, _ in new], [number for _, number in new])
+    fresh_at = {at for at, (_, number) in enumerate(new) if number >= len(known)}
+    links = incoming._links(old, manifest, fresh, fresh_at, 1)
+    photos = [
+        dataclasses.replace(photo, path=data.prefixed(photo.path, 1))
+        for at, photo in enumerate(fresh.photos)
+        if at in fresh_at
+    ]
+    hashes = [fresh.hashes[at] for at in sorted(fresh_at)]
+    prints = [data.Fingerprint(name, 8, 8) for name in (*old.hashes, *hashes)]
+    both = data.assemble(
+        data.Listing("x", (*old.photos, *photos), old.source), prints, classes=["a"]
+    )
+    known_rows = dataclasses.replace(manifest, rows=(*rows, *links))
+    parted = data.split(both, known=known_rows)
+    named = {
+        both.photos[at].path: role
+        for role in ("train", "val", "test")
+        for at in getattr(parted, role).tolist()
+    }
+    return links, named
+
+
+def test_a_group_that_new_data_makes_of_known_pictures_keeps_their_role(tmp_path):
+    known = [(data.Photo(f"{at}.png", "a"), "test" if at == 3 else "train") for at in range(8)]
+    seen = dataclasses.replace(known[3][0], group="ann")
+    frames = [(data.Photo(f"new{at}.png", "a", group="ann"), 100 + at) for at in range(12)]
+    links, roles = known_and_new(known, [(seen, 3), *frames], tmp_path)
+    assert [(row.group, row.role) for row in links] == [("ann", "test")]
+    assert {roles[f"added:1:new{at}.png"] for at in range(12)} == {"test"}
+
+
+def test_another_part_of_a_known_photo_has_its_role(tmp_path):
+    left, right = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)
+    known = [
+        (data.Photo(f"{at}.png", "a", box=left), "test" if at % 2 else "train") for at in range(8)
+    ]
+    new = [(data.Photo(f"{at}.png", "a", box=right), 100 + at) for at in range(8)]
+    _, roles = known_and_new(known, new, tmp_path)
+    assert all(roles[f"added:1:{at}.png"] == roles[f"{at}.png"] for at in range(8))
 
 
 def test_pairs_of_names_are_read_or_refused():

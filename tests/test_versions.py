@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,10 +37,9 @@ def run(tmp_path: Path) -> Path:
     return made_run(tmp_path / "run")
 
 
-def candidate(run: Path, classes=("blue", "red", "green")) -> Path:
-    part = versions.part_of(run)
-    part.mkdir(parents=True)
-    return made_run(part, classes=classes)
+def candidate(part: Path) -> dict[str, Any]:
+    made_run(part, classes=("blue", "red", "green"))
+    return {"run": str(part), "classes": 3}
 
 
 def test_a_run_that_was_never_updated_has_one_version_and_is_not_written_to(run):
@@ -52,8 +52,8 @@ def test_a_run_that_was_never_updated_has_one_version_and_is_not_written_to(run)
 def test_accepting_serves_the_new_version_and_keeps_the_old_one(run):
     (run / "pruning.json").write_text("{}", encoding="utf-8")
     assert versions.keep(run) == versions.keep(run) == 1
-    candidate(run)
-    assert versions.accept(run, 1, {"data": "more"}) == 2
+    facts = versions.renewed(run, 1, {"data": "more"}, candidate)
+    assert facts == {"run": str(run), "classes": 3}
     assert bundles.read_bundle(run).classes == ("blue", "red", "green")
     assert bundles.read_bundle(run / "versions" / "1").classes == CLASSES
     assert not (run / "pruning.json").exists()
@@ -67,7 +67,6 @@ def test_accepting_serves_the_new_version_and_keeps_the_old_one(run):
 @pytest.mark.parametrize("done", range(8))
 def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, monkeypatch):
     versions.keep(run)
-    candidate(run)
     real, seen = atomic.write, 0
 
     def write(path: Path, content: bytes) -> None:
@@ -80,7 +79,7 @@ def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, mon
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "write", write)
         with pytest.raises(KeyboardInterrupt):
-            versions.accept(run, 1, {})
+            versions.renewed(run, 1, {}, candidate)
     expected = ("blue", "red", "green") if done else CLASSES
     assert bundles.read_bundle(run).classes == expected
     assert bundles.read_bundle(run / "bundle").classes == expected
@@ -95,13 +94,15 @@ def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, mon
 
 def test_a_swap_that_begins_while_a_bundle_is_read_is_followed(run, monkeypatch):
     versions.keep(run)
-    candidate(run)
+    part = run / "versions" / "next.part"
+    part.mkdir()
+    candidate(part)
     real = bundles._verified
 
     def slow(folder: Path):
         if folder == run / "bundle":
             monkeypatch.setattr(bundles, "_verified", real)
-            swap.settle(versions.part_of(run), run / "versions" / "2")
+            swap.settle(part, run / "versions" / "2")
             swap.begin(run, 2)
             (run / "bundle" / "model.onnx").write_bytes(b"half")
         return real(folder)
@@ -119,14 +120,26 @@ def test_a_journal_that_names_nothing_whole_is_not_believed(run):
 def test_rollback_brings_back_every_file_and_unknown_ones_stay(run):
     (run / "evidence.json").write_text("{}", encoding="utf-8")
     versions.keep(run)
-    candidate(run)
-    versions.accept(run, 1, {})
+    versions.renewed(run, 1, {}, candidate)
     found = versions.rollback(run, 1)
     assert found.current
     assert bundles.read_bundle(run).classes == CLASSES
     assert (run / "evidence.json").exists()
     with pytest.raises(UsageError, match="is what"):
         versions.rollback(run, 1)
+
+
+def test_openings_that_were_noted_meanwhile_stay(run):
+    versions.keep(run)
+
+    def slowly(part: Path) -> dict[str, Any]:
+        facts = candidate(part)
+        data.log_opening(run)
+        return facts
+
+    versions.renewed(run, 1, {}, slowly)
+    told = data.from_json((run / "data.json").read_text("utf-8"), name="data.json")
+    assert len(told.openings) == 2
 
 
 def test_a_model_made_anew_goes_on_from_the_last_and_a_training_begins_again(run):
@@ -142,8 +155,7 @@ def test_a_model_made_anew_goes_on_from_the_last_and_a_training_begins_again(run
 
 def test_the_commands_list_and_go_back(run, capsys):
     versions.keep(run)
-    candidate(run)
-    versions.accept(run, 1, {})
+    versions.renewed(run, 1, {}, candidate)
     assert cli.main(["versions", str(run), "--sign-off", "2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["schema"] == "sevenfold.versions/1"

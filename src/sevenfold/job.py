@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sevenfold import data as datasets
-from sevenfold import decisions, operating
+from sevenfold import decisions, operating, swap
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
 from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
@@ -231,8 +231,10 @@ def _prepare(out: Path, request: Request) -> None:
         raise UsageError(f"--out {out} is a file", "name a folder")
     if (out / "report.json").exists() and not request.replace:
         raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
-    if out.exists() and any(out.iterdir()) and not (out / "trials").exists():
+    ours = (out / "trials").exists() or (out / "report.json").exists()
+    if out.exists() and any(out.iterdir()) and not ours:
         raise UsageError(f"--out {out} holds other files", "name a new or an empty folder")
+    swap.finish(out)
     try:
         (out / "trials").mkdir(parents=True, exist_ok=True)
         (out / "trials" / "writable").write_bytes(b"")
@@ -306,7 +308,7 @@ def evaluate(
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
-        datasets.log_opening(model, known)
+        datasets.log_opening(model)
     answers: list[prediction.Seen] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
         for answer in executor.map(lambda row: predictor.see(dataset.decode(row)), rows):

@@ -75,6 +75,21 @@ class Wish:
     not_sure: float = 0.0
 
 
+def renamed(wish: Wish, names: Mapping[str, str]) -> Wish:
+    """Return a wish whose classes have their new names.
+
+    Example:
+        >>> renamed(Wish({"crack": 0.9}), {"crack": "fracture"}).min_recall
+        {'fracture': 0.9}
+    """
+
+    def held(by_class: Mapping[str, Any]) -> dict[str, Any]:
+        return {names.get(name, name): value for name, value in by_class.items()}
+
+    costs = {true: held(row) for true, row in wish.costs.items()}
+    return Wish(held(wish.min_recall), held(costs), wish.not_sure)
+
+
 def plain(classes: int) -> Operating:
     """Return the point that answers the most probable class and is always sure."""
     return Operating("none", np.ones(classes), _NONE, np.zeros(classes))

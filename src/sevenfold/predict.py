@@ -28,7 +28,6 @@ from sevenfold.answers import Answer, Failure, Source, bare
 from sevenfold.bundles import Bundle, open_session, read_bundle
 from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
 
-NOWHERE = Path()
 _LEFTOVERS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})
 
 
@@ -228,7 +227,7 @@ def predict(
     pictures: Iterable[Source],
     *,
     threads: int = 0,
-    explain: Path = NOWHERE,
+    explain: Path | None = None,
     tally: drift.Tally | None = None,
 ) -> Iterator[Answer | Failure]:
     """Answer a stream of pictures in order; one that fails gives a `Failure`.
@@ -245,7 +244,7 @@ def predict(
     Raises:
         UsageError: maps are asked for, and the model has none.
     """
-    if explain != NOWHERE:
+    if explain:
         check_maps(predictor)
     workers = threads or os.cpu_count() or 1
     if workers > 1 and predictor.threads != 1:
@@ -308,10 +307,10 @@ def _counted(outcome: Answer | Failure, tally: drift.Tally | None) -> Answer | F
     return outcome
 
 
-def _outcome(predictor: Predictor, source: Source, explain: Path) -> Answer | Failure:
+def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answer | Failure:
     path, read = source
     try:
-        if explain != NOWHERE:
+        if explain:
             return predictor.explain(read(), path, explain)
         return predictor.answer(read(), path)
     except SevenfoldError as error:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from jaxtyping import Float
 
-from sevenfold import account, arch, doctor, export, guards, latency, report
+from sevenfold import account, arch, atomic, doctor, export, guards, latency, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
@@ -398,9 +398,9 @@ def release(
         "stages": clock.stages,
     }
     (out / "report.html").write_text(report.render(facts), encoding="utf-8")
+    atomic.write(out / "report.json", json.dumps(facts, indent=1).encode())
     shutil.rmtree(out / "trials", ignore_errors=True)
     (out / "trials").mkdir(exist_ok=True)
-    (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return {
         "schema": "sevenfold.train/1",
         "run": str(out),

@@ -85,7 +85,9 @@ def test_a_run_is_pruned_to_its_target(smaller, trained):
     dense, pruned = (path / "bundle" / "model.onnx" for path in (trained / "run", run))
     assert pruned.stat().st_size < dense.stat().st_size
     assert facts["test"]["accuracy"] == facts["steps"][1]["accuracy"]
+    assert facts["run"] == str(run)
     predict.load(run)
+    assert sha256(run / "versions" / "1" / "bundle" / "model.onnx") == sha256(dense)
 
 
 def test_controls_stand_beside_the_steps(smaller):
@@ -95,6 +97,20 @@ def test_controls_stand_beside_the_steps(smaller):
     for random, step in zip(controls["smaller"], smaller[1]["steps"], strict=True):
         assert random["macs"] <= step["macs"]
         assert random["macs"] > 0.7 * step["macs"]
+
+
+def test_a_control_that_cannot_get_there_ends_nothing(run, monkeypatch):
+    real = pruning.trimmed
+
+    def short(network, counted, wanted, how):
+        if how.settings.ranking == "random":
+            raise UsageError("floors", "name a larger target")
+        return real(network, counted, wanted, how)
+
+    monkeypatch.setattr(pruning, "trimmed", short)
+    facts = remake.prune(run, replace(ASKED, steps=1), **HOW)
+    assert facts["controls"]["smaller"][0]["macs"] == facts["dense"]["macs"]
+    assert facts["chosen"] == 1
 
 
 def test_all_steps_are_on_record(smaller):
@@ -175,12 +191,14 @@ def test_a_certificate_out_of_reach_is_refused_before_any_work(run):
 
 
 def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
-    monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: 0.5)
+    bounds = iter([0.0, 0.6, 0.5])  # dense, and two steps that are walked in order
+    monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: next(bounds))
     monkeypatch.setattr("sevenfold.judging.least_bound", lambda _: 0.1)
     before = files(run, "data.json")
-    asked = replace(ASKED, max_drop=0.4, require_certificate=True, controls="none", steps=1)
-    with pytest.raises(GateRefused, match="no step is certified"):
+    asked = replace(ASKED, max_drop=0.4, require_certificate=True, controls="none", steps=2)
+    with pytest.raises(GateRefused, match=r"no step is certified.* is 0\.6000") as caught:
         remake.prune(run, asked, **HOW)
+    assert "--max-drop to 0.6," in caught.value.cure
     assert files(run, "data.json") == before
     # Test was looked at, and that is on record.
     assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2

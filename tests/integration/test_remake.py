@@ -9,8 +9,8 @@ import finished
 import pytest
 from test_job import SETTINGS, Kill, at_step, report, sha256
 
-from sevenfold import predict, remake
-from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold import export, predict, remake, versions
+from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
 
 VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.select=false")
@@ -58,6 +58,12 @@ def test_a_vote_is_distilled_into_one_model(run):
     openings = json.loads((run / "data.json").read_text("utf-8"))["openings"]
     assert len(openings) == 2
     predict.load(run)
+    # The vote is kept, and a whole one.
+    assert [one.current for one in versions.listed(run)] == [False, True]
+    versions.rollback(run, 1)
+    assert (run / "bundle" / "model.onnx").stat().st_size == before
+    assert len(predict.load(run).classes) == 3
+    assert report(run)["ensembling"]["ships"] == "vote"
 
 
 def test_an_interrupted_student_goes_on(run, tmp_path):
@@ -67,6 +73,23 @@ def test_an_interrupted_student_goes_on(run, tmp_path):
         remake.distil(again, data="", **{**HOW, "lessons": 2, "progress": at_step(6)})
     remake.distil(again, data="", **{**HOW, "lessons": 2})
     assert sha256(again / "model.safetensors") == sha256(run / "model.safetensors")
+
+
+def test_a_kill_while_the_student_is_written_leaves_the_vote(run, monkeypatch):
+    before = sha256(run / "bundle" / "model.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write", lambda *_: (_ for _ in ()).throw(Kill))
+        with pytest.raises(Kill):
+            remake.distil(run, data="", **HOW)
+    predict.load(run)
+    assert sha256(run / "bundle" / "model.onnx") == before
+    remake.distil(run, data="", **HOW)
+    assert report(run)["ensembling"]["ships"] == "student"
+
+
+def test_one_change_at_a_time(run):
+    with versions.locked(run), pytest.raises(ResourceError, match="is being changed"):
+        remake.distil(run, data="", **HOW)
 
 
 def test_pictures_that_moved_are_found_by_content(voters, run, tmp_path):

@@ -187,6 +187,30 @@ def test_a_new_class_grows_the_head_once_it_is_confirmed(run, more, tmp_path):
         update.update(run, update.Asked(str(grown), new_classes=("greeen",)), **HOW)
 
 
+def test_a_new_class_may_be_made_of_pictures_that_are_known(run, trained, tmp_path):
+    for path in sorted((trained / "photos" / "train" / "red").iterdir())[:20]:
+        (tmp_path / "parted" / "dark red").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "parted" / "dark red" / path.name)
+    asked = update.Asked(
+        str(tmp_path / "parted"),
+        new_classes=("dark red",),
+        accept_corrections=True,
+        dry_run=True,
+    )
+    facts = update.update(run, asked, **HOW)
+    assert facts["corrections_count"] == 20
+    assert facts["new_classes"] == ["dark red"]
+
+
+def test_what_was_asked_of_a_class_is_asked_under_its_new_name(run, more):
+    told = report(run)
+    told["run"]["wish"] = {"min_recall": {"red": 0.5}, "costs": {}, "not_sure": 0.0}
+    (run / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    facts = update.update(run, update.Asked(more, relabel={"red": "crimson"}), **HOW)
+    assert facts["accepted"]
+    assert report(run)["run"]["wish"]["min_recall"] == {"crimson": 0.5}
+
+
 def test_a_class_is_renamed_with_its_pictures(run, more):
     facts = update.update(run, update.Asked(more, relabel={"red": "crimson"}), **HOW)
     assert facts["renamed"] == {"red": "crimson"}

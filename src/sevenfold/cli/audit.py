@@ -10,8 +10,6 @@ from cyclopts import Parameter
 from sevenfold.cli.options import Count, app, columns
 from sevenfold.terminal import show
 
-_NOWHERE: Final = Path()
-_Place = Annotated[Path, Parameter(show_default=False)]
 _EXAMPLES: Final = 3
 
 
@@ -20,10 +18,10 @@ def audit(
     data: str,
     /,
     *,
-    out: _Place = _NOWHERE,
-    fix: _Place = _NOWHERE,
-    decisions: _Place = _NOWHERE,
-    against: _Place = _NOWHERE,
+    out: Path | None = None,
+    fix: Path | None = None,
+    decisions: Path | None = None,
+    against: Path | None = None,
     columns_: Annotated[str, Parameter("--columns")] = "",
     group_by: str = "",
     threads: Count = 0,

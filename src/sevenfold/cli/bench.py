@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -11,13 +11,11 @@ from cyclopts.validators import Number
 from sevenfold.cli.options import Count, app
 from sevenfold.terminal import show, warn
 
-UNSET: Final = Path()
-
 
 @app.command
 def bench(
     *models: Path,
-    out: Annotated[Path, Parameter(show_default=False)] = UNSET,
+    out: Path | None = None,
     threads: Count = 1,
     rounds: Annotated[int, Parameter(validator=Number(gte=10))] = 120,
     layers: Annotated[bool, Parameter(negative="--no-layers")] = True,
@@ -43,7 +41,7 @@ def bench(
         layers=layers,
         progress=progress.Lines(sys.stderr),
     )
-    if out != UNSET:
+    if out:
         timing.write(out, facts)
     show(facts, _summary(facts), as_json=json)
     if not facts["steady"]:

@@ -70,8 +70,8 @@ def predict(
     model: Path,
     /,
     *photos: str,
-    out: Path = Path(),
-    explain: Path = Path(),
+    out: Path | None = None,
+    explain: Path | None = None,
     threads: Count = 0,
     json: bool = False,
 ) -> None:
@@ -92,7 +92,7 @@ def predict(
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     predictor = prediction.load(model, threads=threads)
     found = prediction.sources(photos)
-    if explain != Path():
+    if explain:
         prediction.check_maps(predictor)
         explain.mkdir(parents=True, exist_ok=True)
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
@@ -103,7 +103,7 @@ def predict(
         "answers": 0,
         "predictions": [],
     }
-    if out == Path():
+    if not out:
         facts |= _told(outcomes(found), predictor.classes, json)
     else:
         rest = answers.unanswered(out, found, predictor.classes)
@@ -111,7 +111,7 @@ def predict(
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
     facts["drift"] = tally.told()
-    show(facts, [f"answers added to {out}: {facts['answers']:,}"] * (out != Path()), as_json=json)
+    show(facts, [f"answers added to {out}: {facts['answers']:,}"] * bool(out), as_json=json)
     if not json:
         for line in terminal.drift(facts["drift"]):
             warn(line)

@@ -12,7 +12,6 @@ from sevenfold.cli.options import READING, RUNNING, Count, Reading, Running, app
 from sevenfold.errors import GateRefused
 from sevenfold.terminal import show, warn
 
-_NOWHERE: Final = Path()
 _TYPESET: Final = {0x202F: " ", 0x2068: None, 0x2069: None, 0x201C: "`", 0x201D: "`"}
 """What a page sets finely and a terminal may not know."""
 
@@ -22,7 +21,7 @@ def curve(
     data: str,
     /,
     *,
-    out: Annotated[Path, Parameter(show_default=False)] = _NOWHERE,
+    out: Path | None = None,
     target: Annotated[float, Parameter(validator=Number(gte=0, lt=1))] = 0.0,
     repetitions: Annotated[int, Parameter(validator=Number(gte=3))] = 10,
     recipe: str = "",

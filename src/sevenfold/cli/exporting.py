@@ -3,15 +3,13 @@
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from sevenfold.cli.options import Count, app
 from sevenfold.terminal import show
-
-UNSET: Final = Path()
 
 
 @app.command
@@ -20,7 +18,7 @@ def export(
     /,
     *,
     to: Literal["onnx", "int8", "litert", "html", "timm"],
-    out: Annotated[Path, Parameter(show_default=False)] = UNSET,
+    out: Path | None = None,
     processor: Annotated[
         Literal["", "x86", "x86-vnni", "arm64"], Parameter(name="--for", show_default=False)
     ] = "",
@@ -53,7 +51,7 @@ def export(
 
     from sevenfold import exports, progress
 
-    place = run / "exports" / to if out == UNSET else out
+    place = out or run / "exports" / to
     request = exports.Asked(to, processor, for_size, max_drop, latency_table, replace)
     facts = exports.export(
         run,

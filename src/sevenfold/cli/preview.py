@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -12,7 +12,6 @@ from cyclopts.validators import Number
 from sevenfold.cli.options import Count, app, columns
 from sevenfold.terminal import show
 
-NO_MODEL: Final = Path()
 Some = Annotated[int, Parameter(validator=Number(gte=1, lte=48))]
 Many = Annotated[int, Parameter(validator=Number(gte=1, lte=1000))]
 
@@ -27,7 +26,7 @@ def preview(
     set: tuple[str, ...] = (),
     classes: Some = 12,
     views: Some = 4,
-    check: Annotated[Path, Parameter(show_default=False)] = NO_MODEL,
+    check: Path | None = None,
     pictures: Many = 40,
     columns_: Annotated[str, Parameter("--columns")] = "",
     seed: Count = 0,

@@ -13,7 +13,6 @@ from sevenfold.terminal import warn
 if TYPE_CHECKING:
     from sevenfold.serve import Address
 
-NOWHERE: Final = Path()
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -27,7 +26,7 @@ def serve(
     lan: bool = False,
     sessions: Count = 0,
     queue: Count = 16,
-    collect: Annotated[Path, Parameter(show_default=False)] = NOWHERE,
+    collect: Path | None = None,
     collect_megabytes: Annotated[int, Parameter(validator=Number(gte=1))] = 500,
 ) -> None:
     """Answer pictures over HTTP, with a page for people and JSON for programs.

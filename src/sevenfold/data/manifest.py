@@ -67,16 +67,16 @@ def opened(manifest: Manifest, time: str, command: str) -> Manifest:
     return replace(manifest, openings=(*manifest.openings, Opening(time, command)))
 
 
-def log_opening(run: Path, manifest: Manifest) -> None:
+def log_opening(run: Path) -> None:
     """Write down that test was opened now, by this process's command, in a run's `data.json`.
 
-    Args:
-        run: the folder of the run.
-        manifest: what its `data.json` holds.
+    What another command wrote there meanwhile stays.
     """
+    path = run / "data.json"
+    manifest = from_json(path.read_text("utf-8"), name=str(path))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     told = to_json(opened(manifest, now, " ".join(sys.argv[1:])))
-    atomic.write(run / "data.json", told)
+    atomic.write(path, told)
 
 
 def to_json(manifest: Manifest) -> str:

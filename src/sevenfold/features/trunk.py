@@ -8,7 +8,6 @@ batch that it came in, nor on the number of threads.
 """
 
 import contextlib
-import copy
 import hashlib
 import importlib.metadata
 import io
@@ -23,6 +22,7 @@ import torch
 from jaxtyping import Float16, UInt8
 from torch import nn
 
+from sevenfold.features.folding import folded
 from sevenfold.features.store import disk_full, home
 from sevenfold.nets import Trunk
 
@@ -86,7 +86,7 @@ def to_onnx(
     # A batch of 1 would be taken for a constant (torch.export's specialisation).
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     # What overwrites its input is taken apart symbol by symbol: half of the exporter's time.
-    module = copy.deepcopy(module)
+    module = folded(module, example)
     for part in module.modules():
         if hasattr(part, "inplace"):
             setattr(part, "inplace", False)  # noqa: B010 - modules type attributes as tensors
@@ -120,7 +120,7 @@ def _exported(trunk: Trunk, side: int, name: str) -> bytes:
     path = home() / "trunks" / name / "trunk.onnx"
     if path.exists():
         return path.read_bytes()
-    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    example = (torch.arange(6 * side**2) % 251).to(torch.uint8).reshape(2, side, side, 3)
     model = to_onnx(_FromBytes(trunk).eval(), example, ["pixels"], ["activations"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -194,14 +194,16 @@ def _judged(
     bounds = [one.bound for one in found[: len(steps)]]
     count = paired.certified(bounds, plan.max_drop)
     if must_certify:
+        # Who walks from the first step on must also pass those before the first fast one.
+        least = paired.smallest_certifiable(bounds[: allowed[0] + 1])
         allowed = [at for at in allowed if at < count]
         if not allowed:
             opened()
             raise GateRefused(
                 f"no step is certified to drop by {plan.max_drop:g} at most: the smallest drop "
                 f"that {len(split.test):,} test pictures certify for one is "
-                f"{min(bounds):.4f}; the unpruned model stays",
-                f"raise --max-drop to {up(min(bounds))}, collect more test pictures, or leave "
+                f"{least:.4f}; the unpruned model stays",
+                f"raise --max-drop to {up(least)}, collect more test pictures, or leave "
                 "out --require-certificate",
             )
     best = found[allowed[-1]]

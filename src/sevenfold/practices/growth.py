@@ -8,6 +8,7 @@ from jaxtyping import Int64
 
 from sevenfold import draws
 from sevenfold.data import Split
+from sevenfold.errors import UsageError
 from sevenfold.ranges import Range
 
 
@@ -25,6 +26,20 @@ class Growth:
 
 
 Growth.off = Growth()
+
+
+def check(settings: Growth, split: Split) -> None:
+    """Refuse a share where folds judge every training picture.
+
+    Raises:
+        UsageError: there are no validation pictures.
+    """
+    if settings.share < 1 and not len(split.val):
+        raise UsageError(
+            f"growth.share = {settings.share:g} needs validation pictures, and with few pictures "
+            "folds judge all that are trained on",
+            "leave it at 1, or give the roles train, val and test yourself",
+        )
 
 
 def given(split: Split, settings: Growth, seed: int) -> Int64[np.ndarray, "pictures"]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sevenfold import account, release, runs, train, trial
+from sevenfold import account, release, runs, train, trial, versions
 from sevenfold.errors import UsageError
 from sevenfold.practices import ensembling, pruning
 from sevenfold.progress import Progress
-from sevenfold.remake.record import asked, members
+from sevenfold.remake.record import asked, clear, members
 
 
 def distil(
@@ -25,7 +25,9 @@ def distil(
 ) -> dict[str, Any]:
     """Teach the vote of a run's members to one model, which then ships in their place.
 
-    Writes to the run; the members stay in it. Test is opened once more.
+    Writes to the run: checkpoints into `trials/` and at the end a new version; what shipped
+    before is kept, the members stay, and a whole model is served at any moment. Test is
+    opened once more.
 
     Args:
         folder: of the run.
@@ -42,42 +44,56 @@ def distil(
 
     Raises:
         UsageError: the run has one model, or too few pictures for this.
+        ResourceError: another command changes the run.
     """
+    versions.listed(folder)
     clock, place = release.Clock(), trial.place(device, threads)
-    with clock.stage("read"):
-        run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
-    if len(run.members) < 2:
-        raise UsageError(
-            f"{folder} holds one model: there is no vote to distil",
-            "train with --set ensembling.members=3, or --budget normal",
+    with versions.locked(folder):
+        with clock.stage("read"):
+            run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
+        _distillable(run)
+        settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
+        ensembling.check(settings)
+        recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
+        with clock.stage("fit"):
+            fitted = train.distil(
+                recipe,
+                run.split,
+                members(run),
+                np.array(run.weights),
+                run.facts["training"]["rate"],
+                seed=seed,
+                place=place,
+                pixels=run.pixels,
+                folder=folder / "trials" / trial.key(recipe, run.split, seed, place),
+                progress=progress,
+            )
+        facts = versions.renewed(
+            folder,
+            versions.keep(folder),
+            {"distilled": len(run.members)},
+            lambda part: release.release(
+                part, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
+            ),
         )
-    if not len(run.split.val):
-        raise UsageError(
-            f"{folder} has no validation pictures: a student needs the members of each fold",
-            "train with --set ensembling.distil=true",
-        )
-    settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
-    ensembling.check(settings)
-    recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
-    with clock.stage("fit"):
-        fitted = train.distil(
-            recipe,
-            run.split,
-            members(run),
-            np.array(run.weights),
-            run.facts["training"]["rate"],
-            seed=seed,
-            place=place,
-            pixels=run.pixels,
-            folder=folder / "trials" / trial.key(recipe, run.split, seed, place),
-            progress=progress,
-        )
-    facts = release.release(
-        folder, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
-    )
+        clear(folder)
     told = account.voting(fitted)
     return facts | {
         "schema": "sevenfold.distill/1",
         "vote": told["pooled"],
         "student": told["student"],
     }
+
+
+def _distillable(run: runs.Run) -> None:
+    """Refuse a run that has no vote, or no pictures for its student."""
+    if len(run.members) < 2:
+        raise UsageError(
+            f"{run.folder} holds one model: there is no vote to distil",
+            "train with --set ensembling.members=3, or --budget normal",
+        )
+    if not len(run.split.val):
+        raise UsageError(
+            f"{run.folder} has no validation pictures: a student needs the members of each fold",
+            "train with --set ensembling.distil=true",
+        )

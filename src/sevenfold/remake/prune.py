@@ -4,14 +4,14 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sevenfold import data as datasets
-from sevenfold import export, judging, latency, nets, release, runs, trial
+from sevenfold import export, judging, latency, nets, release, runs, trial, versions
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.judging import File
 from sevenfold.judging.choice import up
@@ -19,8 +19,20 @@ from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.remake.asked import Asked, check
-from sevenfold.remake.record import asked, members, shipped
+from sevenfold.remake.record import asked, clear, members, shipped
 from sevenfold.train import Fitted, Member, pruned
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """Hold what all steps of a pruning share."""
+
+    run: runs.Run
+    request: Asked
+    wanted: pruning.Target
+    place: Place
+    clock: release.Clock
+    progress: Progress
 
 
 def prune(
@@ -36,7 +48,8 @@ def prune(
     """Remove channels and blocks of a run's network; what is left ships in its place.
 
     Writes to the run: steps into `trials/`, from which the same command goes on after a
-    stop, and at the end model, report and `pruning.json`. Test is opened once, for the
+    stop, and at the end a new version with model, report and `pruning.json`; the unpruned
+    one is kept, and a whole model is served at any moment. Test is opened once, for the
     network as it is, all steps and the controls together. Nothing but the log of that
     opening changes where a gate says no.
 
@@ -55,18 +68,47 @@ def prune(
     Raises:
         UsageError: the run cannot be pruned, or not to this target.
         GateRefused: the drop is too large, cannot be certified, or nothing is faster.
+        ResourceError: another command changes the run.
     """
     wanted = pruning.target(request.target)
     check(request, wanted)
+    versions.listed(folder)
     clock, place = release.Clock(), trial.place(device, threads)
-    with clock.stage("read"):
-        run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
-    _prunable(run, request)
+    with versions.locked(folder):
+        with clock.stage("read"):
+            run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
+        _prunable(run, request)
+        ground = _Ground(run, request, wanted, place, clock, progress)
+        found, plan = _judged(ground, timer)
+        told = found.told | {"seconds": clock.seconds}
+        facts = versions.renewed(
+            folder,
+            versions.keep(folder),
+            {"target": request.target},
+            lambda part: release.release(
+                part,
+                asked(run),
+                _shipping(found.fitted, plan, run),
+                run.split,
+                place=place,
+                clock=clock,
+                progress=progress,
+                made=found.made,
+                pruning=told,
+            ),
+        )
+        clear(folder)
+    return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
+
+
+def _judged(ground: _Ground, timer: judging.Timer) -> tuple[judging.Chosen, pruned.Plan]:
+    """Go through the steps and choose what ships."""
+    run, request, place, clock = ground.run, ground.request, ground.place, ground.clock
     with clock.stage("prune"):
         fitted = _fitted(run, place)
         dense = judging.filed("dense", fitted.ships[0], 0.0, fitted, run.split, place)
         timed = _latency(run, request)
-        plan = _plan(run, request, wanted, dense, timed)
+        plan = _plan(run, request, ground.wanted, dense, timed)
         key = trial.key(run.recipe, run.split, request.seed, place)
         outcome = pruned.shrunk(
             run.network,
@@ -79,8 +121,8 @@ def prune(
             seed=request.seed,
             place=place,
             pixels=run.pixels,
-            folder=folder / "trials" / pruned.key(plan, run.network, run.recipe.side, key),
-            progress=progress,
+            folder=run.folder / "trials" / pruned.key(plan, run.network, run.recipe.side, key),
+            progress=ground.progress,
         )
     with clock.stage("judge"):
         found = judging.chosen(
@@ -90,24 +132,12 @@ def prune(
             replace(dense, score=outcome.score),
             run.split,
             place=place,
-            progress=progress,
+            progress=ground.progress,
             timer=timer,
             certified=request.require_certificate,
-            opened=lambda: datasets.log_opening(run.folder, run.manifest),
+            opened=lambda: datasets.log_opening(run.folder),
         )
-        told = found.told | {"seconds": clock.seconds}
-    facts = release.release(
-        folder,
-        asked(run),
-        _shipping(found.fitted, plan, run),
-        run.split,
-        place=place,
-        clock=clock,
-        progress=progress,
-        made=found.made,
-        pruning=told,
-    )
-    return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
+    return found, plan
 
 
 def _prunable(run: runs.Run, request: Asked) -> None:
@@ -157,6 +187,7 @@ def _fitted(run: runs.Run, place: Place) -> Fitted:
         (),
         (),
         dataset.labels[run.split.val],
+        averaged=bool(run.facts["ensembling"].get("averaged")),
     )
 
 

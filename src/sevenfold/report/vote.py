@@ -141,7 +141,7 @@ def _kept(found: Facts, losses: Losses) -> Iterator[str]:
         return
     student = "The student, one network that learned from the vote,"
     if found.get("averaged") is True:
-        student = "The average of the members' weights, one network that was never trained,"
+        student = "The average of the members' weights, one network,"
     if losses.kept >= 1:
         yield f"{student} does at least as well as the vote: its log loss is {losses.student:.3f}."
     elif losses.kept > 0:

@@ -43,7 +43,7 @@ class Settings:
         largest: body of a request, in bytes.
         token: that requests must bring; empty: none.
         names: by which the server may be called besides `localhost` and its addresses.
-        collect: folder for pictures and corrections; an empty path keeps nothing.
+        collect: folder for pictures and corrections; None keeps nothing.
         collect_bytes: that this folder may hold.
     """
 
@@ -54,7 +54,7 @@ class Settings:
     largest: int = 25_000_000
     token: str = field(default="", repr=False)
     names: frozenset[str] = frozenset()
-    collect: Path = Path()
+    collect: Path | None = None
     collect_bytes: int = 500_000_000
 
 
@@ -86,18 +86,19 @@ class _Served:
 
     def __init__(self, predictor: Predictor, settings: Settings) -> None:
         classes = predictor.classes
-        collects = settings.collect != Path()
         self._predictor = predictor
         self._maps = has_maps(predictor)
         self._not_ready = "the stored picture has not been answered yet"
         self._collection = (
-            Collection(settings.collect, classes, settings.collect_bytes) if collects else None
+            Collection(settings.collect, classes, settings.collect_bytes)
+            if settings.collect
+            else None
         )
         self._pool = Pool(settings.sessions, settings.queue, settings.seconds, settings.largest)
         self.meters = Meters(predictor.bundle, lambda: self._pool.taken)
-        self._page = page(predictor, collects=collects)
+        self._page = page(predictor, collects=bool(settings.collect))
         self._document = document(
-            largest=settings.largest, collects=collects, token=bool(settings.token)
+            largest=settings.largest, collects=bool(settings.collect), token=bool(settings.token)
         )
 
     def routes(self) -> list[Route]:

@@ -147,6 +147,7 @@ def fit(
     pruning.check(recipe.pruning, voters=voters)
     augmentation.refuse_idle(recipe.augmentation)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
+    growth.check(recipe.growth, split)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
     dataset = split.dataset

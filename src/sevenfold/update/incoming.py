@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,17 @@ from jaxtyping import Int64
 
 from sevenfold import data as datasets
 from sevenfold import runs
-from sevenfold.data import Dataset, Fingerprint, JoinedSource, Manifest, Photo, Row, Split
+from sevenfold.data import (
+    WHOLE,
+    Dataset,
+    Fingerprint,
+    FolderSource,
+    JoinedSource,
+    Manifest,
+    Photo,
+    Row,
+    Split,
+)
 from sevenfold.data.manifest import Assigned
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import ingest
@@ -107,7 +117,8 @@ def read(run: runs.Run, asked: Asked, *, threads: int, progress: Progress) -> In
         raise _nothing(asked, fresh, corrections)
     place, parts, reading, source = _places(run, asked, fresh)
     dataset = _joined(run.split.dataset, fresh, new, manifest, classes, place, parts)
-    split = datasets.split(dataset, known=manifest)
+    links = _links(run.split.dataset, manifest, fresh, set(new), place)
+    split = datasets.split(dataset, known=replace(manifest, rows=(*manifest.rows, *links)))
     old = len(run.split.dataset)
     roles = np.concatenate([split.train, split.val, split.test])
     found = Incoming(
@@ -217,6 +228,44 @@ def _compared(
     return manifest, tuple(corrections), new
 
 
+def _links(
+    old: Dataset, manifest: Manifest, fresh: Dataset, new: Set[int], place: int
+) -> list[Row]:
+    """Tell what ties new pictures to known ones beside their pixels, as rows for a split.
+
+    A known picture that the new data puts into a group takes the group to its role, and
+    another part of a known photo belongs where that is.
+    """
+    known = {row.hash: row for row in manifest.rows}
+    parts = {
+        _file(old, photo): row
+        for photo, row in zip(old.photos, manifest.rows, strict=True)
+        if photo.box != WHOLE
+    }
+    found = []
+    for at, (photo, content) in enumerate(zip(fresh.photos, fresh.hashes, strict=True)):
+        its = None
+        if at not in new and photo.group:
+            its = known[content]
+        if at in new and photo.box != WHOLE:
+            its = parts.get(_file(fresh, photo))
+        if its:
+            path = datasets.prefixed(photo.path, place)
+            found.append(replace(its, path=path, group=photo.group, box=photo.box))
+    return found
+
+
+def _file(dataset: Dataset, photo: Photo) -> object:
+    """Name a photo's file wherever it is listed; what lies in no folder is a file by itself."""
+    part, path = datasets.placed(photo.path)
+    source = dataset.source
+    if isinstance(source, JoinedSource):
+        source = source.parts[part]
+    if isinstance(source, FolderSource):
+        return (source.folder / path).resolve()
+    return source, path
+
+
 def _nothing(asked: Asked, fresh: Dataset, corrections: Sequence[Correction]) -> DataError:
     if corrections:
         first = corrections[0]
@@ -301,10 +350,10 @@ def _joined(
 
 
 def _check_enough(found: Incoming, asked: Asked) -> None:
-    dataset = found.split.dataset
+    dataset, roles = found.split.dataset, (found.split.train, found.split.val, found.split.test)
     for name in found.learned:
         label = dataset.classes.index(name)
-        mine = [int(at) for at in found.new if dataset.labels[at] == label]
+        mine = [at for role in roles for at in role.tolist() if dataset.labels[at] == label]
         count = len({dataset.hashes[at] for at in mine})
         if count < SMALLEST_CLASS or not np.isin(mine, found.split.train).any():
             raise DataError(

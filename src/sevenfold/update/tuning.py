@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import nn
 
 from sevenfold import loop, nets, runs
@@ -122,10 +122,8 @@ def _short(recipe: Recipe) -> Recipe:
     """Shorten a recipe; what would begin late begins at once, for the beginning is done."""
     count = epochs(recipe)
     settings = recipe.imbalance
-    if settings.method == "deferred_weights":
-        settings = replace(settings, method="class_weights")
-    if settings.method == "deferred_sampling":
-        settings = replace(settings, defer=1e-6)
+    if settings.method in imbalance.DEFERRED:
+        settings = replace(settings, defer=0.0)
     return replace(recipe, epochs=count, views=min(recipe.views, max(count, 1)), imbalance=settings)
 
 
@@ -180,8 +178,7 @@ def _member(
                 tail = tail_of(network, bench.recipe)
                 asked[each, places] = loop.predict(tail, bench.plain, part.judged, bench.place)
         network.cpu().eval()
-    # With small data the running weights have seen all old pictures.
-    unseen = bench.judged >= (found.old if small else 0)
+    unseen = _unseen(found, bench) if small else np.ones(len(bench.judged), bool)
     chosen = path.shortest(asked[:, unseen], bench.labels[unseen])
     logits = asked[chosen]
     path.put(network, begun, ended, path.WAYS[chosen])
@@ -192,6 +189,13 @@ def _member(
         logits = _remembered(run, found, bench, logits)
     made = Member(network, (), start.origin, seed, trained, steps, decision, logits)
     return made, path.WAYS[chosen]
+
+
+def _unseen(found: Incoming, bench: Bench) -> Bool[np.ndarray, "judged"]:
+    """Tell which pictures the running weights have not seen, nor others of their groups."""
+    groups = bench.split.dataset.groups
+    seen = set(groups[: found.old])
+    return np.array([groups[at] not in seen for at in bench.judged.tolist()], bool)
 
 
 def _before(run: runs.Run, bench: Bench) -> Int64[np.ndarray, "classes"]:

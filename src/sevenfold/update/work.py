@@ -1,8 +1,6 @@
 """Update a run: read, check the labels, fine-tune, judge, and swap the model if it may be."""
 
-import datetime
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from sevenfold import atomic, bundles, export, latency, release, runs, swap, trial, versions
+from sevenfold import bundles, export, latency, operating, release, runs, swap, trial, versions
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.data import Split
-from sevenfold.errors import GateRefused
+from sevenfold.errors import GateRefused, UsageError
 from sevenfold.features.trunk import session
 from sevenfold.image import shown
 from sevenfold.loop import Place
@@ -31,6 +29,10 @@ from sevenfold.update.incoming import Incoming
 SCHEMA: Final = "sevenfold.update/1"
 _FLIPS: Final = 200  # that are listed
 _LISTED: Final = 200
+_BLIND: Final = (
+    "the new version cannot tell pictures that are unlike its data: with few pictures the "
+    "networks of the folds measure that, and only a training has them"
+)
 
 Timer = Callable[[Sequence[bytes]], Float64[np.ndarray, "models rounds"]]
 # Few rounds: what they tell is shown, and refuses nothing.
@@ -199,6 +201,8 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
         comparisons = _compared(ground, facts, judged.predictions)
     facts["comparisons"] = [gate.told(one) for one in comparisons]
     facts["warnings"] = list(dict.fromkeys(text for one in comparisons for text in one.warnings))
+    if ground.run.facts.get("unknown") and not len(found.split.val):
+        facts["warnings"].append(_BLIND)
     facts |= _costs(ground.folder, made.model, timer)
     reasons = [text for one in comparisons for text in one.reasons]
     if reasons:
@@ -209,7 +213,10 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
             f"the new model is worse: {'; '.join(dict.fromkeys(reasons))}",
             "look at the answers that got wrong and at the new labels; more new data may help",
         )
-    facts = _accepted(ground, facts, fitted, (made, judged))
+    try:
+        facts = _accepted(ground, facts, fitted, (made, judged))
+    except UsageError as error:  # what the answers were asked to be like
+        facts = _refused(ground, facts, error.problem, error.cure)
     shutil.rmtree(trials, ignore_errors=True)
     return facts
 
@@ -321,30 +328,32 @@ def _accepted(
 ) -> dict[str, Any]:
     """Write the new version beside the old ones, and serve it."""
     found, folder = ground.found, ground.folder
-    part = versions.part_of(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    before = record.asked(ground.run)
     asked = replace(
-        record.asked(ground.run),
+        before,
         data=found.source,
         reading=found.reading,
         known=found.manifest,
+        wish=operating.renamed(before.wish, found.renamed),
     )
     facts = _finished(ground, facts, accepted=True)
     facts["version"] = versions.upcoming(folder)
-    made_facts = release.release(
-        part,
-        asked,
-        fitted,
-        found.split,
-        place=ground.place,
-        clock=ground.clock,
-        progress=ground.progress,
-        made=made,
-        update=facts,
+    made_facts = versions.renewed(
+        folder,
+        ground.parent,
+        {"data": facts["data"], "new": facts["new"]},
+        lambda part: release.release(
+            part,
+            asked,
+            fitted,
+            found.split,
+            place=ground.place,
+            clock=ground.clock,
+            progress=ground.progress,
+            made=made,
+            update=facts,
+        ),
     )
-    shutil.rmtree(part / "trials", ignore_errors=True)
-    versions.accept(folder, ground.parent, {"data": facts["data"], "new": facts["new"]})
     told = {name: made_facts[name] for name in ("test", "validation", "bundle", "stages")}
     return facts | told | {"seconds": ground.clock.seconds}
 
@@ -353,9 +362,7 @@ def _refused(ground: _Ground, facts: dict[str, Any], reason: str, cure: str) -> 
     """Leave the run as it is; note what was refused, and that test was opened where it was."""
     if not ground.asked.dry_run:
         if facts["after"]:
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            told = datasets.opened(ground.run.manifest, now, " ".join(sys.argv[1:]))
-            atomic.write(ground.folder / "data.json", datasets.to_json(told).encode())
+            datasets.log_opening(ground.folder)
         versions.log(ground.folder, {"event": "refused", "data": facts["data"], "reason": reason})
     if not facts["before"]:
         facts["before"] = scoring_of(ground.run.facts["test"])

@@ -2,13 +2,12 @@
 
 from sevenfold.versions.kept import (
     Version,
-    accept,
     baseline,
     current,
     keep,
     listed,
     log,
-    part_of,
+    renewed,
     rollback,
     sign_off,
     upcoming,
@@ -17,14 +16,13 @@ from sevenfold.versions.lock import locked
 
 __all__ = [
     "Version",
-    "accept",
     "baseline",
     "current",
     "keep",
     "listed",
     "locked",
     "log",
-    "part_of",
+    "renewed",
     "rollback",
     "sign_off",
     "upcoming",

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ SCHEMA: Final = "sevenfold.version/1"
 LOG_SCHEMA: Final = "sevenfold.versions/1"
 RECORD: Final = "version.json"
 LOG: Final = "log.json"
+_PART: Final = "next.part"  # where a version is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def keep(run: Path) -> int:
     _tidy(run, now)
     if not now:
         now, parent = upcoming(run), _before(run)
-        part = part_of(run)
+        part = run / swap.VERSIONS / _PART
         swap.copy(run, part)
         _settle(run, part, now, parent)
     if now not in _logged(run):
@@ -90,14 +91,32 @@ def keep(run: Path) -> int:
     return now
 
 
-def accept(run: Path, parent: int, event: Mapping[str, Any]) -> int:
-    """Serve what lies in `part_of(run)`, a whole run, as a new version; return its number."""
+def renewed(
+    run: Path, parent: int, event: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Serve a new version; a whole model is served at any moment. The caller holds the lock.
+
+    Args:
+        run: the folder of the run.
+        parent: the version that the new one comes from, as `keep` returned it.
+        event: for the log.
+        make: writes a whole run into an empty folder, and returns the facts of it.
+
+    Returns:
+        These facts, of the run itself.
+    """
+    part = run / swap.VERSIONS / _PART
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    facts = make(part)
+    shutil.rmtree(part / "trials", ignore_errors=True)
+    _join_openings(run, part)
     number = upcoming(run)
-    _settle(run, part_of(run), number, parent)
+    _settle(run, part, number, parent)
     swap.begin(run, number)
     swap.finish(run)
     log(run, {"event": "accepted", "version": number, **event})
-    return number
+    return facts | {"run": str(run)}
 
 
 def baseline(run: Path, number: int) -> int:
@@ -216,14 +235,9 @@ def _parent(run: Path, number: int) -> int:
     return int(_json(swap.folder_of(run, number) / RECORD).get("parent", 0))
 
 
-def part_of(run: Path) -> Path:
-    """Say where the next version is made."""
-    return run / swap.VERSIONS / "next.part"
-
-
 def _tidy(run: Path, now: int) -> None:
     """Remove what a kill left: a version half made, or made and never served."""
-    shutil.rmtree(part_of(run), ignore_errors=True)
+    shutil.rmtree(run / swap.VERSIONS / _PART, ignore_errors=True)
     logged = _logged(run)
     for number in _numbers(run):
         if logged and number not in logged and number != now and _parent(run, number) == now:

@@ -120,7 +120,7 @@ def plan(
     check_data(settings, counts, classes, epochs=epochs, batch=batch)
     plain = Stage(pictures, np.ones(len(classes)), np.zeros(len(classes)))
     begins = 0
-    if settings.method in DEFERRED:
+    if settings.method in DEFERRED and settings.defer:
         # 0.7 * 10 is a little more than 7 in binary.
         begins = max(1, min(epochs - 1, math.ceil(round(settings.defer * epochs, 9))))
     draw = partial(drawn, labels, pictures, numbers, seed)

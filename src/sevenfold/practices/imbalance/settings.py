@@ -43,7 +43,8 @@ class Imbalance:
             `deferred_weights` or `deferred_sampling` (in the last epochs only).
         strength: exponent of class weights, or factor of the log prior, 0 (nothing) to 2;
             for class_weights, deferred_weights, logit_adjustment and adjusted_after.
-        defer: share of the epochs before a deferred method begins, above 0 to below 1.
+        defer: share of the epochs before a deferred method begins, above 0 to below 1; an
+            update, which goes on from there, sets 0.
         trainings: that `auto` may compare, 1 or 2; with 1 it compares only what needs
             no training of its own.
         price: recall that the commoner half of the classes may lose on validation by what
@@ -134,7 +135,7 @@ def check_data(
             f"fewer than a batch of {batch}",
             f"set batch to at most {left}, or choose another imbalance.method",
         )
-    if settings.method in DEFERRED and epochs < 2:
+    if settings.method in DEFERRED and settings.defer and epochs < 2:
         raise UsageError(
             f"imbalance.method = {settings.method!r} needs 2 epochs or more, not {epochs}",
             "set epochs=2 or more, or choose another imbalance.method",

@@ -66,7 +66,7 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
     of all channels by Taylor's estimate, times the mean score of channels: so a block
     that costs what an average channel costs ranks as one. The lowest block goes before
     the channels whenever some chunk that would go scores higher, and channels are
-    then ranked anew.
+    then ranked anew. What blocks are worth is measured once.
 
     Args:
         network: on the CPU; stays as it is.
@@ -162,14 +162,16 @@ def _next_block(
     how: Trimming,
 ) -> str:
     """Name the block that goes before the channels do; "" where none should."""
-    for name, score in sorted(blocks.items(), key=lambda item: item[1]):
+    ordered = sorted(blocks.items(), key=lambda item: item[1])
+    for name, score in ordered:
         if enough and score > found.highest:
             return ""
         # Never further than asked for: a block may be a tenth of the whole network.
         left = _counted(cost(lesioned(network, name), how.side), counted)
         if left >= wanted:
             return name
-    return ""
+    # Channels alone do not suffice, and every block takes more than what is still to go.
+    return "" if enough or not ordered else ordered[0][0]
 
 
 def smallest(network: nets.Network, how: Trimming) -> nets.Network:
@@ -178,9 +180,13 @@ def smallest(network: nets.Network, how: Trimming) -> nets.Network:
         for name in removable_blocks(network, how.proof):
             network = _as_network(lesioned(network, name))
     coupling = couple(network, how.side)
-    zeros = [np.zeros(group.channels) for group in coupling.groups]
+    ranked = [np.zeros(group.channels) for group in coupling.groups]
+    if how.settings.ranking == "bn_scale":  # what no batch norm follows stays
+        looked = layered(network, coupling, "bn_scale", how.batches, seed=how.seed)
+        scored = combined(looked, coupling, "bn_scale", how.settings.normalised)
+        ranked = [np.where(np.isfinite(one), 0.0, one) for one in scored]
     everything = sum(group.channels for group in coupling.groups) + 1
-    found = chosen(zeros, coupling, cost(network, how.side), count=everything, limits=how.limits)
+    found = chosen(ranked, coupling, cost(network, how.side), count=everything, limits=how.limits)
     return _as_network(cut(network, coupling, found.gone))
 
 

@@ -22,8 +22,6 @@ from sevenfold.studies.audit.page import render
 __all__ = ["audit"]
 
 SCHEMA: Final = "sevenfold.audit/1"
-NOWHERE: Final = Path()
-"""No run, no list, no page."""
 
 _Groups = Sequence[tuple[int, ...]]
 
@@ -31,10 +29,10 @@ _Groups = Sequence[tuple[int, ...]]
 def audit(
     data: str,
     *,
-    out: Path = NOWHERE,
-    fix: Path = NOWHERE,
-    decisions: Path = NOWHERE,
-    against: Path = NOWHERE,
+    out: Path | None = None,
+    fix: Path | None = None,
+    decisions: Path | None = None,
+    against: Path | None = None,
     columns: Mapping[str, str],
     group_by: str,
     threads: int,
@@ -44,8 +42,8 @@ def audit(
 
     Args:
         data: folder, table or packaged name.
-        out: folder for audit.html; an empty path writes none.
-        fix: CSV for the clean list; an empty path writes none.
+        out: folder for audit.html.
+        fix: CSV for the clean list.
         decisions: the labels.csv that the page saved, applied to `fix`.
         against: run whose record of its data is compared.
         columns: names of a table's columns, by what they hold.
@@ -54,7 +52,8 @@ def audit(
         progress: is told how far it is.
 
     Returns:
-        The object of `audit --json`; paths as shown to people.
+        The object of `audit --json`; paths as shown to people, with the box where a
+            picture is a part of a photo.
 
     Raises:
         UsageError: a place cannot be written to.
@@ -63,10 +62,10 @@ def audit(
     """
     began = time.perf_counter()
     threads = threads or os.cpu_count() or 1
-    known = None if against == NOWHERE else changes.manifest(against)
+    known = changes.manifest(against) if against else None
     listing = datasets.scan(data, columns=columns, group_by=group_by)
-    _refuse_places(data, out, fix, decisions, listing)
-    decided = {} if decisions == NOWHERE else clean.decided(decisions)
+    _refuse_places(out, fix, decisions, listing)
+    decided = clean.decided(decisions) if decisions else {}
     pixels = Pixels(album.SIDE)
     found = ingest(listing, pixels=pixels, threads=threads, progress=progress)
     dataset = album.readable(listing, found)
@@ -88,7 +87,7 @@ def audit(
         vectors = album.embeddings(dataset, pixels, threads, progress)
         logits = suspects.out_of_fold(vectors, dataset.labels, together, len(dataset.classes))
         suspected = suspects.suspected(logits, dataset.labels)
-    paths = [shown(photo.path) for photo in dataset.photos]
+    paths = [album.named(photo) for photo in dataset.photos]
     names = partial(_named, paths)
     facts: dict[str, Any] = {
         "schema": SCHEMA,
@@ -132,7 +131,7 @@ def audit(
         "clean": {},
         "page": "",
     }
-    if fix != NOWHERE:
+    if fix:
         spare = {index for group in exact for index in group[1:]}
         spare |= {index for _, group in conflicts for index in group}
         mended = clean.mended(dataset, together.tolist())
@@ -143,7 +142,7 @@ def audit(
             if (before.role or "train") != (after.role or "train")
         ]
         facts["clean"] = {"path": str(fix), "pictures": rows, "roles_changed": moved}
-    if out != NOWHERE:
+    if out:
         facts["page"] = str(out / "audit.html")
         out.mkdir(parents=True, exist_ok=True)
         text = render(facts, dataset, pixels)
@@ -152,13 +151,13 @@ def audit(
 
 
 def _refuse_places(
-    data: str, out: Path, fix: Path, decisions: Path, listing: datasets.Listing
+    out: Path | None, fix: Path | None, decisions: Path | None, listing: datasets.Listing
 ) -> None:
-    if out != NOWHERE and out.exists() and not out.is_dir():
+    if out and out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
-    if fix != NOWHERE:
+    if fix:
         clean.check(listing.source, fix)
-    elif decisions != NOWHERE:
+    elif decisions:
         raise UsageError("--decisions changes nothing without --fix", "add --fix LIST.csv")
 
 

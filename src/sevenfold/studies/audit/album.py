@@ -12,7 +12,7 @@ from torch import nn
 
 from sevenfold import data as datasets
 from sevenfold import nets
-from sevenfold.data import Dataset, Fingerprint, Listing, Quarantined
+from sevenfold.data import Dataset, Fingerprint, Listing, Photo, Quarantined
 from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels, in_order
 from sevenfold.features.trunk import engine
@@ -25,6 +25,12 @@ from sevenfold.studies.audit import likeness, quality
 SIDE: Final = 192
 """Of the squares that pictures are described by, in pixels."""
 _SCALE: Final = 128  # of the squares whose sharpness is measured: it depends on the scale
+
+
+def named(photo: Photo) -> str:
+    """Name a picture to people: its path, and where it is a part of a photo, its box."""
+    box = "" if photo.box == datasets.WHOLE else f"#{','.join(map(repr, photo.box))}"
+    return shown(photo.path) + box
 
 
 def readable(listing: Listing, found: Sequence[Fingerprint | ImageRejected]) -> Dataset:

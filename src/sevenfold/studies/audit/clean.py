@@ -13,6 +13,7 @@ from sevenfold.answers import bare, guarded
 from sevenfold.data import WHOLE, Dataset, FolderSource, Photo, Role
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
+from sevenfold.studies.audit import album
 
 _RISKY: Final = ("=", "+", "-", "@")
 _STAYS: Final[Sequence[Role]] = ("test", "val", "train", "")  # where copies straddle roles
@@ -39,7 +40,7 @@ def check(source: object, fix: Path) -> None:
 
 
 def decided(path: Path) -> dict[str, str]:
-    """Read the labels.csv that the page saved: path to label, "" for a dropped picture.
+    """Read the labels.csv that the page saved: name to label, "" for a dropped picture.
 
     Raises:
         DataError: the file is no such table.
@@ -94,14 +95,14 @@ def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fi
     Args:
         dataset: the readable pictures.
         left_out: indices of copies and conflicts; one that was decided on is judged by that.
-        decisions: by path as shown; see `decided`.
+        decisions: by name; see `decided` and `album.named`.
         fix: the list.
     """
     assert isinstance(dataset.source, FolderSource)
     base = dataset.source.folder
     photos = []
     for index, photo in enumerate(dataset.photos):
-        label = decisions.get(shown(photo.path), "" if index in left_out else photo.label)
+        label = decisions.get(album.named(photo), "" if index in left_out else photo.label)
         if label and photo.path.isprintable():
             photos.append(replace(photo, label=label))
     columns = ["path", "label"]

@@ -8,8 +8,8 @@ from PIL import Image
 from sevenfold.data import Dataset
 from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels
-from sevenfold.image import shown
 from sevenfold.pages import jpeg_uri, template
+from sevenfold.studies.audit import album
 
 LIMIT_BYTES: Final = 4_000_000
 """Of pictures; what does not fit is left out from the end of each list and counted."""
@@ -27,7 +27,7 @@ def render(facts: Mapping[str, Any], dataset: Dataset, pixels: Pixels) -> str:
         dataset: the readable pictures.
         pixels: where their squares come from.
     """
-    index = {shown(photo.path): at for at, photo in enumerate(dataset.photos)}
+    index = {album.named(photo): at for at, photo in enumerate(dataset.photos)}
     likely = {one["path"]: one["likely"] for one in facts["label_suspects"]}
     lists = list(_lists(facts))
     sections, room = [], LIMIT_BYTES

@@ -120,7 +120,7 @@ def _on_data(
         if isinstance(side, Model) and any(
             side.roles.get(content) == "test" for content in contents
         ):
-            datasets.log_opening(side.folder, side.known)
+            datasets.log_opening(side.folder)
     return found
 
 

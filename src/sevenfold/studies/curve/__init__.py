@@ -31,7 +31,6 @@ __all__ = ["REPETITIONS", "Curve", "check", "curve"]
 
 SCHEMA: Final = "sevenfold.curve/1"
 REPETITIONS: Final = 10
-NOWHERE: Final = Path()
 """No folder: nothing is kept and no page is written."""
 _TIMES: Final = (1.0, 1.5, 2.0, 4.0)
 _DRAWN: Final = 60  # places of the line
@@ -57,7 +56,7 @@ def check(target: float, repetitions: int) -> None:
 
 def curve(
     data: str,
-    out: Path,
+    out: Path | None,
     *,
     recipe: Recipe,
     target: float,
@@ -87,7 +86,7 @@ def curve(
 
     Args:
         data: folder, table or packaged name.
-        out: folder of the study; the empty path keeps nothing.
+        out: folder of the study; None keeps nothing.
         recipe: whose backbone, side and objective count.
         target: accuracy to reach, 0 to 1; 0 asks for none.
         repetitions: at least 3; fewer are made where a class has fewer groups.
@@ -109,7 +108,7 @@ def curve(
     check(target, repetitions)
     heads.check(recipe)
     places.check(where)
-    if out != NOWHERE:
+    if out:
         prepare(out, _OURS, "a curve")
     site = places.opened(where)
     reading = Reading(data, columns, group_by, small_classes)
@@ -126,7 +125,7 @@ def curve(
     pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
     looking = replace(site.place, threads=site.workers * site.place.threads)
     rows = heads.described(dataset, split.train, recipe, pixels, looking, progress)
-    folder = out / "trials" if out != NOWHERE else NOWHERE
+    folder = out / "trials" if out else None
     course = courses.Course(
         split, rows, recipe, site.trained, folds, seed, folder, progress,
         engine=site.engine({}) if site.cluster or site.workers > 1 else None, called=called,
@@ -143,10 +142,10 @@ def curve(
         **told(results, len(split.train), target),
         **worth(results, dataset.classes, settled.objective),
         "cost": cost,
-        "out": "" if out == NOWHERE else str(out),
+        "out": str(out) if out else "",
         "seconds": time.perf_counter() - began,
     }
-    if out != NOWHERE:
+    if out:
         atomic.write(out / "curve.json", json.dumps(facts, indent=1, allow_nan=False))
         atomic.write(out / "curve.html", page.render(facts))
     return facts

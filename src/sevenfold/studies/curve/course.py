@@ -52,7 +52,7 @@ class Course:
         place: where to compute.
         repetitions: as many folds.
         seed: of the rankings.
-        folder: of results; the empty path keeps none.
+        folder: of results; None keeps none.
         progress: is told what is under way.
         worth_of: so many classes, the weakest, are judged by what their pictures are worth.
         engine: where repetitions are measured; None: here, one after another.
@@ -65,7 +65,7 @@ class Course:
     place: Place
     repetitions: int
     seed: int
-    folder: Path
+    folder: Path | None
     progress: Progress
     worth_of: int = WORTH_OF
     engine: Engine | None = None
@@ -116,7 +116,7 @@ def run(course: Course) -> list[dict[str, Any]]:
         trial.key(course.recipe, _parted(course, number), course.seed, course.place)
         for number in range(course.repetitions)
     ]
-    files = [course.folder / f"{key}.json" if course.folder != Path() else None for key in keys]
+    files = [course.folder / f"{key}.json" if course.folder else None for key in keys]
     found = {at: held for at, path in enumerate(files) if path and (held := kept(path))}
     missing = [number for number in range(course.repetitions) if number not in found]
     calls = [_call(course, number, prior) for number in missing]
@@ -174,7 +174,7 @@ def _course(text: str) -> Course:
     pixels = Pixels(round(MARGIN * recipe.side))
     rows = heads.described(split.dataset, split.train, recipe, pixels, place, silent)
     return Course(
-        split, rows, recipe, place, call["repetitions"], call["seed"], Path(), silent,
+        split, rows, recipe, place, call["repetitions"], call["seed"], None, silent,
         call["worth_of"],
     )  # fmt: skip
 
@@ -197,7 +197,8 @@ def strength(course: Course) -> float:
     labels = split.dataset.labels[some]
     often = np.bincount(labels, minlength=len(split.dataset.classes))[labels] >= heads.FOLDS
     rows = _rows(course, some[often])
-    return heads.regularity(heads.axes(rows).of(rows), labels[often])
+    groups = [split.dataset.groups[at] for at in some[often].tolist()]
+    return heads.regularity(heads.axes(rows).of(rows), labels[often], groups)
 
 
 def _rows(course: Course, some: Int64[np.ndarray, "some"]) -> heads.Rows:

@@ -1,6 +1,7 @@
 """Train linear heads on stored activations: a training in a second, and always the best one."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from scipy import linalg
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
 from sevenfold import nets
@@ -104,7 +105,7 @@ def axes(rows: Rows) -> Axes:
     return Axes(centre, directions, float((moved @ directions).std()) or 1.0)
 
 
-def regularity(rows: Rows, labels: Labels) -> float:
+def regularity(rows: Rows, labels: Labels, groups: Sequence[str]) -> float:
     """Choose the strength of the prior on a head's weights by cross-validated likelihood.
 
     A prior belongs to the problem, not to the number of pictures: one is chosen for all sizes.
@@ -112,10 +113,11 @@ def regularity(rows: Rows, labels: Labels) -> float:
     Args:
         rows: of the pictures that choose, of unit scale.
         labels: of classes with at least three pictures each.
+        groups: of pictures that no two folds share.
     """
     losses = []
-    parts: Any = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    folds = list(parts.split(rows, labels))
+    parts: Any = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    folds = list(parts.split(rows, labels, groups))
     for strength in _REGULARITIES:
         loss = 0.0
         for others, these in folds:

@@ -30,7 +30,7 @@ def preview(
     columns: Mapping[str, str],
     classes: int,
     views: int,
-    model: Path,
+    model: Path | None,
     pictures: int,
     seed: int,
     threads: int,
@@ -47,7 +47,7 @@ def preview(
         columns: names of a table's columns, by what they hold.
         classes: shown at most, 1 or more.
         views: of each, 1 or more.
-        model: run or bundle for the label check; an empty path checks nothing.
+        model: run or bundle for the label check; None checks nothing.
         pictures: of each class that the check looks at, at most.
         seed: chooses the pictures; without a frozen trunk also their views, as in training.
         threads: 0 is one for each core.
@@ -64,13 +64,13 @@ def preview(
     """
     began = time.perf_counter()
     _refuse_place(data, out)
-    predictor = None if model == Path() else prediction.load(model, threads=1)
+    predictor = prediction.load(model, threads=1) if model else None
     listing = datasets.scan(data, columns=columns)
     if predictor is not None:
         _refuse_strangers(listing, predictor)
     sheet = contact_sheet(listing, recipe, classes=classes, views=views, seed=seed)
     check = None
-    if predictor is not None:
+    if model is not None and predictor is not None:
         check = checked(
             listing,
             predictor,

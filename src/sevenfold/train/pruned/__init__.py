@@ -202,12 +202,18 @@ def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candi
 
 
 def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], Candidate]:
-    """Cut channels at random until as many multiply-accumulates are left as in the steps."""
+    """Cut channels at random until as many multiply-accumulates are left as in the steps.
+
+    Where those removed blocks, channels alone may not get there: what is left goes on as it is.
+    """
     settings = replace(ground.plan.settings, ranking="random", blocks=False)
     how = replace(ground.how, settings=settings)
 
     def trim(candidate: Candidate, number: int) -> Candidate:
-        smaller = pruning.trimmed(candidate.network, "macs", sizes[number - 1], how)
+        try:
+            smaller = pruning.trimmed(candidate.network, "macs", sizes[number - 1], how)
+        except UsageError:
+            return candidate
         return replace(candidate, network=smaller)
 
     return trim

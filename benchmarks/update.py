@@ -155,7 +155,8 @@ def drawn(options: Any, place: Path, draw: int) -> tuple[Path, list[Photo], rand
     photos, base = listed(options.clothing, "train"), place / f"base-{draw % BASES}"
     random.Random(draw % BASES).shuffle(photos)
     cut = len(photos) * 6 // 10
-    if not base.exists():
+    if not (base / "run" / "report.json").exists():
+        shutil.rmtree(base, ignore_errors=True)
         trained(base, photos[:cut], place / "stores-labels", options, draw % BASES)
     chance = random.Random(1000 + draw)
     return base / "run", chance.sample(photos[cut:], cut // 10), chance
@@ -410,6 +411,7 @@ def main() -> None:
     ):
         asked.add_argument(f"--{name}", type=int, default=count, help="stop after so many")
     asked.add_argument("--shrunk", action="store_true", help="a third of the time, see above")
+    asked.add_argument("--place", type=Path, help="keeps runs of `labels` and `honest` for later")
     asked.add_argument("--simulated", type=int, default=SIMULATED, help="repetitions of 26 weeks")
     options = asked.parse_args()
     options.settings, options.clothing = ("objective=accuracy",), options.data / "clothing"
@@ -417,7 +419,8 @@ def main() -> None:
         options.settings = (*options.settings, *SHRUNK)
     results = results_file.opened("update", options)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        place = options.place or Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
         if options.smoke:
             options.settings = SMALL
             options.clothing = results_file.part_of(options.clothing, place / "some", 60)

@@ -31,7 +31,7 @@ from sevenfold.update import path
 from sevenfold.update.incoming import Incoming
 
 EPOCHS: Final = 0.2
-"""Of those of the training: with what else is done less than a quarter of its time
+"""Of those of the training: with what else is done a quarter of its time from empty stores
 (benchmarks/update.py)."""
 RATE: Final = 0.3
 """Of the largest rate of the training (same file)."""

@@ -231,8 +231,7 @@ def _prepare(out: Path, request: Request) -> None:
         raise UsageError(f"--out {out} is a file", "name a folder")
     if (out / "report.json").exists() and not request.replace:
         raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
-    ours = (out / "trials").exists() or (out / "report.json").exists()
-    if out.exists() and any(out.iterdir()) and not ours:
+    if out.exists() and any(out.iterdir()) and not (out / "trials").exists():
         raise UsageError(f"--out {out} holds other files", "name a new or an empty folder")
     swap.finish(out)
     try:

@@ -192,6 +192,16 @@ def judged(model: Exported, split: datasets.Split, place: Place) -> Judged:
     return Judged(predictions, vectors)
 
 
+def clear(run: Path) -> None:
+    """Remove a run's checkpoints: what they led to is written. The folder stays, as its mark."""
+    (run / "trials").mkdir(exist_ok=True)
+    for path in (run / "trials").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _latencies(model: Exported, side: int) -> dict[str, float]:
     """Time the whole graph on one 640x480 picture and the network alone, on one thread."""
     noise = np.random.default_rng(0)
@@ -399,8 +409,7 @@ def release(
     }
     (out / "report.html").write_text(report.render(facts), encoding="utf-8")
     atomic.write(out / "report.json", json.dumps(facts, indent=1).encode())
-    shutil.rmtree(out / "trials", ignore_errors=True)
-    (out / "trials").mkdir(exist_ok=True)
+    clear(out)
     return {
         "schema": "sevenfold.train/1",
         "run": str(out),

@@ -10,7 +10,7 @@ from sevenfold import account, release, runs, train, trial, versions
 from sevenfold.errors import UsageError
 from sevenfold.practices import ensembling, pruning
 from sevenfold.progress import Progress
-from sevenfold.remake.record import asked, clear, members
+from sevenfold.remake.record import asked, members
 
 
 def distil(
@@ -46,7 +46,7 @@ def distil(
         UsageError: the run has one model, or too few pictures for this.
         ResourceError: another command changes the run.
     """
-    versions.listed(folder)
+    versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
     with versions.locked(folder):
         with clock.stage("read"):
@@ -76,7 +76,7 @@ def distil(
                 part, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
             ),
         )
-        clear(folder)
+        release.clear(folder)
     told = account.voting(fitted)
     return facts | {
         "schema": "sevenfold.distill/1",

@@ -19,7 +19,7 @@ from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.remake.asked import Asked, check
-from sevenfold.remake.record import asked, clear, members, shipped
+from sevenfold.remake.record import asked, members, shipped
 from sevenfold.train import Fitted, Member, pruned
 
 
@@ -72,7 +72,7 @@ def prune(
     """
     wanted = pruning.target(request.target)
     check(request, wanted)
-    versions.listed(folder)
+    versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
     with versions.locked(folder):
         with clock.stage("read"):
@@ -97,7 +97,7 @@ def prune(
                 pruning=told,
             ),
         )
-        clear(folder)
+        release.clear(folder)
     return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
 
 

@@ -1,21 +1,13 @@
 """Read from a finished run's record what a new model of it needs."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from sevenfold import nets, operating, release, runs, train
 from sevenfold.errors import ModelError
 from sevenfold.loop import Epoch, Trained
-
-
-def clear(folder: Path) -> None:
-    """Empty a run's folder of checkpoints: what they led to is written."""
-    shutil.rmtree(folder / "trials", ignore_errors=True)
-    (folder / "trials").mkdir(exist_ok=True)
 
 
 def members(run: runs.Run) -> list[train.Member]:

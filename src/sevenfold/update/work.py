@@ -86,7 +86,7 @@ def update(
         DataError: there is nothing new, or it cannot be used.
         ResourceError: another update is at work.
     """
-    versions.listed(folder)
+    versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
     with nullcontext() if asked.dry_run else versions.locked(folder):
         parent = versions.current(folder) if asked.dry_run else versions.keep(folder)

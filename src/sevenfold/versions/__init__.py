@@ -3,6 +3,7 @@
 from sevenfold.versions.kept import (
     Version,
     baseline,
+    check,
     current,
     keep,
     listed,
@@ -17,6 +18,7 @@ from sevenfold.versions.lock import locked
 __all__ = [
     "Version",
     "baseline",
+    "check",
     "current",
     "keep",
     "listed",

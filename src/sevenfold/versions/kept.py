@@ -45,6 +45,19 @@ class Version:
     current: bool
 
 
+def check(run: Path) -> None:
+    """Refuse a folder that holds no finished run.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not (run / "report.json").is_file() and not swap.pending(run):
+        raise UsageError(
+            f"{shown(str(run))} holds no finished run: report.json is missing",
+            "name the folder that `sevenfold train --out` wrote",
+        )
+
+
 def listed(run: Path) -> list[Version]:
     """List the versions of a run; one that was never updated has one, which is not kept yet.
 
@@ -52,7 +65,7 @@ def listed(run: Path) -> list[Version]:
         UsageError: the folder holds no finished run.
         ModelError: a version's record is damaged.
     """
-    _check(run)
+    check(run)
     now, signed = current(run), _signed_off(run)
     found = [
         _version(swap.folder_of(run, number), number, _parent(run, number), signed, now)
@@ -271,14 +284,6 @@ def _manifest(folder: Path) -> datasets.Manifest:
 def _sums(folder: Path) -> bytes:
     path = folder / "bundle" / bundles.SUMS
     return path.read_bytes() if path.is_file() else b""
-
-
-def _check(run: Path) -> None:
-    if not (run / "report.json").is_file() and not swap.pending(run):
-        raise UsageError(
-            f"{shown(str(run))} holds no finished run: report.json is missing",
-            "name the folder that `sevenfold train --out` wrote",
-        )
 
 
 def _version(folder: Path, number: int, parent: int, signed: set[int], now: int) -> Version:

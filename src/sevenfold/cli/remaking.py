@@ -87,7 +87,8 @@ def prune(
         literal: compare the ranking's numbers across layers as they are.
         steps: cuts with a training after each.
         epochs_per_step: of each of these trainings.
-        rate: their largest learning rate; 0 is that of the run.
+        rate: their largest learning rate; 0 is that of the run, or 0.15 of it where a part of
+            the network was frozen.
         controls: also train as long, and judge beside it: the unpruned network (dense), and
             networks of the same sizes with channels kept at random (all).
         latency_table: a file that predicts latencies of another machine.

@@ -253,7 +253,10 @@ def _plan(
         settings,
         request.steps,
         request.epochs,
-        request.rate or float(run.facts["training"]["rate"]),
+        request.rate
+        or pruned.retraining_rate(
+            float(run.facts["training"]["rate"]), run.network, run.built.trainable_blocks
+        ),
         request.max_drop,
         smaller=request.controls == "all",
         dense=request.controls != "none",

@@ -26,9 +26,25 @@ from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import Member
 from sevenfold.train.pruned.ground import Ground, Latency, asked, laid, retrained, saved_at, score
-from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
+from sevenfold.train.pruned.plan import (
+    Attempt,
+    Candidate,
+    Outcome,
+    Plan,
+    key,
+    retraining_rate,
+)
 
-__all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
+__all__ = [
+    "Attempt",
+    "Candidate",
+    "Outcome",
+    "Plan",
+    "attempted",
+    "key",
+    "retraining_rate",
+    "shrunk",
+]
 
 _WHOLE: Final = 1 << 16  # more blocks than any network has: the cut lies before the first
 
@@ -123,13 +139,14 @@ def attempted(
     """
     settings, recipe = bench.recipe.pruning, bench.recipe
     target = pruning.Target("macs", 1 - settings.macs)
+    network = ships[0].network
     plan = Plan(
         target,
         target.value,
         settings,
         settings.steps,
         settings.epochs,
-        rate,
+        retraining_rate(rate, network, recipe.transfer.trainable_blocks),
         settings.max_drop,
         smaller=settings.controls == "all",
         dense=settings.controls != "none",
@@ -141,7 +158,7 @@ def attempted(
     (member,) = ships
     try:
         outcome = shrunk(
-            member.network,
+            network,
             evaluate.fit_temperature(member.logits.astype(np.float64), bench.labels),
             recipe,
             bench.split,

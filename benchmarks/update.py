@@ -39,7 +39,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,16 @@ def named(options: Any, part: str, number: int) -> str:
     return f"{part}{'/shrunk' * options.shrunk}/{number}"
 
 
+def missing(results: Results, options: Any, part: str, count: int) -> Iterator[tuple[int, str]]:
+    """Yield the draws of a part that are still to be measured, with the keys of their rows."""
+    keys = ((draw, named(options, part, draw)) for draw in range(count))
+    yield from ((draw, key) for draw, key in keys if results.missing(key))
+
+
 def tenth(results: Results, options: Any, place: Path) -> None:
     """Add a tenth, by an update and by a training on all of it."""
     held = listed(options.clothing, "validation", "test")
-    for draw in range(options.draws):
-        key = named(options, "tenth", draw)
-        if not results.missing(key):
-            continue
+    for draw, key in missing(results, options, "tenth", options.draws):
         photos = listed(options.clothing, "train")
         random.Random(draw).shuffle(photos)
         cut, stores = len(photos) * 9 // 10, place / f"stores-tenth-{draw}"
@@ -164,10 +167,7 @@ def drawn(options: Any, place: Path, draw: int) -> tuple[Path, list[Photo], rand
 
 def labels(results: Results, options: Any, place: Path) -> None:
     """Give swapped labels to a run."""
-    for draw in range(options.labels):
-        key = named(options, "labels", draw)
-        if not results.missing(key):
-            continue
+    for draw, key in missing(results, options, "labels", options.labels):
         run, some, chance = drawn(options, place, draw)
         names = sorted({label for _, label in some})
         common = [name for name in names if sum(label == name for _, label in some) > 1]
@@ -184,10 +184,7 @@ def labels(results: Results, options: Any, place: Path) -> None:
 
 def honest(results: Results, options: Any, place: Path) -> None:
     """Give honest labels to a run, through the whole update."""
-    for draw in range(options.honest):
-        key = named(options, "honest", draw)
-        if not results.missing(key):
-            continue
+    for draw, key in missing(results, options, "honest", options.honest):
         base, some, _ = drawn(options, place, draw)
         run = shutil.copytree(base, place / "again")
         new = table(place / "honest.csv", some)

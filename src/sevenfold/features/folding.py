@@ -26,23 +26,28 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
         module: in evaluation mode, of one input; stays as it is.
         example: of that input.
     """
-    plain = copy.deepcopy(module)
-    changed = copy.deepcopy(plain)
+    changed = copy.deepcopy(module)
     with torch.inference_mode():
-        pairs = _pairs(changed, example)
+        pairs, theirs = _pairs(changed, example)
         for convolution, norm in pairs:
             _fold(convolution, norm)
         _replace(changed, {norm: nn.Sequential(*norm.children()) for _, norm in pairs})
-        ours, theirs = _answers(changed, example), _answers(plain, example)
+        ours = _answers(changed, example)
     close = all(
         a.shape == b.shape and bool((a - b).abs().max() <= _CLOSE * b.abs().max().clamp(min=1e-6))
         for a, b in zip(ours, theirs, strict=True)
     )
-    return changed if close else plain
+    return changed if close else copy.deepcopy(module)
 
 
-def _pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find each norm that takes what a convolution gives; neither may be used twice."""
+def _pairs(
+    module: nn.Module, example: Tensor
+) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], tuple[Tensor, ...]]:
+    """Find each norm that takes what a convolution gives; neither may be used twice.
+
+    Returns:
+        Convolutions with their norms, and the module's answers to the example.
+    """
     calls: list[nn.Module] = []
     given: list[tuple[Tensor, nn.Conv2d]] = []
     found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
@@ -61,11 +66,11 @@ def _pairs(module: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batch
     hooks = [one.register_forward_hook(after) for one in parts]
     hooks += [one.register_forward_pre_hook(before) for one in parts]
     try:
-        module(example)
+        answers = _answers(module, example)
     finally:
         for hook in hooks:
             hook.remove()
-    return [pair for pair in found if all(calls.count(one) == 1 for one in pair)]
+    return [pair for pair in found if all(calls.count(one) == 1 for one in pair)], answers
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

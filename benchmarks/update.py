@@ -128,29 +128,58 @@ def tenth(results: Results, options: Any, place: Path) -> None:
     for draw, key in missing(results, options, "tenth", options.draws):
         photos = listed(options.clothing, "train")
         random.Random(draw).shuffle(photos)
-        cut, stores = len(photos) * 9 // 10, place / f"stores-tenth-{draw}"
-        base = trained(place / f"base-{draw}", photos[:cut], stores, options, draw)
-        run = place / f"base-{draw}" / "run"
-        before = right(run, held, stores)
-        # Both find the stores as the first training left them.
-        shutil.copytree(stores, place / "stores-anew")
-        anew = trained(place / f"anew-{draw}", photos, place / "stores-anew", options, draw)
-        theirs = right(place / f"anew-{draw}" / "run", held, stores)
-        new = table(place / f"new-{draw}.csv", photos[cut:])
-        found = updated(run, new, stores, options)
-        ours = right(run, held, stores)
-        gap = ours.astype(float) - theirs
-        half = 1.96 * float(gap.std()) / len(gap) ** 0.5
-        results.append(
-            key, seed=draw, n=len(held), base_accuracy=float(before.mean()),
-            anew_accuracy=float(theirs.mean()), updated_accuracy=float(ours.mean()),
-            difference=float(gap.mean()), low=float(gap.mean()) - half,
-            high=float(gap.mean()) + half, accepted=found["said"]["accepted"],
-            reason=found["said"]["reason"], base_seconds=base["seconds"],
-            anew_seconds=anew["seconds"], updated_seconds=found["seconds"],
-        )  # fmt: skip
-        for folder in (stores, place / "stores-anew", place / f"anew-{draw}"):
-            shutil.rmtree(folder)
+        cut, folder = len(photos) * 9 // 10, place / f"tenth-{draw}"
+        base = kept(folder, photos[:cut], folder / "stores", options, draw)
+        with tempfile.TemporaryDirectory(dir=place) as work:
+            found = added(folder, photos, cut, held, Path(work), options, draw)
+        results.append(key, seed=draw, n=len(held), base_seconds=base["seconds"], **found)
+
+
+def added(
+    folder: Path,
+    photos: list[Photo],
+    cut: int,
+    held: list[Photo],
+    work: Path,
+    options: Any,
+    draw: int,
+) -> Row:
+    """Add the photos after a cut to a copy of a run, and train on all of them."""
+    # Both find the stores as the first training left them.
+    stores, others = (
+        shutil.copytree(folder / "stores", work / name) for name in ("updated", "anew")
+    )
+    run = shutil.copytree(folder / "run", work / "run")
+    before = right(run, held, stores)
+    anew = trained(work / "all", photos, others, options, draw)
+    theirs = right(work / "all" / "run", held, others)
+    found = updated(run, table(work / "new.csv", photos[cut:]), stores, options)
+    ours = right(run, held, stores)
+    gap = ours.astype(float) - theirs
+    half = 1.96 * float(gap.std()) / len(gap) ** 0.5
+    return {
+        "base_accuracy": float(before.mean()),
+        "anew_accuracy": float(theirs.mean()),
+        "updated_accuracy": float(ours.mean()),
+        "difference": float(gap.mean()),
+        "low": float(gap.mean()) - half,
+        "high": float(gap.mean()) + half,
+        "accepted": found["said"]["accepted"],
+        "reason": found["said"]["reason"],
+        "anew_seconds": anew["seconds"],
+        "updated_seconds": found["seconds"],
+        "stages": found["said"].get("stages", {}),
+    }
+
+
+def kept(folder: Path, photos: Sequence[Photo], stores: Path, options: Any, seed: int) -> Row:
+    """Train on photos, unless an earlier run of this program did; return what it took."""
+    took = folder / "seconds.json"
+    if not took.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        found = trained(folder, photos, stores, options, seed)
+        took.write_text(json.dumps({"seconds": found["seconds"]}), "utf-8")
+    return json.loads(took.read_text("utf-8"))
 
 
 def drawn(options: Any, place: Path, draw: int) -> tuple[Path, list[Photo], random.Random]:
@@ -408,7 +437,7 @@ def main() -> None:
     ):
         asked.add_argument(f"--{name}", type=int, default=count, help="stop after so many")
     asked.add_argument("--shrunk", action="store_true", help="a third of the time, see above")
-    asked.add_argument("--place", type=Path, help="keeps runs of `labels` and `honest` for later")
+    asked.add_argument("--place", type=Path, help="keeps runs that later ones start from")
     asked.add_argument("--simulated", type=int, default=SIMULATED, help="repetitions of 26 weeks")
     options = asked.parse_args()
     options.settings, options.clothing = ("objective=accuracy",), options.data / "clothing"

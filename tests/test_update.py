@@ -223,6 +223,29 @@ def test_the_shortest_way_is_taken_that_is_as_good_as_the_best():
     assert path.shortest(np.zeros((4, 0, 3)), labels[:0]) == 3
 
 
+@pytest.mark.parametrize(("known", "new", "drawn"), [(3000, 300, 1200), (3000, 5, 1000)])
+def test_an_epoch_shows_all_that_is_new_and_a_part_of_what_is_old(known, new, drawn):
+    pictures = np.arange(0, 2 * (known + new), 2)
+    fresh = np.arange(known + new) >= known
+    hashes = [f"{at * 2654435761 % 2**64:016x}" for at in pictures.tolist()]
+    shown = tuning.replayed(pictures, fresh, hashes, 0)
+    assert np.isin(pictures[fresh], shown).all()
+    assert len(shown) == len(set(shown.tolist())) == new + drawn
+    assert (np.diff(shown) > 0).all()
+    again = np.random.default_rng(1).permutation(known + new)
+    moved = tuning.replayed(pictures[again], fresh[again], [hashes[at] for at in again], 0)
+    assert (moved == shown).all()
+    assert not np.array_equal(tuning.replayed(pictures, fresh, hashes, 1), shown)
+    halves = (shown < known).sum() / drawn  # the first half of the old pictures
+    assert 0.45 < halves < 0.55
+
+
+def test_where_little_is_known_all_of_it_is_replayed():
+    pictures, fresh = np.arange(700), np.arange(700) % 7 == 0
+    shown = tuning.replayed(pictures, fresh, [f"{at:016x}" for at in range(700)], 0)
+    assert (shown == pictures).all()
+
+
 def test_a_grown_head_answers_as_before_among_the_old_classes():
     network = nets.small("resnet20", 3).eval()
     torch.nn.init.normal_(network.head.bias)

@@ -1,13 +1,14 @@
-"""Fine-tune a run's networks on all of its data, old and new.
+"""Fine-tune a run's networks on what is new and on a replay of what is old.
 
 Under a bounded budget nothing beats mixing in a uniform replay of the old data (Prabhu et
-al. 2023, arXiv 2303.11165): an epoch shows every picture once, new or old, under the recipe
-of the training, and there are few epochs at a lower rate. How far a network then goes from
-its old weights to the new ones is chosen on pictures that neither has seen (`path`).
+al. 2023, arXiv 2303.11165): an epoch shows every new picture once and some of the old ones,
+under the recipe of the training, and there are few epochs at a lower rate. How far a network
+then goes from its old weights to the new ones is chosen on pictures that neither has seen
+(`path`).
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import nn
 
-from sevenfold import loop, nets, runs
+from sevenfold import draws, loop, nets, runs
 from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance, transfer
 from sevenfold.predictions import recorded
@@ -35,6 +36,10 @@ EPOCHS: Final = 0.2
 (benchmarks/update.py)."""
 RATE: Final = 0.3
 """Of the largest rate of the training (same file)."""
+REPLAY: Final = 4
+"""Old pictures in an epoch for each new one (same file)."""
+LEAST_REPLAY: Final = 1000
+"""Old pictures in an epoch at least: a handful of new ones must not pull alone."""
 _UNASKED: Final = 1e-4  # probability of a class that a model did not know when it was asked
 _TABLES: Final = ("class_strength", "class_off", "class_views")
 
@@ -55,6 +60,44 @@ def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
         if hasattr(settings, table)
     }
     return replace(recipe, augmentation=replace(settings, **tables))
+
+
+def replayed(
+    pictures: Int64[np.ndarray, "pictures"],
+    fresh: Bool[np.ndarray, "pictures"],
+    hashes: Sequence[str],
+    seed: int,
+) -> Int64[np.ndarray, "replayed"]:
+    """Return all pictures that are fresh and a uniform draw of the others.
+
+    Args:
+        pictures: that may be trained on.
+        fresh: which of them the running weights have not seen, or not with their label.
+        hashes: of the pictures' content.
+        seed: of the draw; what is drawn depends on content, not on order.
+    """
+    old = pictures[~fresh]
+    names = [name for name, new in zip(hashes, fresh, strict=True) if not new]
+    order = draws.order(f"{seed}/replay", draws.numbers(names), 0)
+    count = max(LEAST_REPLAY, REPLAY * int(fresh.sum()))
+    return np.sort(np.concatenate([pictures[fresh], old[order[:count]]]))
+
+
+def shown(run: runs.Run, found: Incoming, origin: int, seed: int) -> Int64[np.ndarray, "pictures"]:
+    """Return the pictures that an epoch shows.
+
+    All where a class is new, which would otherwise seem more common than it is, and where
+    there are no validation pictures, so that the folds have to judge every one.
+    """
+    pictures = growth.given(found.split, run.recipe.growth, origin)
+    if found.learned or not len(found.split.val):
+        return pictures
+    hashes = [found.split.dataset.hashes[at] for at in pictures]
+    corrected = {one.hash for one in found.corrections} if found.applied else set()
+    fresh = np.array(
+        [at >= found.old or name in corrected for at, name in zip(pictures, hashes, strict=True)]
+    )
+    return replayed(pictures, fresh, hashes, seed)
 
 
 def tuned(
@@ -84,7 +127,7 @@ def tuned(
     """
     recipe, split = renamed(run.recipe, found.renamed), found.split
     recipe, members, weights = _voters(run, recipe)
-    pictures = growth.given(split, recipe.growth, members[0].seed)
+    pictures = shown(run, found, members[0].seed, seed)
     made: list[Member] = []
     ways: list[float] = []
     benches: dict[transfer.Transfer, Bench] = {}

@@ -110,7 +110,9 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
     """Tell of the data that came in."""
     found, run = ground.found, ground.run
     stages = {one["stage"]: one["seconds"] for one in run.facts["run"].get("stages", ())}
+    pictures = tuning.shown(run, found, ground.asked.seed, ground.asked.seed)
     share = tuning.epochs(run.recipe) / run.recipe.epochs
+    share *= len(pictures) / max(1, len(run.split.train))
     return {
         "schema": SCHEMA,
         "run": str(ground.folder),

@@ -9,7 +9,6 @@ from sevenfold import nets
 from sevenfold.errors import UsageError
 from sevenfold.practices import pruning
 from sevenfold.practices.pruning import Limits, Pruning, Step, Target, Trimming
-from sevenfold.train.pruned import retraining_rate
 
 SCORES = {1: 0.90, 2: 0.895, 3: 0.88, 4: 0.7}
 
@@ -250,8 +249,3 @@ def test_statistics_are_those_of_the_pictures(network):
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     same = pruning.recalibrated(network, [])
     assert torch.equal(same.blocks[0][0][1].running_mean, before["blocks.0.0.1.running_mean"])
-
-
-def test_what_was_trained_behind_a_frozen_trunk_is_trained_on_gently(network):
-    assert retraining_rate(0.002, network, trainable_blocks=1) == pytest.approx(0.0003)
-    assert retraining_rate(0.002, network, trainable_blocks=3) == 0.002

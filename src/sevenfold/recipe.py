@@ -143,7 +143,7 @@ def default(budget: str) -> Recipe:
             transfer=Transfer(trainable_blocks=5),
             augmentation=replace(wide.augmentation, for_rare="auto", label_check="all"),
             ensembling=Ensembling(members=5, cuts=(3,), select=True, average=True, distil=True),
-            pruning=Pruning(macs=0.4, steps=2, epochs=2, controls="none"),
+            pruning=Pruning(macs=0.4, steps=2, epochs=6, controls="none"),
         )
     raise UsageError(
         f"--budget {budget!r} is no budget",

@@ -61,8 +61,8 @@ def prune(
         "taylor", "l1", "l2", "bn_scale", "mean_activation", "nonzero", "random"
     ] = "taylor",
     literal: bool = False,
-    steps: Annotated[int, Parameter(validator=Number(gte=1))] = 4,
-    epochs_per_step: Annotated[int, Parameter(validator=Number(gte=1))] = 3,
+    steps: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+    epochs_per_step: Annotated[int, Parameter(validator=Number(gte=1))] = 6,
     rate: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
     controls: Literal["all", "dense", "none"] = "all",
     latency_table: str = "",
@@ -87,8 +87,7 @@ def prune(
         literal: compare the ranking's numbers across layers as they are.
         steps: cuts with a training after each.
         epochs_per_step: of each of these trainings.
-        rate: their largest learning rate; 0 is that of the run, or 0.15 of it where a part of
-            the network was frozen.
+        rate: their largest learning rate; 0 is that of the run.
         controls: also train as long, and judge beside it: the unpruned network (dense), and
             networks of the same sizes with channels kept at random (all).
         latency_table: a file that predicts latencies of another machine.

@@ -6,8 +6,8 @@ from typing import Final
 from sevenfold.errors import UsageError
 from sevenfold.practices import pruning
 
-STEPS: Final = 4
-EPOCHS: Final = 3
+STEPS: Final = 2
+EPOCHS: Final = 6
 
 
 @dataclass(frozen=True)

@@ -253,10 +253,7 @@ def _plan(
         settings,
         request.steps,
         request.epochs,
-        request.rate
-        or pruned.retraining_rate(
-            float(run.facts["training"]["rate"]), run.network, run.built.trainable_blocks
-        ),
+        request.rate or float(run.facts["training"]["rate"]),
         request.max_drop,
         smaller=request.controls == "all",
         dense=request.controls != "none",

@@ -31,8 +31,8 @@ class Pruning:
 
     macs: Annotated[float, Range(0, 1, below=True)] = 0.0
     max_drop: Annotated[float, Range(0, 1, below=True)] = 0.01
-    steps: Annotated[int, Range(1, 100)] = 4
-    epochs: Annotated[int, Range(1, 1000)] = 3
+    steps: Annotated[int, Range(1, 100)] = 2
+    epochs: Annotated[int, Range(1, 1000)] = 6
     controls: Annotated[str, Choice(CONTROLS)] = "dense"
     ranking: Annotated[str, Choice(RANKINGS)] = "taylor"
     normalised: bool = True

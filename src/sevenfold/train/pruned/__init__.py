@@ -32,7 +32,6 @@ from sevenfold.train.pruned.plan import (
     Outcome,
     Plan,
     key,
-    retraining_rate,
 )
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "Plan",
     "attempted",
     "key",
-    "retraining_rate",
     "shrunk",
 ]
 
@@ -146,7 +144,7 @@ def attempted(
         settings,
         settings.steps,
         settings.epochs,
-        retraining_rate(rate, network, recipe.transfer.trainable_blocks),
+        rate,
         settings.max_drop,
         smaller=settings.controls == "all",
         dense=settings.controls != "none",

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from jaxtyping import Float
@@ -11,9 +10,6 @@ from sevenfold import nets
 from sevenfold.features import trunk as engines
 from sevenfold.loop import Trained
 from sevenfold.practices import pruning
-
-BEHIND: Final = 0.15
-"""Of the rate of a training behind a frozen trunk, where all layers are trained on."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +42,6 @@ class Plan:
     def counted(self) -> pruning.Counted:
         """What a cut counts."""
         return "macs" if self.target.kind in ("macs", "latency") else "parameters"
-
-
-def retraining_rate(rate: float, network: nets.Network, trainable_blocks: int) -> float:
-    """Return the largest rate at which all of a network is trained on, from its training's.
-
-    What trained a few blocks behind a frozen trunk is too much for all of them: one epoch
-    at it cost an unpruned network 35 points, at 0.15 of it half a point (docs/log.md,
-    2026-11-29).
-
-    Args:
-        rate: of the training.
-        network: that was trained.
-        trainable_blocks: that were; the others were frozen.
-    """
-    return BEHIND * rate if trainable_blocks < len(network.blocks) else rate
 
 
 @dataclass(frozen=True, eq=False)

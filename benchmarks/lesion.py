@@ -32,20 +32,19 @@ NETWORKS = ("resnet20", "plain20", "vgg11_bn")
 SEEDS = (0, 1, 2)
 PICTURES, EPOCHS, JUDGED = 9000, 5, 2000
 CALIBRATED_ON = 1000
+SIDE = 32  # pixels
 STYLES = {"resnet20": "a", "plain20": "b", "vgg11_bn": "c"}
 
 
-def trained(
-    name: str, seed: int, options: argparse.Namespace, folder: Path
-) -> tuple[Any, Any, Any]:
-    """Train a network; return it, the split, and the pictures' pixels by index."""
+def trained(name: str, seed: int, options: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
+    """Train a network from scratch; return what was fitted, and the split."""
     from sevenfold import data, recipe, train, trial
     from sevenfold.features.pixels import MARGIN, Pixels, ingest
     from sevenfold.progress import silent
 
     settings = (
         f"transfer.backbone={name}", "transfer.weights=random", "transfer.trainable_blocks=1000",
-        "side=32", f"epochs={options.epochs}", "batch=128", "objective=accuracy",
+        f"side={SIDE}", f"epochs={options.epochs}", "batch=128", "objective=accuracy",
         *(["optimization.rate=0.003"] if options.smoke else []),
     )  # fmt: skip
     asked = recipe.apply(recipe.default("quick"), settings)
@@ -69,13 +68,16 @@ def trained(
     fitted = train.fit(
         asked, split, seed=seed, place=place, pixels=pixels, folder=trials, progress=silent
     )
-    return fitted.ships[0].network, split, Pixels(asked.side, full=True)
+    return fitted, split
 
 
-def batches(split: Any, pixels: Any, pictures: Any) -> list[Any]:
+def batches(split: Any, pictures: Any) -> list[Any]:
     """Return pictures as the networks see them, in batches of 500."""
     import torch
 
+    from sevenfold.features.pixels import Pixels
+
+    pixels = Pixels(SIDE, full=True)
     found = []
     for start in range(0, len(pictures), 500):
         some = [pixels.square(split.dataset, int(at)) for at in pictures[start : start + 500]]
@@ -101,12 +103,12 @@ def measure(
     key = f"{name}/{seed}/{size(options)}"
     if not results.missing(key):
         return
-    network, split, pixels = trained(name, seed, options, folder)
-    test = split.test
-    labels, shown = split.dataset.labels[test], batches(split, pixels, test)
+    fitted, split = trained(name, seed, options, folder)
+    network, test = fitted.ships[0].network, split.test
+    labels, shown = split.dataset.labels[test], batches(split, test)
     # Drawn: the pictures lie class by class.
     drawn = np.random.default_rng(seed).permutation(split.train)[:CALIBRATED_ON]
-    calm = batches(split, pixels, drawn)
+    calm = batches(split, drawn)
     blocks = pruning.lesion_blocks(network, shown[0][:8])
     lesions = []
     for block in blocks:

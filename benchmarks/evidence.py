@@ -6,8 +6,10 @@ table    `sevenfold evidence` at the quick budget from empty stores on `clothing
          cores, and 13 minutes for fastai. `--side 160` is shorter by half; its rows have keys
          of their own.
 aa       Pairs of arms that differ by their seed alone, on `clothing`, judged as a practice
-         is: how often is *helps* or *hurts* claimed? 20 pairs of the base (the head alone,
-         stored activations), each of 12 trainings: 10 minutes.
+         is: how often is *helps* or *hurts* claimed? 20 pairs of the reference (all practices
+         but the vote and pruning), each of 12 trainings: about five minutes a pair on two cores.
+         `--arm base` takes the head alone, ten minutes in all; its rows have keys of their own.
+         Views are those of the study in both arms of a pair, as in any contrast.
 repeats  Six studies of three practices on `clothing`, each from pixels on with folds, views
          and seeds of training of its own: how often do verdicts agree, and how much wider are
          intervals where every repetition has folds and views of its own? The second is read
@@ -60,7 +62,6 @@ SETS = {
 }
 PAIRS, KILLS, STUDIES = 20, 20, 6
 REPEATED = ("optimization", "imbalance", "augmentation")
-SIDE = 160  # of fastai, as in rivals.py
 SMALL = ("side=64", "epochs=1", "views=1", "batch=16", "optimization.rate=0.002")
 TIMED = ("seconds", "wall_seconds", "latency_ms", "megabytes", "evidence")
 
@@ -96,16 +97,20 @@ def table(results: Results, asked: argparse.Namespace) -> None:
         if asked.smoke:
             data, settings = few(asked.data, place / "photos", 30), (*SMALL, *SETS[name])
         stores = {"SEVENFOLD_CACHE": str(place / "stores")}
+        fresh = not (place / "study").exists() and not (place / "stores").exists()
         found = measured(command(data, place / "study", settings=settings), stores)
         said = {name: value for name, value in found.said.items() if name != "evidence"}
         results.append(
             key, seed=0, n=said["pictures"], set=name, wall_seconds=found.seconds,
-            peak_megabytes=found.peak_megabytes, facts=said,
+            fresh=fresh, peak_megabytes=found.peak_megabytes, facts=said,
         )  # fmt: skip
-    if asked.fastai_python and results.missing("table/fastai"):
+    side = asked.side or quick(asked).side
+    if asked.fastai_python and results.missing(f"table/fastai/{side}"):
         words = [asked.fastai_python, str(HERE / "rivals_fastai.py"), str(asked.data / "clothing")]
-        found = measured([*words, "--side", str(SIDE), *["--epochs", "1"] * asked.smoke])
-        results.append("table/fastai", seed=0, n=3068, wall_seconds=found.seconds)
+        found = measured([*words, "--side", str(side), *["--epochs", "1"] * asked.smoke])
+        results.append(
+            f"table/fastai/{side}", seed=0, n=3068, side=side, wall_seconds=found.seconds
+        )
 
 
 def where(name: str, asked: argparse.Namespace) -> str:
@@ -144,7 +149,7 @@ def read(
 
 def alike(results: Results, asked: argparse.Namespace) -> None:
     """Judge pairs of arms that differ by their seed alone."""
-    missing = [at for at in range(asked.pairs) if results.missing(f"aa/{at}")]
+    missing = [at for at in range(asked.pairs) if results.missing(f"aa/{asked.arm}/{at}")]
     if not missing:
         return
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
@@ -164,8 +169,8 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
     for at in missing:
 
         def twins(*given: Any, at: int = at, **more: Any) -> arms.Plan:
-            bottom = next(arm for arm in arms.planned(*given, **more).arms if arm.name == "base")
-            (training,) = bottom.trainings
+            every = {arm.name: arm for arm in arms.planned(*given, **more).arms}
+            (training,) = every[asked.arm].trainings
             pair = tuple(
                 arms.Arm(name, (replace(training, number=2 * at + second),))
                 for second, name in enumerate(("one", "other"))
@@ -180,8 +185,9 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
         (found,) = weigh(planned.study, came).findings
         effect = found.contrasts[0].effects[planned.study.objective]
         results.append(
-            f"aa/{at}", seed=at, n=sum(len(one.pictures) for one in came) // 2,
-            verdict=found.verdict, effect=effect.value, low=effect.low, high=effect.high,
+            f"aa/{asked.arm}/{at}", seed=at, arm=asked.arm,
+            n=sum(len(one.pictures) for one in came) // 2, verdict=found.verdict,
+            effect=effect.value, low=effect.low, high=effect.high,
         )  # fmt: skip
 
 
@@ -297,19 +303,23 @@ def kills(results: Results, asked: argparse.Namespace) -> None:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     whole = asked.place / "never-killed"
     shutil.rmtree(whole, ignore_errors=True)
-    began = time.perf_counter()
-    subprocess.run(small(data, whole), check=True, **quiet)
-    lasted, reference = time.perf_counter() - began, fingerprint(whole)
+    for _ in range(2):  # the second finds the stores full, as those that are killed do
+        shutil.rmtree(whole, ignore_errors=True)
+        began = time.perf_counter()
+        subprocess.run(small(data, whole), check=True, **quiet)
+        lasted, reference = time.perf_counter() - began, fingerprint(whole)
     for at in missing:
-        out = asked.place / f"killed-{at}"
-        shutil.rmtree(out, ignore_errors=True)
-        moment = random.Random(at).uniform(0.1, 1.0) * lasted
-        process = subprocess.Popen(small(data, out), **quiet)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        out, chance, alive = asked.place / f"killed-{at}", random.Random(at), False
+        while not alive:  # a study that ends before its moment is no killed one
+            shutil.rmtree(out, ignore_errors=True)
+            moment = chance.uniform(0.1, 1.0) * lasted
+            process = subprocess.Popen(small(data, out), **quiet)
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                alive = True
         there = len(list((out / "trials").glob("*.json"))) if out.exists() else 0
         subprocess.run(small(data, out), check=True, **quiet)
         results.append(
@@ -371,7 +381,6 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
     """Write the tables of what is there."""
     known = {row["key"]: row for row in results.rows()}
     titles, tables = [], []
-    rival = known.get("table/fastai")
     for name in SETS:
         if row := known.get(where(name, asked)):
             tables += rows_of(row)
@@ -379,17 +388,20 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
             told = (
                 f"{name}: gain in {row['facts']['objective'].replace('_', ' ')} and its interval "
                 f"at the quick budget and {regime['side']} pixels, {row['n']:,} pictures in "
-                f"{row['facts']['repetitions']} repetitions; {row['wall_seconds'] / 60:.0f} "
-                "minutes from empty stores"
+                f"{row['facts']['repetitions']} repetitions"
             )
-            if rival and name == "clothing":
-                told += f", {row['wall_seconds'] / rival['wall_seconds']:.1f} of fastai's time"
+            if row.get("fresh", True):  # a study that went on is timed from there alone
+                told += f"; {row['wall_seconds'] / 60:.0f} minutes from empty stores"
+                rival = known.get(f"table/fastai/{regime['side']}")
+                if rival and name == "clothing":
+                    told += f", {row['wall_seconds'] / rival['wall_seconds']:.1f} of fastai's time"
             titles.append(f"{told}.")
-    pairs = [row for key, row in known.items() if key.startswith("aa/")]
+    pairs = [row for key, row in known.items() if key.startswith(f"aa/{asked.arm}/")]
     if pairs:
         claims = sum(row["verdict"] in ("helps", "hurts") for row in pairs)
         titles.append(
-            f"{claims} of {len(pairs)} pairs that differ by a seed were claimed to differ."
+            f"{claims} of {len(pairs)} pairs of the arm *{asked.arm}* that differ by the seed of "
+            "their training were claimed to differ."
         )
     titles += agreement(known)
     ended = [row for key, row in known.items() if key.startswith("kill/")]
@@ -411,6 +423,7 @@ def main() -> None:
     options.add_argument("--side", type=int, default=0, help="of the table; 0: the budget's own")
     options.add_argument("--fastai-python", default="", help="an interpreter that has fastai")
     options.add_argument("--pairs", type=int, default=PAIRS)
+    options.add_argument("--arm", choices=("reference", "base"), default="reference")
     options.add_argument("--kills", type=int, default=KILLS)
     options.add_argument("--studies", type=int, default=STUDIES)
     options.add_argument("--place", type=Path, help="of studies and stores; goes on with it")

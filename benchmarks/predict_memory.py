@@ -160,8 +160,8 @@ def main() -> None:
     asked.add_argument("--pictures", type=int, default=500_000, help="the largest number")
     options = asked.parse_args()
     results = results_file.opened("predict_memory", options)
-    counts = [500, 1_000] if options.smoke else [5_000, 50_000, options.pictures]
-    wanted = [("once", count) for count in sorted(set(counts))]
+    counts = sorted({500, 1_000} if options.smoke else {5_000, 50_000, options.pictures})
+    wanted = [("once", count) for count in counts]
     wanted += [("again", counts[-1]), ("resumed", counts[1])]
     if results.missing(*(f"{way} {count}" for way, count in wanted)):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -116,10 +116,11 @@ def rival(asked: argparse.Namespace, results: Results, arm: str, side: int, seed
         command = [sys.executable, str(HERE / "rivals_torch.py"), arm, *end]
         command += ["--cores", str(asked.cores)]
     if arm == "loop":
-        like = {"epochs": 8, "blocks": 1, "batch": 64}
-        for row in results.rows():  # as much work as ours did at this size
-            if (row["arm"], row["side"]) == ("ours", side):
-                like |= {part: row[part] for part in like}
+        # As much work as ours did at this size.
+        done = [one for one in results.rows() if (one["arm"], one["side"]) == ("ours", side)]
+        if not done:
+            raise SystemExit(f"loop copies the epochs and blocks of ours: measure ours at {side}")
+        like = {part: done[-1][part] for part in ("epochs", "blocks", "batch")}
         like |= {"epochs": 1, "batch": 16} if asked.smoke else {}
         command += [word for part, value in like.items() for word in (f"--{part}", str(value))]
     found = measured(command)

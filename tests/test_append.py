@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import report_facts
-from sevenfold import cli
+from sevenfold import cli, data
 from sevenfold.errors import DataError, ModelError, UsageError
 from sevenfold.studies.append import append
 
@@ -54,6 +54,17 @@ def test_what_is_of_other_data_is_refused_and_changes_nothing(run, tmp_path):
         append(run, [study(tmp_path / "curve", run, name="other")])
     assert (run / "report.json").read_bytes() == before
     assert not (run / "report.html").exists()
+
+
+def test_a_study_of_a_folder_of_the_same_name_is_refused(run, tmp_path):
+    rows = (data.Row("a.png", "0" * 32, "cat", "train"), data.Row("b.png", "1" * 32, "dog", "test"))
+    manifest = data.to_json(data.Manifest("photos", ("cat", "dog"), rows))
+    (run / "data.json").write_text(manifest, encoding="utf-8")
+    mine = data.contents(("1" * 32, "0" * 32), ("dog", "cat"))
+    assert append(run, [study(tmp_path / "mine", run, contents=mine)])["added"] == ["curve"]
+    theirs = data.contents(("1" * 32, "0" * 32), ("dog", "dog"))
+    with pytest.raises(DataError, match="other pictures or labels"):
+        append(run, [study(tmp_path / "theirs", run, contents=theirs)])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "sevenfold.train/1"}'])

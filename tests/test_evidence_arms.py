@@ -249,7 +249,10 @@ def test_a_class_in_one_group_cannot_be_judged(split: data.Split) -> None:
 def test_too_few_pictures_or_repetitions_are_refused_at_once(split: data.Split) -> None:
     with pytest.raises(UsageError, match="can claim nothing"):
         folds.check_repetitions(5)
-    folds.check_repetitions(6)
+    with pytest.raises(UsageError, match="too many"):
+        folds.check_repetitions(21)
+    for allowed in (6, 20):
+        folds.check_repetitions(allowed)
     folds.check(split, 6)
     few = replace(split, train=split.train[:40], val=split.val[:0])
     with pytest.raises(DataError, match="too few for any claim") as found:

@@ -404,7 +404,7 @@ def test_the_live_table_shows_how_far_the_study_is(about, found):
             {
                 "verdict": "cannot tell",
                 "leave_one_out": {"accuracy": {"effect": 0.01, "low": -0.02, "high": 0.04}},
-                "to_resolve": {"pictures": 5400, "repetitions": None},
+                "to_resolve": {"pictures": 5400},
             },
             "5,400 pictures would tell 1 point",
         ),
@@ -412,7 +412,7 @@ def test_the_live_table_shows_how_far_the_study_is(about, found):
             {
                 "verdict": "cannot tell",
                 "leave_one_out": {"accuracy": {"effect": 0.0, "low": -0.006, "high": 0.006}},
-                "to_resolve": {"pictures": 100, "repetitions": 3},
+                "to_resolve": {"pictures": 100},
             },
             "known to \N{PLUS-MINUS SIGN}0.60 points; no difference asks for half a point",
         ),

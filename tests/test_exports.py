@@ -318,9 +318,22 @@ def test_int8_that_is_faster_and_as_good_is_a_bundle(run, split, monkeypatch):
     )
     page = (run / "out" / "int8" / "README.md").read_text(encoding="utf-8")
     assert "Accepted for its speed" in page
+    assert "On test" not in page
     (run / "out" / "int8").rename(run.with_name("again"))
     with pytest.raises(UsageError, match="int8 already"):
         made(run.with_name("again"), "int8")
+
+
+def test_what_the_float_model_did_is_not_said_of_int8():
+    card = {
+        "operating_point": {"rule": "costs", "test": {"error": 0.1}, "validation": {}},
+        "unknown": {"score": "energy", "test": {"value": 0.05}},
+        "scores": {"accuracy": 0.9},
+    }
+    found = make._int8_card(card, b"12", {"processor": "x86"})
+    assert found["operating_point"] == {"rule": "costs"}
+    assert found["unknown"] == {"score": "energy"}
+    assert "scores" not in found
 
 
 def test_int8_that_is_slower_is_refused_unless_it_is_wanted_for_its_size(run, monkeypatch):

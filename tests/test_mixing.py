@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
+from sevenfold.errors import UsageError
 from sevenfold.loop import unmixed
 from sevenfold.practices.augmentation import Augmentation, mixer
 
@@ -21,6 +22,14 @@ def numbers(batch: int, seed: int = 0) -> np.ndarray:
 def flat(batch: int, channels: int = 3, height: int = 32, width: int = 32) -> torch.Tensor:
     """Make pictures that hold their own number everywhere."""
     return torch.arange(float(batch)).view(-1, 1, 1, 1).expand(batch, channels, height, width)
+
+
+def test_a_box_needs_rows_and_columns():
+    tokens = torch.zeros(4, 17, 8)
+    mixer(MIXUP, 0)(tokens, torch.eye(4), numbers(4), 0)
+    for boxes in (CUTMIX, BOTH):
+        with pytest.raises(UsageError, match="no rows and columns"):
+            mixer(boxes, 0)(tokens, torch.eye(4), numbers(4), 0)
 
 
 def test_off_costs_nothing():

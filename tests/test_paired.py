@@ -334,22 +334,6 @@ def test_pictures_that_resolve_grow_with_the_square_of_the_width():
     assert paired.pictures_to_resolve(1000, 0.03, difference=0.03) == 1000
 
 
-def test_repetitions_that_resolve_are_the_fewest():
-    values = [0.010, 0.022, 0.001, 0.018, 0.009, 0.012]
-    needed = paired.repetitions_to_resolve(values)
-    assert needed is not None
-
-    def half(count: int) -> float:
-        error = np.std(values, ddof=1) * math.sqrt(1 / count + 1 / 5)
-        return float(stats.t.ppf(0.975, count - 1) * error)
-
-    assert half(needed) <= 0.01 < half(needed - 1)
-
-
-def test_folds_that_share_pictures_may_never_resolve():
-    assert paired.repetitions_to_resolve([0.1, -0.1, 0.2, -0.05, 0.1, 0.0]) is None
-
-
 @pytest.mark.parametrize(
     ("judge", "values"),
     [
@@ -357,7 +341,6 @@ def test_folds_that_share_pictures_may_never_resolve():
         (paired.corrected_t, [0.1, math.nan]),
         (paired.sign_flip, []),
         (paired.sign_flip, [0.1] * 21),
-        (paired.repetitions_to_resolve, [0.1]),
     ],
 )
 def test_repetitions_that_cannot_be_judged_are_refused(judge, values):

@@ -85,6 +85,25 @@ def test_the_flip_is_left_out_for_arrows_alone(seen: data.Split) -> None:
     assert replace(made, augmentation=ARROWS) == recipe
 
 
+class Tokens(Coarse):
+    """Give a transformer's rows: tokens of as many channels, each the same."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels)[:, None, :, 0, 0].expand(-1, 5, -1)
+
+
+def test_a_trunk_that_gives_tokens_is_looked_at_alike(
+    seen: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(side=SIDE, augmentation=ARROWS)
+    maps = spared(recipe, seen)[1]
+    trunk = nets.Trunk(torch.nn.Identity(), torch.nn.Sequential(Tokens()))
+    monkeypatch.setattr(sparing, "_trunk", lambda recipe, split: trunk)
+    assert {(one.operation, one.label) for one in spared(recipe, seen)[1].flagged} == {
+        (one.operation, one.label) for one in maps.flagged
+    }
+
+
 def test_it_is_the_same_with_any_number_of_threads_and_from_the_store(seen: data.Split) -> None:
     recipe = Recipe(side=SIDE, augmentation=replace(ARROWS, label_check="all"))
     first = spared(recipe, seen)

@@ -40,7 +40,7 @@ def evidence(
         data: labelled pictures, as for `train`.
         out: the folder of the study.
         practices: names of those that are measured, such as transfer,augmentation.
-        repetitions: folds, each judged once; 6 is the least that a claim can come of.
+        repetitions: folds, each judged once: 6, the least that a claim can come of, to 20.
         seed: another number draws other folds, views and seeds of training.
         budget: quick, normal, thorough, or a time such as 20m: of one training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.

@@ -1,11 +1,12 @@
 """Write down which picture has which role, and each opening of test: data.json."""
 
 import datetime
+import hashlib
 import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -62,6 +63,17 @@ EMPTY = Manifest("", (), ())
 """Nothing is known yet."""
 
 
+def contents(hashes: Iterable[str], labels: Iterable[str]) -> str:
+    """Name pictures by content and label, in whatever order: 16 hex digits.
+
+    Example:
+        >>> contents(["a", "b"], ["cat", "dog"]) == contents(["b", "a"], ["dog", "cat"])
+        True
+    """
+    told = json.dumps(sorted(set(zip(hashes, labels, strict=True))))
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+
 def opened(manifest: Manifest, time: str, command: str) -> Manifest:
     """Add an opening of test."""
     return replace(manifest, openings=(*manifest.openings, Opening(time, command)))
@@ -70,7 +82,7 @@ def opened(manifest: Manifest, time: str, command: str) -> Manifest:
 def log_opening(run: Path) -> None:
     """Write down that test was opened now, by this process's command, in a run's `data.json`.
 
-    What another command wrote there meanwhile stays.
+    Of two commands that do so in the same moment one may not be written down.
     """
     path = run / "data.json"
     manifest = from_json(path.read_text("utf-8"), name=str(path))

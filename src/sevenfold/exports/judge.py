@@ -203,5 +203,8 @@ def page(told: Mapping[str, Any]) -> str:
             f"Both give the same answer on {told['same_answer']:.2%} of them; probabilities are at "
             f"most {told['largest_difference']:.3f} apart.",
         ]
-    lines.append("\nIt was not scored on test: `sevenfold evaluate` does that.")
+    lines.append(
+        "\nIt was not scored on test: `sevenfold evaluate` does that. Thresholds of *not sure* and "
+        "of *unlike anything trained on* are those of the float model."
+    )
     return "\n".join(lines) + "\n"

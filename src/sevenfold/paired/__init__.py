@@ -20,6 +20,7 @@ from sevenfold.paired.pictures import (
     smallest_certifiable,
 )
 from sevenfold.paired.repetitions import (
+    MOST_FLIPPED,
     NO_DIFFERENCE,
     SIGNIFICANT,
     Effect,
@@ -28,7 +29,6 @@ from sevenfold.paired.repetitions import (
     corrected_t,
     holm,
     pictures_to_resolve,
-    repetitions_to_resolve,
     sign_flip,
     verdict,
 )
@@ -39,6 +39,7 @@ from sevenfold.paired.student import (
 
 __all__ = [
     "INDEPENDENT",
+    "MOST_FLIPPED",
     "NO_DIFFERENCE",
     "SIGNIFICANT",
     "Design",
@@ -57,7 +58,6 @@ __all__ = [
     "pictures_to_certify",
     "pictures_to_detect",
     "pictures_to_resolve",
-    "repetitions_to_resolve",
     "sign_flip",
     "smallest_certifiable",
     "t_quantile",

@@ -16,7 +16,8 @@ NO_DIFFERENCE: Final = 0.005
 
 SIGNIFICANT: Final = 0.05
 TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train
-_MOST_FLIPPED: Final = 20  # a million flips
+MOST_FLIPPED: Final = 20
+"""Repetitions whose signs can all be flipped: a million ways."""
 
 Verdict = Literal["helps", "hurts", "no difference", "cannot tell"]
 
@@ -136,10 +137,10 @@ def sign_flip(differences: Sequence[float]) -> float:
         0.03125
     """
     values = _repetitions(differences, fewest=1)
-    if len(values) > _MOST_FLIPPED:
+    if len(values) > MOST_FLIPPED:
         raise DataError(
             f"{len(values)} repetitions have too many flips of signs",
-            f"give at most {_MOST_FLIPPED}",
+            f"give at most {MOST_FLIPPED}",
         )
     sums = np.zeros(1)
     for value in values:
@@ -195,39 +196,3 @@ def pictures_to_resolve(pictures: int, half_width: float, *, difference: float =
         difference: wanted, one point by default.
     """
     return math.ceil(pictures * (half_width / difference) ** 2)
-
-
-def repetitions_to_resolve(
-    differences: Sequence[float],
-    *,
-    difference: float = 0.01,
-    test_to_train: float = TEST_TO_TRAIN,
-    pictures: Expected | None = None,
-    most: int = 1000,
-) -> int | None:
-    """Count the repetitions that would narrow the interval of `corrected_t` to ±difference.
-
-    Args:
-        differences: of the repetitions so far, at least 2; at least 1 with `pictures`.
-        difference: wanted, one point by default.
-        test_to_train: as for `corrected_t`.
-        pictures: as for `corrected_t`.
-        most: to look for.
-
-    Returns:
-        None where no number of repetitions on these pictures is enough: the part of the
-        variance that the folds share does not shrink with their number.
-    """
-    spread, more = _held(_repetitions(differences, fewest=1 if pictures else 2), pictures)
-
-    def half(count: int) -> float:
-        point = t_quantile(0.975, count - 1 + more)
-        return point * spread * math.sqrt(1 / count + test_to_train)
-
-    if half(most) > difference:
-        return None
-    low, high = 1, most  # half falls in the count
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if half(middle) <= difference else (middle, high)
-    return high

@@ -214,13 +214,8 @@ def explained(one: Facts, objective: str) -> str:
         return "not measured yet"
     if half <= _POINT:
         return f"known to {_PLUS_MINUS}{100 * half:.2f} points; no difference asks for half a point"
-    needed = part(one, "to_resolve")
-    ways = [
-        words.count(needed[name], noun)
-        for name, noun in (("pictures", "picture"), ("repetitions", "repetition"))
-        if number(needed.get(name)) > 0
-    ]
-    return f"{' or '.join(ways)} would tell 1 point" if ways else ""
+    needed = number(part(one, "to_resolve").get("pictures"))
+    return f"{words.count(needed, 'picture')} would tell 1 point" if needed > 0 else ""
 
 
 def _figure(table: list[Row], objective: str) -> Markup:

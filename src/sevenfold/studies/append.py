@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sevenfold import atomic, record, swap
+from sevenfold import data as datasets
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 from sevenfold.report.page import SCHEMA, render
@@ -43,11 +44,13 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
     added = []
     for study in studies:
         name, found = _study(study)
-        key = KINDS[str(found["schema"])][1]
-        if found.get(key) != facts["data"].get("name"):
+        theirs = str(found.get(KINDS[str(found["schema"])][1]))
+        mine = str(facts["data"].get("name"))
+        if theirs == mine and not _same(run, found):
+            theirs = f"{theirs} as it was with other pictures or labels"
+        if theirs != mine:
             raise DataError(
-                f"{shown(str(study))} is of the data {shown(str(found.get(key)))}, the run of "
-                f"{shown(str(facts['data'].get('name')))}",
+                f"{shown(str(study))} is of the data {shown(theirs)}, the run of {shown(mine)}",
                 "name a study of the data that the run was trained on",
             )
         facts[name] = found
@@ -62,6 +65,17 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         "report": str(run / "report.html"),
         "added": added,
     }
+
+
+def _same(run: Path, study: Mapping[str, Any]) -> bool:
+    """Tell whether a study is of the pictures of a run, as far as both say which these are."""
+    regime = study.get("regime")
+    theirs = (regime if isinstance(regime, Mapping) else study).get("contents")
+    path = run / "data.json"
+    if not theirs or not path.exists():
+        return True
+    rows = datasets.from_json(path.read_text("utf-8"), name=str(path)).rows
+    return bool(theirs == datasets.contents((r.hash for r in rows), (r.label for r in rows)))
 
 
 def _study(path: Path) -> tuple[str, Mapping[str, Any]]:

@@ -157,11 +157,12 @@ def _features(
 ) -> Callable[[Operation], Float[np.ndarray, "some channels"]]:
     """Return what computes the pooled activations of the pictures after an operation."""
     engine = engines.engine(trunk, recipe.side, place.device)
-    channels = engine.shape[0]
+    # Of maps `[channels, rows, columns]`, of tokens `[tokens, channels]`, or a vector.
+    over = {3: (2, 3), 2: (1,), 1: ()}[len(engine.shape)]
     pooled = engines.Engine(
         f"{engine.key}/mean",
-        (channels,),
-        lambda views: engine.run(views).astype(np.float32).mean(axis=(2, 3)).astype(np.float16),
+        (engine.shape[1 if len(engine.shape) == 2 else 0],),
+        lambda views: engine.run(views).astype(np.float32).mean(axis=over).astype(np.float16),
     )
     compute = partial(
         activations,

@@ -9,6 +9,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from sevenfold import draws
+from sevenfold.errors import UsageError
 from sevenfold.loop import Mix, unmixed
 from sevenfold.practices.augmentation.settings import Augmentation
 
@@ -36,7 +37,8 @@ def mixer(settings: Augmentation, seed: int) -> Mix:
         seed: of the training.
 
     Returns:
-        `loop.unmixed` where both are off.
+        `loop.unmixed` where both are off. It raises `UsageError` where a box is to be
+        pasted and what is stored of a picture has no rows and columns.
 
     Example:
         >>> mix = mixer(Augmentation(mixup=0.2), seed=0)
@@ -51,6 +53,12 @@ def mixer(settings: Augmentation, seed: int) -> Mix:
     def mix(
         inputs: Batch, targets: Targets, numbers: UInt64[np.ndarray, "batch"], epoch: int
     ) -> tuple[Batch, Targets]:
+        if settings.cutmix and inputs.dim() != 4:
+            raise UsageError(
+                "augmentation.cutmix pastes a box, and what this backbone's frozen blocks give "
+                "has no rows and columns",
+                "set augmentation.cutmix=0; augmentation.mixup needs none",
+            )
         drawn = draws.uniform(f"{seed}/mix", numbers, epoch, 4)
         cuts = drawn[:, 1] >= _mixup_share(settings)
         alpha = np.where(cuts, settings.cutmix or 1.0, settings.mixup or 1.0)

@@ -24,7 +24,7 @@ from sevenfold.studies.curve import forecast as forecasts
 from sevenfold.studies.curve import heads, page
 from sevenfold.studies.curve.forecast import HORIZON, Curve
 from sevenfold.studies.folder import prepare
-from sevenfold.studies.pictures import Reading
+from sevenfold.studies.pictures import Reading, contents_of
 from sevenfold.studies.where import Where
 
 __all__ = ["REPETITIONS", "Curve", "check", "curve"]
@@ -135,6 +135,7 @@ def curve(
         "schema": SCHEMA,
         "data": data,
         "name": dataset.name,
+        "contents": contents_of(dataset),
         "labelled": len(split.train),
         "backbone": recipe.transfer.backbone,
         "repetitions": folds,

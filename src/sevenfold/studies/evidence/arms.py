@@ -232,8 +232,12 @@ _Made = tuple[list[Arm], list[Contrast]]
 
 def _setting(name: str, top: Training, bottom: Training) -> _Made:
     """Measure a practice that one setting of the recipe holds."""
+    given = top.recipe.optimization.rate > 0
+    rate = (
+        "chosen by a probe, while the recipe's was given" if given else "chosen by as many trials"
+    )
     means = {
-        "optimization": "SGD with momentum, its rate chosen by as many trials",
+        "optimization": f"SGD with momentum, its rate {rate}",
         "imbalance": "plain cross-entropy on the pictures as they come",
         "augmentation": "every picture as it is",
     }[name]

@@ -29,8 +29,9 @@ class Measured:
             was measured.
         p_flip: of the sign-flip test on the objective; NaN without repetitions.
         answers: which pictures each arm answers right, the arm without the practice first.
-        to_resolve: pictures, then repetitions, that would narrow the objective's interval to
-            one point to each side; 0 where no number is enough or nothing is known.
+        to_resolve: pictures that would narrow the objective's interval to one point to each
+            side; 0 where nothing is known. More repetitions on the same pictures would not:
+            their folds are smaller, and share more of what they learn from.
     """
 
     contrast: Contrast
@@ -39,7 +40,7 @@ class Measured:
     effects: Mapping[str, Effect]
     p_flip: float
     answers: Paired
-    to_resolve: tuple[int, int]
+    to_resolve: int
 
     @property
     def mcnemar(self) -> float:
@@ -246,18 +247,12 @@ def _shared(study: Study) -> float:
     return 1 / (study.repetitions - 1) if study.repetitions > 1 else 1.0
 
 
-def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> tuple[int, int]:
+def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> int:
     effect = _effect(found, study, study.objective)
     if not math.isfinite(effect.low):
-        return 0, 0
+        return 0
     judged = sum(len(one.pictures) for one, _ in found)
-    differences = [_difference(*pair, study, study.objective) for pair in found]
-    known = _known(found, study, study.objective)
-    return (
-        paired.pictures_to_resolve(judged, (effect.high - effect.low) / 2),
-        paired.repetitions_to_resolve(differences, test_to_train=_shared(study), pictures=known)
-        or 0,
-    )
+    return paired.pictures_to_resolve(judged, (effect.high - effect.low) / 2)
 
 
 def _finding(practice: str, study: Study, found: Sequence[Measured], p_holm: float) -> Finding:
@@ -296,20 +291,32 @@ def _arms(
 def _interactions(
     study: Study, findings: Sequence[Finding], outcomes: Sequence[Outcome]
 ) -> list[Interaction]:
-    """Find the practices whose gain beside all others surely differs from their gain alone."""
-    found = []
+    """Find the practices whose gain beside all others surely differs from their gain alone.
+
+    By Holm's rule over all that have both, once all repetitions are there; what the choice of
+    pictures explains is the sum of what it explains of either gain.
+    """
+    tried = []
     for finding in findings:
         both = [finding.deciding(direction) for direction in DIRECTIONS]
-        gains = [
-            {pair[0].repetition: _difference(*pair, study, study.objective) for pair in held}
-            for held in (pairs(one.contrast, outcomes) if one else [] for one in both)
-        ]
-        shared = sorted(set(gains[0]) & set(gains[1]))
-        if len(shared) < 2:
+        held = [pairs(one.contrast, outcomes) if one else [] for one in both]
+        if min(map(len, held)) < study.repetitions:
             continue
+        gains = [[_difference(*pair, study, study.objective) for pair in one] for one in held]
+        known = [_known(one, study, study.objective) for one in held]
         difference = paired.corrected_t(
-            [gains[0][at] - gains[1][at] for at in shared], test_to_train=_shared(study)
+            [beside - alone for beside, alone in zip(*gains, strict=True)],
+            test_to_train=_shared(study),
+            pictures=_together(*known),
         )
-        if difference.low > 0 or difference.high < 0:
-            found.append(Interaction(finding.practice, difference))
-    return found
+        tried.append(Interaction(finding.practice, difference))
+    adjusted = paired.holm([one.difference.p for one in tried])
+    return [one for one, p in zip(tried, adjusted, strict=True) if p <= paired.SIGNIFICANT]
+
+
+def _together(
+    first: paired.Expected | None, second: paired.Expected | None
+) -> paired.Expected | None:
+    if first is None or second is None:
+        return None
+    return paired.Expected(first.variance + second.variance, min(first.freedom, second.freedom))

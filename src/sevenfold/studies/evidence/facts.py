@@ -66,8 +66,7 @@ def _practice(finding: Finding, evidence: Evidence) -> dict[str, Any]:
         "p_holm": _known(finding.p_holm),
         "p_flip": _known(deciding.p_flip if deciding else math.nan),
         "to_resolve": {
-            "pictures": (deciding.to_resolve[0] if deciding else 0) or None,
-            "repetitions": (deciding.to_resolve[1] if deciding else 0) or None,
+            "pictures": (deciding.to_resolve if deciding else 0) or None,
         },
         "answers": {},
     }

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from sevenfold.data import Split
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
+from sevenfold.paired import MOST_FLIPPED
 
 TUNING_FOLDS: Final = 7  # one in seven of what a fold leaves: by it trainings are stopped
 CLAIMING: Final = 6
@@ -22,8 +23,13 @@ def check_repetitions(repetitions: int) -> None:
     """Refuse repetitions that no claim could come of.
 
     Raises:
-        UsageError: they are too few for a test.
+        UsageError: they are too few for a test, or more than one can be made of.
     """
+    if repetitions > MOST_FLIPPED:
+        raise UsageError(
+            f"--repetitions {repetitions} are too many: all flips of their signs are tried",
+            f"give {CLAIMING} to {MOST_FLIPPED}",
+        )
     if repetitions < CLAIMING:
         raise UsageError(
             f"--repetitions {repetitions} can claim nothing: a sign-flip test reaches 0.05 from "

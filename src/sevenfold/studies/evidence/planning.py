@@ -30,7 +30,7 @@ from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
-from sevenfold.studies.pictures import digest
+from sevenfold.studies.pictures import contents_of, digest
 from sevenfold.train import bench
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
@@ -234,6 +234,7 @@ def _regime(
         "trained_on": len(fold.train),
         "stopped_by": len(fold.val),
         "closed": len(split.test),
+        "contents": contents_of(split.dataset),
         "members": plans.MEMBERS,
         "macs_left": plans.LEFT,
         "retrained_on": plans.RETRAINED,

@@ -228,7 +228,9 @@ def _run(
 
 
 def _key(course: Course, entry: Entry) -> str:
-    return trial.key(entry.recipe, course.ground.split, entry.seed, course.site.trained)
+    key = trial.key(entry.recipe, course.ground.split, entry.seed, course.site.trained)
+    # A trial of another race may be a final of this one, and was not judged.
+    return f"{key}-final" if entry.final else key
 
 
 def _call(course: Course, entry: Entry, key: str) -> Json:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sevenfold import data as datasets
-from sevenfold import image, predict
+from sevenfold import image, predict, unknown
 from sevenfold.answers import Failure, Source, guarded
 from sevenfold.bundles import open_session
 from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
@@ -175,7 +175,7 @@ def _seen(predictor: Predictor, source: Source) -> Seen | Failure:
         return Failure(path, "its name cannot be written into a table")
     if not (np.isfinite(shares).all() and np.isfinite(maps).all()):
         return Failure(path, "the model's answer is not finite")
-    pooled = maps[0].reshape(maps.shape[1], -1).mean(axis=1).astype(np.float32)
+    pooled = unknown.pooled(maps[0]).astype(np.float32)
     return Seen(absolute, content, shares[0], pooled / max(float(np.linalg.norm(pooled)), 1e-6))
 
 

@@ -87,7 +87,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def evaluate(model: Path, data: str, **rest: Any) -> dict[str, Any]:
         seen.append((model, data, rest))
-        return {"schema": "sevenfold.evaluate/1", "scores": SCORES, "seconds": 1.0}
+        return {"schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0}
 
     replace_module(
         monkeypatch, "job", Request=SimpleNamespace, train=train, demo=demo, evaluate=evaluate
@@ -309,7 +309,7 @@ def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure
         "predict",
         load=lambda model, *, threads: FakePredictor(),
         sources=lambda photos: [(photo, bytes) for photo in photos],
-        predict=lambda predictor, sources, *, threads, explain, tally: iter(outcomes),
+        predict=lambda predictor, sources, **_: iter((list(sources), outcomes)[1]),
     )
 
 
@@ -366,6 +366,17 @@ def test_predict_without_a_single_answer_is_an_error_of_the_data(
     assert cli.main(["predict", "runs/a", "b.jpg"]) == 3
 
 
+def test_a_file_of_answers_that_is_whole_stays_so_with_a_picture_that_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    fake_prediction(monkeypatch, CAT, BAD)
+    assert cli.main(["predict", "runs/a", "a\n.jpg", "b.jpg", "--out", str(out)]) == 0
+    fake_prediction(monkeypatch, BAD)  # what is answered is not asked again
+    assert cli.main(["predict", "runs/a", "a\n.jpg", "b.jpg", "--out", str(out)]) == 0
+    assert out.read_text("utf-8").count("cat") == 2  # a row, and its column
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind"), [(["--clear"], "all"), (["--clear", "pixels"], "pixels"), ([], "")]
 )
@@ -380,7 +391,7 @@ def test_cache_lists_and_clears(
     replace_module(
         monkeypatch,
         "features.store",
-        clear=lambda kind: cleared.append(kind) or 2.5,
+        clear=lambda kind: cleared.append(kind) or (2.5, 0),
         caches=lambda: [store],
         home=lambda: Path("stores"),
     )

@@ -208,12 +208,31 @@ def test_caches_are_listed_and_cleared():
     }
     assert found["pixels"]["about"] == {"what": "test"}
     assert found["trunks"]["megabytes"] == 2.0
-    assert clear("pixels") == pytest.approx(
-        (8 * (ROWS[0].nbytes + RECORD) + len(json.dumps({"what": "test"}))) / 1e6
-    )
+    freed = (8 * (ROWS[0].nbytes + RECORD) + len(json.dumps({"what": "test"}))) / 1e6
+    assert clear("pixels") == (pytest.approx(freed), 0)
     assert [one["kind"] for one in caches()] == ["activations", "trunks"]
-    assert clear() > 2
+    assert clear()[0] > 2
     assert caches() == []
+
+
+def test_what_another_process_uses_is_not_cleared():
+    used, free = made("a", 300), made("b", 300)
+    with another_process(used) as process:
+        assert clear() == (pytest.approx(1e-3), 1)
+        assert used.exists()
+        assert not free.exists()
+        process.stdin.close()
+        process.wait()
+    assert clear()[1] == 0
+    assert not used.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_store_with_a_torn_description_is_listed(text):
+    filled(stores.home() / "pixels" / "one", 2)
+    (stores.home() / "pixels" / "one" / "about.json").write_text(text, encoding="utf-8")
+    (found,) = caches()
+    assert (found["about"], found["rows"]) == ({}, 2)
 
 
 def made(name: str, used: float, size: int = 1000) -> Path:

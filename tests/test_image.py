@@ -135,6 +135,18 @@ def test_a_transparent_colour_becomes_white():
     assert decoded[0].tolist() == [[255, 255, 255], [1, 2, 3]]
 
 
+@pytest.mark.parametrize(("kind", "top"), [(np.uint16, 65535), (np.int32, 60000), (np.float32, 1)])
+def test_deep_grey_is_the_same_in_strips(kind, top, monkeypatch):
+    values = np.random.default_rng(0).uniform(0, top, (37, 11)).astype(kind)
+    if kind is np.float32:
+        values[3, 4], values[20, 2] = np.nan, np.inf
+    picture = encoded(Image.fromarray(values), "TIFF")
+    whole = image.decode(picture, name="a")
+    monkeypatch.setattr(image, "_STRIP_PIXELS", 40)
+    assert (image.decode(picture, name="a") == whole).all()
+    assert len(np.unique(whole)) > 50
+
+
 @pytest.mark.parametrize(("mode", "colour"), [("RGBA", (0, 0, 0, 128)), ("LA", (0, 128))])
 def test_alpha_is_composited_on_white(mode, colour):
     decoded = image.decode(encoded(Image.new(mode, (3, 3), colour)), name="a")

@@ -442,6 +442,7 @@ def test_links_are_followed_but_never_in_circles(tmp_path):
     tree(tmp_path, "a/1.png", "other/2.png")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "z").symlink_to(tmp_path / "other")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
     names = [Path(path).name for path, _ in sources([tmp_path / "a"])]
     assert names.count("1.png") == 1
     assert "2.png" in names

@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import predict, serve
+from sevenfold.data import scan
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.serve import run
 
@@ -423,6 +424,57 @@ def test_collected_pictures_wait_for_a_person_and_then_train(tmp_path):
     with client(tmp_path / "b", collect=folder) as server:  # after a restart
         assert server.post("/correct", json={"id": first, "label": "two"}).status_code == 200
     assert (folder / "labelled" / "two" / f"{first}.jpg").is_file()
+
+
+def test_where_nothing_can_be_kept_answers_go_on(tmp_path, monkeypatch):
+    folder = tmp_path / "kept"
+    with client(tmp_path, collect=folder) as server:
+        monkeypatch.setattr(Image.Image, "save", broken)
+        reply = server.post("/predict", content=PICTURE)
+        assert reply.status_code == 200
+        assert reply.json()["label"]
+        assert "id" not in reply.json()
+        assert b"sevenfold_not_kept_total 1.0" in server.get("/metrics").content
+
+
+def broken(*_: object, **__: object) -> None:
+    raise OSError("encoder error -2 when writing image file")
+
+
+PICTURE = picture(1)
+
+
+def test_what_a_kill_tore_in_a_collection_is_kept_anew(tmp_path):
+    folder = tmp_path / "kept"
+    with client(tmp_path, collect=folder) as server:
+        name = server.post("/predict", content=PICTURE).json()["id"]
+    whole = folder / "unlabelled" / f"{name}.jpg"
+    size = whole.stat().st_size
+    whole.rename(whole.with_suffix(".part"))
+    whole.with_suffix(".part").write_bytes(b"\xff\xd8")
+    with client(tmp_path / "b", collect=folder) as server:
+        assert server.post("/predict", content=PICTURE).json()["id"] == name
+    assert whole.stat().st_size == size
+    assert not list(folder.rglob("*.part"))
+
+
+def test_pictures_that_people_filed_by_hand_are_read(tmp_path):
+    folder = tmp_path / "kept"
+    with client(tmp_path, collect=folder) as server:
+        server.post("/predict", content=PICTURE)
+    filed = folder / "labelled"
+    for place in ("one/a.png", "two/deep/b.JPG", ".ipynb_checkpoints/c.jpg"):
+        (filed / place).parent.mkdir(parents=True, exist_ok=True)
+        (filed / place).write_bytes(PICTURE)
+    (filed / "one" / "notes.txt").write_text("none", encoding="utf-8")
+    (filed / "empty").mkdir()
+    listing = scan(str(folder))
+    assert [(one.path, one.label) for one in listing.photos] == [
+        ("one/a.png", "one"),
+        ("two/deep/b.JPG", "two"),
+    ]
+    assert [one.path for one in listing.quarantined] == ["one/notes.txt"]
+    assert listing.name == "kept"
 
 
 def test_a_collection_keeps_its_bound_and_answers_go_on(tmp_path):

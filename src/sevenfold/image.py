@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Real, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from sevenfold.errors import ImageRejected
@@ -47,6 +47,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
+_STRIP_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +205,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image, dtype=np.float64), (65535.0,))
+        return _grey(np.asarray(image), (65535.0,))
     if image.mode == "I":
-        return _grey(np.asarray(image, dtype=np.float64), (65535.0, 2.0**31 - 1))
+        return _grey(np.asarray(image), (65535.0, 2.0**31 - 1))
     if image.mode == "F":
-        return _grey(np.asarray(image, dtype=np.float64), (1.0, 255.0, 65535.0))
+        return _grey(np.asarray(image), (1.0, 255.0, 65535.0))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, "white")
@@ -216,12 +217,21 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey(values: Float64[np.ndarray, "height width"], whites: tuple[float, ...]) -> Image.Image:
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(finite.max())
+def _grey(values: Real[np.ndarray, "height width"], whites: tuple[float, ...]) -> Image.Image:
+    # In strips: eight bytes a pixel, several times over, would outgrow what the gate allows.
+    height, width = values.shape
+    rows = max(1, _STRIP_PIXELS // width)
+    strips = [slice(at, at + rows) for at in range(0, height, rows)]
+    largest = max(float(_finite(values[strip]).max()) for strip in strips)
     white = next((white for white in whites if largest <= white), largest)
-    scaled = np.rint(np.clip(finite / white, 0.0, 1.0) * 255.0).astype(np.uint8)
+    scaled = np.empty((height, width), np.uint8)
+    for strip in strips:
+        scaled[strip] = np.rint(np.clip(_finite(values[strip]) / white, 0.0, 1.0) * 255.0)
     return Image.fromarray(scaled).convert("RGB")
+
+
+def _finite(values: Real[np.ndarray, "rows width"]) -> Float64[np.ndarray, "rows width"]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _edges(start: float, length: float, pixels: int) -> tuple[int, int]:

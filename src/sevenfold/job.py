@@ -19,7 +19,7 @@ from sevenfold import data as datasets
 from sevenfold import decisions, operating, swap
 from sevenfold import evaluate as scoring
 from sevenfold import predict as prediction
-from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
+from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
 from sevenfold.progress import Progress
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         "group_by": request.group_by,
         "small_classes": request.small_classes,
     }
-    asked = release.Asked(data, request.budget, request.seed, request.licence, reading, wish=wish)
+    asked = release.Asked(
+        data, request.budget, request.seed, request.licence, reading, _opened(out, split), wish
+    )
     facts = release.release(
         out,
         asked,
@@ -160,6 +162,17 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
             )
         facts |= {"seconds": clock.seconds, "stages": clock.noted()}
     return facts
+
+
+def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
+    """Return when the run that is replaced opened any of these test pictures, and no more of it."""
+    try:
+        known = _known(out)
+    except ModelError:
+        return datasets.EMPTY
+    theirs = {row.hash for row in known.rows if row.role == "test"}
+    mine = {split.dataset.hashes[at] for at in split.test.tolist()}
+    return replace(datasets.EMPTY, openings=known.openings if theirs & mine else ())
 
 
 def _allowed(recipe: "Recipe", request: Request, clock: "Clock") -> float:
@@ -277,8 +290,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a run or bundle on labelled pictures; needs no torch.
 
-    Pictures without a role of their own have the one that the run gave them, so that a
-    run is not scored on what it was trained on. Opening its test pictures is written
+    A picture that the run knows has the role that the run gave it, whatever the data says, so
+    that nothing is scored as test that weights were fitted to; where some have roles, the
+    others, which the run has never seen, are test. Opening the run's test pictures is written
     down in its `data.json`.
 
     Returns:
@@ -299,21 +313,26 @@ def evaluate(
     known = _known(model)
     roles_by_hash = {row.hash: row.role for row in known.rows}
     roles = [
-        photo.role or roles_by_hash.get(content, "")
+        roles_by_hash.get(content) or photo.role
         for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
     ]
     with_roles = any(roles) and split != "all"
-    rows = [at for at, role in enumerate(roles) if not with_roles or role == split]
+    rows = [at for at, role in enumerate(roles) if not with_roles or (role or "test") == split]
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
         datasets.log_opening(model)
-    answers: list[prediction.Seen] = []
+
+    def answered(row: int) -> tuple[np.ndarray[Any, Any], bool]:
+        seen = predictor.see(dataset.decode(row))
+        return seen.shares, seen.unlike  # and not its features, which are a map for each channel
+
+    answers: list[tuple[np.ndarray[Any, Any], bool]] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
-        for answer in executor.map(lambda row: predictor.see(dataset.decode(row)), rows):
+        for answer in executor.map(answered, rows):
             answers.append(answer)
             progress("evaluate", len(answers), len(rows))
-    shares = np.array([answer.shares for answer in answers], dtype=np.float64)
+    shares = np.array([shares for shares, _ in answers], dtype=np.float64)
     labels, groups = dataset.labels[rows], [dataset.groups[row] for row in rows]
     found = scoring.score(shares, labels, dataset.classes, groups=groups)
     bundle = predictor.bundle
@@ -321,11 +340,12 @@ def evaluate(
     told = decisions.measured(
         bundle.point, shares, labels, dataset.classes, groups=groups, named=named
     )
-    marked = np.array([answer.unlike for answer in answers])
+    marked = np.array([unlike for _, unlike in answers])
     unlike = decisions.share(marked, np.ones(len(marked), bool), groups)
     return {
         "schema": "sevenfold.evaluate/1",
         "scores": scoring.flat(found),
+        "left_out": len(roles) - len(rows),
         "operating": {"rule": bundle.point.rule, **told},
         "unlike": asdict(unlike) if bundle.detector.score != "none" else None,
         "seconds": time.perf_counter() - began,

@@ -336,7 +336,7 @@ def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:
         return
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+            found = sorted((entry.name, _is_folder(entry)) for entry in entries)
     except OSError as error:
         yield _failing(folder, error)
         return
@@ -348,6 +348,11 @@ def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:
             yield from _in_folder(path, above | {real})
         else:
             yield _file(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # DirEntry.is_dir raises on a link to itself, or into a folder that may not be entered.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _in_csv(path: Path) -> Iterator[Source]:

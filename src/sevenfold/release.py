@@ -75,7 +75,8 @@ class Asked:
         seed: of the training.
         licence: SPDX expression for the model, or "".
         reading: how the data is read: `columns`, `group_by`, `small_classes`.
-        known: what an earlier version of the run knew of its pictures.
+        known: what an earlier version of the run knew of its pictures; of a training that
+            takes the place of another, only when its test pictures were opened before.
         wish: what the answers shall be like.
     """
 
@@ -368,8 +369,13 @@ def release(
             asked, fitted, split, model, predictions, test, chosen, guarded, place, command
         )
         facts |= {"pruning": dict(pruning), "update": dict(update)}
-    manifest = datasets.manifest_of(split, known=asked.known)
-    manifest = datasets.opened(manifest, facts["run"]["created"], command)
+    manifest = datasets.opened(
+        datasets.manifest_of(split, known=asked.known), facts["run"]["created"], command
+    )
+    if not asked.known.rows:
+        # First: by it a version is known to go on from this training, and not from an older one.
+        openings = (manifest.openings[-1], *manifest.openings[:-1])
+        manifest = dataclasses.replace(manifest, openings=openings)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
         facts,

@@ -386,10 +386,15 @@ def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, m
         with pytest.raises(ZeroDivisionError):
             job.train(str(roles), run, request=again, progress=silent)
     # Half of it is the successor's: it is no finished run, and the command goes on without asking.
+    opened = openings(run)
     job.train(str(roles), run, request=REQUEST, progress=silent)
     assert sha256(run / "model.safetensors") == before[run / "model.safetensors"]
     assert report(run)["run"]["created"] >= report(with_val[0])["run"]["created"]
     predict.load(run)
+    # The same test pictures were looked at again; the newest look is told first.
+    assert openings(run) == opened + 1 == report(run)["data"]["openings"]
+    times = [one.time for one in manifest(run).openings]
+    assert times[0] == report(run)["run"]["created"] == max(times)
 
 
 def test_loaders_do_not_change_the_weights(with_val, roles, tmp_path, monkeypatch):
@@ -462,9 +467,12 @@ def evaluated(model: Path, source: Path, split: str = "test") -> dict[str, Any]:
     )  # fmt: skip
 
 
+def manifest(run: Path) -> data.Manifest:
+    return data.from_json((run / "data.json").read_text("utf-8"), name="data.json")
+
+
 def openings(run: Path) -> int:
-    text = (run / "data.json").read_text("utf-8")
-    return len(data.from_json(text, name="data.json").openings)
+    return len(manifest(run).openings)
 
 
 def test_evaluating_gives_the_scores_of_the_run_and_is_written_down(with_val, roles, tmp_path):
@@ -489,6 +497,27 @@ def test_evaluating_needs_the_pictures_of_the_split(with_val, roles, tmp_path):
     shutil.copytree(roles / "train", tmp_path / "data" / "train")
     with pytest.raises(DataError, match="has no test pictures"):
         evaluated(with_val[0], tmp_path / "data")
+
+
+def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(
+    with_val, roles, tmp_path
+):
+    # Pictures that weights were fitted to, beside those of test, in folders that call all test.
+    moved = tmp_path / "moved"
+    shutil.copytree(roles / "test", moved / "test")
+    shutil.copytree(roles / "val", moved / "val")
+    for label in photos.COLOURS:
+        for path in sorted((roles / "train" / label).glob("0*.png"))[:4]:
+            shutil.copy(path, moved / "test" / label / f"known-{path.name}")
+    found = evaluated(with_val[0], moved)
+    assert (found["scores"]["pictures"], found["left_out"]) == (24, 12 + 24)
+    # New pictures without roles count beside the run's own test pictures, and not without.
+    new = photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
+    assert evaluated(with_val[0], new)["scores"]["pictures"] == 15
+    shutil.copy(roles / "test" / "red" / "200.png", new / "red" / "of-test.png")
+    shutil.copy(roles / "train" / "red" / "000.png", new / "red" / "of-train.png")
+    found = evaluated(with_val[0], new)
+    assert (found["scores"]["pictures"], found["left_out"]) == (16, 1)
 
 
 def test_evaluating_looks_at_boxes_alone(with_val, tmp_path):

@@ -2,7 +2,7 @@
 
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,14 @@ def predict(
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     predictor = prediction.load(model, threads=threads)
-    found = prediction.sources(photos)
+    named = 0
+
+    def found() -> Iterator[Any]:
+        nonlocal named
+        for one in prediction.sources(photos):
+            named += 1
+            yield one
+
     if explain:
         prediction.check_maps(predictor)
         explain.mkdir(parents=True, exist_ok=True)
@@ -104,9 +111,9 @@ def predict(
         "predictions": [],
     }
     if not out:
-        facts |= _told(outcomes(found), predictor.classes, json)
+        facts |= _told(outcomes(found()), predictor.classes, json)
     else:
-        rest = answers.unanswered(out, found, predictor.classes)
+        rest = answers.unanswered(out, found(), predictor.classes)
         written = answers.write(out, outcomes(rest), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
@@ -117,7 +124,7 @@ def predict(
             warn(line)
     for one in facts["failed"]:
         warn(f"no answer for {one['path']}: {one['reason']}")
-    if facts["failed"] and not facts["answers"]:
+    if facts["failed"] and named == len(facts["failed"]):
         raise DataError("none of the pictures could be read", "see the reasons above")
 
 
@@ -161,7 +168,8 @@ def evaluate(
     Args:
         model: a run, or a bundle copied out of one.
         data: labelled pictures, as for `train`.
-        split: which of the data's own roles to score; data without roles is scored whole.
+        split: which role to score. A run's own pictures have the role that it gave them,
+            others that of the data; data in which no picture has one is scored whole.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of a summary.
     """
@@ -178,6 +186,8 @@ def evaluate(
         progress=progress.Lines(sys.stderr),
     )
     lines = [*terminal.scores(facts["scores"]), *terminal.decided(facts)]
+    if left_out := facts["left_out"]:
+        lines.append(f"{'left out':<18} {left_out:,} pictures of other roles than {split}")
     show(facts, lines, as_json=json)
 
 
@@ -198,15 +208,18 @@ def cache(
     """
     from sevenfold.features import store
 
-    freed = 0.0 if clear is None else store.clear(clear[0] if clear else "all")
+    freed, used = (0.0, 0) if clear is None else store.clear(clear[0] if clear else "all")
     stores = store.caches()
     facts = {
         "schema": "sevenfold.cache/1",
         "path": str(store.home()),
         "freed_megabytes": freed,
+        "in_use": used,
         "stores": stores,
     }
     show(facts, terminal.stores(facts), as_json=json)
+    if used:
+        warn(f"in use by another process, and kept: {used} store{'s' * (used > 1)}")
 
 
 @app.command

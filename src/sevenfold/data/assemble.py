@@ -232,7 +232,7 @@ def _check_readable(
     examples = "; ".join(f"{shown(item.path)}: {item.reason}" for item in unreadable[:3])
     raise DataError(
         f"{len(unreadable)} of {len(listing.photos)} pictures cannot be read: {examples}.",
-        "Mend or remove them, or raise max_unreadable if the rest is enough.",
+        "Mend or remove them; `sevenfold audit DATA --fix OUT.csv` lists the others.",
     )
 
 

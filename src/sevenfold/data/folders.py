@@ -60,6 +60,20 @@ def scan_folder(source: str, folder: Path) -> Listing:
         for name in names:
             _add_class(found, root, name, name, "")
     _check(source, found)
+    return _listed(source, root, found)
+
+
+def scan_classes(source: str, folder: Path) -> Listing:
+    """List `class/photo.jpg`, each class in depth, whatever its name; a class may be empty."""
+    root = folder.resolve()
+    names, loose = _entries(root)
+    found = _Found(strays=[Quarantined(path.name, "in no class folder") for path in loose])
+    for name in names:
+        _add_class(found, root, name, name, "")
+    return _listed(source, root, found)
+
+
+def _listed(source: str, root: Path, found: _Found) -> Listing:
     return Listing(
         root.name or source,
         tuple(sorted(found.photos, key=lambda photo: photo.path)),

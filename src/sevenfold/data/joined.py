@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sevenfold.data.folders import label_of
+from sevenfold.data.folders import scan_classes
 from sevenfold.data.photos import Listing, Photo, Source
-from sevenfold.data.sources import FolderSource
 from sevenfold.errors import DataError
 from sevenfold.image import shown
 
@@ -82,17 +81,10 @@ def collected(source: str, columns: Mapping[str, str]) -> Listing | None:
     folder = Path(source)
     if columns or not (folder / "answers.csv").is_file() or not (folder / "labelled").is_dir():
         return None
-    place = folder.resolve() / "labelled"
-    if not any(path.is_file() for path in place.glob("*/*")):
+    found = scan_classes(source, folder / "labelled")
+    if not found.photos:
         raise DataError(
             f"{shown(source)} holds no labelled picture",
             "correct answers on the server's page, or label what lies in unlabelled/",
         )
-    full = [path for path in sorted(place.iterdir()) if path.is_dir() and any(path.iterdir())]
-    photos = [
-        Photo(f"{path.name}/{file.name}", label_of(path.name))
-        for path in full
-        for file in sorted(path.iterdir())
-        if file.suffix == ".jpg"
-    ]
-    return Listing(folder.resolve().name, tuple(photos), FolderSource(place, source))
+    return replace(found, name=folder.resolve().name)

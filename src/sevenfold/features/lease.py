@@ -45,6 +45,14 @@ def held(folder: Path) -> bool:
     return any(_holds(path) for path in folder.glob(f"*{SUFFIX}"))
 
 
+def drop(folder: Path) -> None:
+    """Give up this process's own lease of a store, if it has one."""
+    mine = _MINE.pop((os.getpid(), folder), None)
+    if mine:
+        with contextlib.suppress(OSError):
+            mine.unlink()
+
+
 def delete(folder: Path) -> bool:
     """Delete a store, unless a process uses it, and tell whether it is gone.
 

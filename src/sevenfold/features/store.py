@@ -24,6 +24,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int64
 
+from sevenfold import atomic
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features import lease
 
@@ -161,7 +162,7 @@ class Store:
     def _start_segment(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         lease.take(self.folder)
-        (self.folder / "about.json").write_text(json.dumps(self._about), encoding="utf-8")
+        atomic.write(self.folder / "about.json", json.dumps(self._about))
         rows = self.folder / f"{uuid4().hex}.rows"
         self._writer = (
             rows.open("xb"),
@@ -229,12 +230,12 @@ class Store:
             )
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of a store; nothing where another process has deleted it."""
+def _size(folder: Path, suffix: str = "") -> int:
+    """Return the bytes of a store, or of one kind of its files; 0 where it is deleted."""
     found = 0
     with contextlib.suppress(FileNotFoundError):
         for part in folder.iterdir():
-            if part.suffix != lease.SUFFIX:
+            if part.suffix == suffix or (not suffix and part.suffix != lease.SUFFIX):
                 found += part.stat().st_size
     return found
 
@@ -260,34 +261,46 @@ def _folders(kind: str) -> list[Path]:
 
 def caches() -> list[dict[str, Any]]:
     """List the stores: kind, name, megabytes, rows, what they hold. Reads the disk."""
-    found = []
-    for folder in _folders("all"):
-        about = folder / "about.json"
-        records = sum(part.stat().st_size for part in folder.glob("*.keys"))
-        found.append(
-            {
-                "kind": folder.parent.name,
-                "name": folder.name,
-                "megabytes": round(_size(folder) / 1e6, 1),
-                "rows": records // _RECORD.itemsize,
-                "about": json.loads(about.read_text("utf-8")) if about.exists() else {},
-                "path": str(folder),
-            }
-        )
-    return found
+    return [
+        {
+            "kind": folder.parent.name,
+            "name": folder.name,
+            "megabytes": round(_size(folder) / 1e6, 1),
+            "rows": _size(folder, ".keys") // _RECORD.itemsize,
+            "about": _about(folder),
+            "path": str(folder),
+        }
+        for folder in _folders("all")
+    ]
 
 
-def clear(kind: str = "all") -> float:
-    """Delete stores and return the megabytes freed. Deletes `all`, or one kind.
+def _about(folder: Path) -> dict[str, Any]:
+    """Read what a store says of itself; nothing where it is damaged, or gone meanwhile."""
+    try:
+        found = json.loads((folder / "about.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def clear(kind: str = "all") -> tuple[float, int]:
+    """Delete the stores that no other process uses.
 
     Args:
         kind: `all`, `pixels`, `activations`, `fingerprints` or `trunks`.
+
+    Returns:
+        The megabytes freed, and how many stores are in use and stay.
     """
-    freed = 0
+    freed, used = 0, 0
     for folder in _folders(kind):
-        freed += _size(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-    return freed / 1e6
+        size = _size(folder)
+        lease.drop(folder)
+        if lease.delete(folder):
+            freed += size
+        else:
+            used += 1
+    return freed / 1e6, used
 
 
 def bound_bytes() -> int:

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sevenfold.errors import SevenfoldError
+from sevenfold.errors import ResourceError, SevenfoldError
 from sevenfold.predict import Predictor, has_maps
 from sevenfold.serve import model, protocol
 from sevenfold.serve.collect import Collection
@@ -174,7 +174,11 @@ class _Served:
         self.meters.answered(answered.label, answered.seen)
         facts = model.told(answered, self._predictor, maps=self._maps)
         if self._collection is not None:
-            kept = self._collection.keep(answered.pixels, answered.label, answered.probability)
+            try:
+                kept = self._collection.keep(answered.pixels, answered.label, answered.probability)
+            except ResourceError:  # the archive is down, and not the classifier
+                kept = ""
+            self.meters.kept(bool(kept))
             facts |= {"id": kept} if kept else {}
         return facts
 

@@ -66,9 +66,13 @@ class Collection:
         try:
             (folder / "unlabelled").mkdir(parents=True, exist_ok=True)
             (folder / "labelled").mkdir(exist_ok=True)
+            for torn in folder.glob("unlabelled/*.part"):  # of a kill, or of a full disk
+                torn.unlink()
             files = [path for path in folder.rglob("*") if path.is_file()]
             self._held = sum(path.stat().st_size for path in files)
-            self._places = {p.stem: p for p in files if _ID.fullmatch(p.stem)}
+            self._places = {
+                p.stem: p for p in files if p.suffix == ".jpg" and _ID.fullmatch(p.stem)
+            }
             self._note("")
         except OSError as error:
             raise _unwritable(folder, error) from error
@@ -82,10 +86,14 @@ class Collection:
             The name by which it can be corrected; empty if the folder is full.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            ResourceError: the folder cannot be written, or the picture has more rows or
+                columns than JPEG can hold (65,500).
         """
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        try:
+            Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
         data = file.getvalue()
         name = hashlib.sha256(data).hexdigest()[:32]
         row = _row(name, label, f"{probability:.6f}", "model")

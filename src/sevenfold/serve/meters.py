@@ -57,6 +57,11 @@ class Meters:
             "sevenfold_places_taken", "Requests that are read, wait or run", registry=registry
         ).set_function(waiting)
         self._unsure = Counter("sevenfold_not_sure", "Pictures not sure", registry=registry)
+        self._lost = Counter(
+            "sevenfold_not_kept",
+            "Pictures that the collection had no room for, or could not write",
+            registry=registry,
+        )
         self._unlike = Counter(
             "sevenfold_unlike", "Pictures unlike anything trained on", registry=registry
         )
@@ -83,6 +88,10 @@ class Meters:
         self._unlike.inc(seen.unlike)
         with self._lock:
             self._tally.add(label, seen.distance, seen.unlike)
+
+    def kept(self, whether: bool) -> None:
+        """Count a picture that was to be collected and could not be."""
+        self._lost.inc(not whether)
 
     def text(self) -> bytes:
         """Write all counters in Prometheus' text format."""

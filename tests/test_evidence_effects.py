@@ -230,6 +230,8 @@ def test_directions_that_disagree_are_told(about):
     evidence = weigh(about, outcomes(about, truth))
     assert [one.practice for one in evidence.interactions] == ["growth"]
     assert evidence.interactions[0].difference.value == pytest.approx(-0.12, abs=0.03)
+    some = [one for one in outcomes(about, truth) if one.repetition < about.repetitions - 1]
+    assert weigh(about, some).interactions == ()
 
 
 def test_a_second_reference_bears_no_verdict(about, found):

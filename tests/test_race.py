@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from sevenfold.practices.optimization import Optimization
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.studies import race as races
-from sevenfold.studies.race import Asked, field, page, search, standings, trials
+from sevenfold.studies.race import Asked, course, field, page, search, standings, trials
 from sevenfold.studies.race.carving import carved
 from sevenfold.studies.where import Where
 
@@ -173,6 +174,15 @@ def test_a_training_is_named_by_all_that_it_depends_on(photos, monkeypatch):
     monkeypatch.setattr(trial, "source_hash", lambda: "changed")
     keys.append(trial.key(Recipe(), split, 0, place))
     assert len(set(keys)) == len(keys)
+
+
+def test_a_trial_is_never_taken_for_a_final(photos):
+    split = data.split(data.read(str(photos)))
+    held = SimpleNamespace(
+        ground=SimpleNamespace(split=split), site=SimpleNamespace(trained=Place("cpu", 1))
+    )
+    trial_, final = (course.Entry("adam", 1, 1, 3, Recipe(), last) for last in (False, True))
+    assert course._key(held, trial_) != course._key(held, final)
 
 
 @pytest.mark.parametrize("name", optimization.NAMES)

@@ -113,7 +113,7 @@ def test_plain_types_alone(practice):
 REFUSED = {
     "imbalance.strength=0.5": lambda r: imbalance.check(r.imbalance),
     "ensembling.vote=hard": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
-    "pruning.steps=2": lambda r: pruning.check(r.pruning),
+    "pruning.steps=3": lambda r: pruning.check(r.pruning),
     "optimization.name=adagrad": lambda r: optimization.optimizer(r.optimization, []),
 }
 
@@ -128,7 +128,7 @@ def test_more_than_there_is_is_refused_by_its_name(override):
 
 
 @pytest.mark.parametrize(
-    "override", ["ensembling.distil=true", "imbalance.strength=0.5", "pruning.steps=2"]
+    "override", ["ensembling.distil=true", "imbalance.strength=0.5", "pruning.steps=3"]
 )
 def test_it_is_refused_before_any_work(override):
     recipe = apply(RECIPE, [override])

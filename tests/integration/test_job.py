@@ -375,7 +375,7 @@ def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, m
     for request, source, progress, error in (
         (replace(again, licence="mine"), str(roles), silent, UsageError),
         (again, str(tmp_path / "nowhere"), silent, (UsageError, DataError)),
-        (replace(again, overrides=(*SETTINGS, "pruning.steps=2")), str(roles), silent, UsageError),
+        (replace(again, overrides=(*SETTINGS, "pruning.steps=3")), str(roles), silent, UsageError),
         (again, str(roles), at_step(6), Kill),
     ):
         with pytest.raises(error):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,26 +224,49 @@ def test_the_shortest_way_is_taken_that_is_as_good_as_the_best():
     assert path.shortest(np.zeros((4, 0, 3)), labels[:0]) == 3
 
 
+def to_train(hashes: list[str], labels: np.ndarray) -> data.Split:
+    """Make a split of pictures that are all trained on, each a group."""
+    photos = [data.Photo(f"{at}.png", CLASSES[label]) for at, label in enumerate(labels)]
+    listing = data.Listing("x", tuple(photos), data.FolderSource(Path("x"), "x"))
+    prints = [data.Fingerprint(name, 8, 8) for name in hashes]
+    dataset = data.assemble(listing, prints)
+    none = np.zeros(0, np.int64)
+    return data.Split(dataset, np.arange(len(labels)), none, none, ())
+
+
+def numbered(count: int) -> list[str]:
+    return [f"{at * 2654435761 % 2**64:032x}"[::-1] for at in range(1, count + 1)]
+
+
 @pytest.mark.parametrize(("known", "new", "drawn"), [(3000, 300, 1200), (3000, 5, 1000)])
 def test_an_epoch_shows_all_that_is_new_and_a_part_of_what_is_old(known, new, drawn):
-    pictures = np.arange(0, 2 * (known + new), 2)
-    fresh = np.arange(known + new) >= known
-    hashes = [f"{at * 2654435761 % 2**64:016x}" for at in pictures.tolist()]
-    shown = tuning.replayed(pictures, fresh, hashes, 0)
+    pictures = np.arange(known + new)
+    fresh, hashes = pictures >= known, numbered(known + new)
+    labels = pictures % 2
+    shown = tuning.replayed(to_train(hashes, labels), pictures, fresh, 0)
     assert np.isin(pictures[fresh], shown).all()
     assert len(shown) == len(set(shown.tolist())) == new + drawn
     assert (np.diff(shown) > 0).all()
     again = np.random.default_rng(1).permutation(known + new)
-    moved = tuning.replayed(pictures[again], fresh[again], [hashes[at] for at in again], 0)
-    assert (moved == shown).all()
-    assert not np.array_equal(tuning.replayed(pictures, fresh, hashes, 1), shown)
-    halves = (shown < known).sum() / drawn  # the first half of the old pictures
+    moved = to_train([hashes[at] for at in again], labels[again])
+    found = tuning.replayed(moved, pictures, fresh[again], 0)
+    assert {hashes[at] for at in again[found]} == {hashes[at] for at in shown}
+    assert not np.array_equal(tuning.replayed(to_train(hashes, labels), pictures, fresh, 1), shown)
+    halves = (shown < known / 2).sum() / drawn  # the first half of the old pictures
     assert 0.45 < halves < 0.55
+
+
+def test_no_class_is_left_out_of_the_replay():
+    labels = np.where(np.arange(20_000) < 6, 1, 0)
+    split = to_train(numbered(20_000), labels)
+    shown = tuning.replayed(split, split.train, np.arange(20_000) >= 19_990, 0)
+    assert 1 <= (labels[shown] == 1).sum() <= 6
+    assert len(shown) == pytest.approx(1010, abs=2)
 
 
 def test_where_little_is_known_all_of_it_is_replayed():
     pictures, fresh = np.arange(700), np.arange(700) % 7 == 0
-    shown = tuning.replayed(pictures, fresh, [f"{at:016x}" for at in range(700)], 0)
+    shown = tuning.replayed(to_train(numbered(700), pictures % 2), pictures, fresh, 0)
     assert (shown == pictures).all()
 
 

@@ -8,7 +8,7 @@ then goes from its old weights to the new ones is chosen on pictures that neithe
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import nn
 
-from sevenfold import draws, loop, nets, runs
+from sevenfold import loop, nets, runs
+from sevenfold.data import Split
 from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance, transfer
 from sevenfold.predictions import recorded
@@ -63,24 +64,23 @@ def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
 
 
 def replayed(
+    split: Split,
     pictures: Int64[np.ndarray, "pictures"],
     fresh: Bool[np.ndarray, "pictures"],
-    hashes: Sequence[str],
     seed: int,
 ) -> Int64[np.ndarray, "replayed"]:
-    """Return all pictures that are fresh and a uniform draw of the others.
+    """Return all pictures that are fresh and a draw of the others, the same share of each class.
 
     Args:
+        split: with the labels and groups of the pictures.
         pictures: that may be trained on.
         fresh: which of them the running weights have not seen, or not with their label.
-        hashes: of the pictures' content.
         seed: of the draw; what is drawn depends on content, not on order.
     """
     old = pictures[~fresh]
-    names = [name for name, new in zip(hashes, fresh, strict=True) if not new]
-    order = draws.order(f"{seed}/replay", draws.numbers(names), 0)
-    count = max(LEAST_REPLAY, REPLAY * int(fresh.sum()))
-    return np.sort(np.concatenate([pictures[fresh], old[order[:count]]]))
+    share = max(LEAST_REPLAY, REPLAY * int(fresh.sum())) / max(1, len(old))
+    drawn = growth.given(replace(split, train=old), growth.Growth(min(1.0, share)), seed)
+    return np.sort(np.concatenate([pictures[fresh], drawn]))
 
 
 def shown(run: runs.Run, found: Incoming, origin: int, seed: int) -> Int64[np.ndarray, "pictures"]:
@@ -89,15 +89,13 @@ def shown(run: runs.Run, found: Incoming, origin: int, seed: int) -> Int64[np.nd
     All where a class is new, which would otherwise seem more common than it is, and where
     there are no validation pictures, so that the folds have to judge every one.
     """
-    pictures = growth.given(found.split, run.recipe.growth, origin)
-    if found.learned or not len(found.split.val):
+    split, pictures = found.split, growth.given(found.split, run.recipe.growth, origin)
+    if found.learned or not len(split.val):
         return pictures
-    hashes = [found.split.dataset.hashes[at] for at in pictures]
     corrected = {one.hash for one in found.corrections} if found.applied else set()
-    fresh = np.array(
-        [at >= found.old or name in corrected for at, name in zip(pictures, hashes, strict=True)]
-    )
-    return replayed(pictures, fresh, hashes, seed)
+    fresh = [at >= found.old or split.dataset.hashes[at] in corrected for at in pictures]
+    # Each update draws anew, or what is never drawn would be forgotten over many.
+    return replayed(split, pictures, np.array(fresh, bool), seed + found.old)
 
 
 def tuned(

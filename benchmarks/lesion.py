@@ -85,13 +85,17 @@ def batches(split: Any, pictures: Any) -> list[Any]:
     return found
 
 
-def accuracy(network: Any, shown: list[Any], labels: Any) -> float:
-    """Return the share of right answers."""
+def answers(network: Any, shown: list[Any]) -> Any:
+    """Return a network's answers."""
     import torch
 
     with torch.inference_mode():
-        answers = torch.cat([network.eval()(some).argmax(dim=1) for some in shown])
-    return float((answers.numpy() == labels).mean())
+        return torch.cat([network.eval()(some).argmax(dim=1) for some in shown]).numpy()
+
+
+def accuracy(network: Any, shown: list[Any], labels: Any) -> float:
+    """Return the share of right answers."""
+    return float((answers(network, shown) == labels).mean())
 
 
 def measure(

@@ -6,8 +6,7 @@ beside it, and judges all of them by their exported files: test opened once, lat
 fresh process on one thread, interleaved. The time is that of the whole command.
 
 About 3 minutes to train, and for each target some 25 with `--controls dense`, 35 with `all`,
-on two cores: 12 epochs on pixels at 20 ms a picture, twice with the control. Half of the
-parameters of this network hold somewhat less than half of its multiply-accumulates.
+on two cores: 12 epochs on pixels at 20 ms a picture, twice with the control.
 
 `--per-class` shrinks it further, by training pictures; its figures are kept apart.
 

@@ -43,14 +43,6 @@ ARMS = {
 }
 
 
-def answers(network: Any, shown: list[Any]) -> np.ndarray:
-    """Return a network's answers."""
-    import torch
-
-    with torch.inference_mode():
-        return torch.cat([network.eval()(some).argmax(dim=1) for some in shown]).numpy()
-
-
 def pruned_by(
     ranking: str,
     rule: str,
@@ -117,7 +109,7 @@ def measure(
     fitted, split = lesion.trained(name, seed, options, place)
     network, labels = fitted.ships[0].network, split.dataset.labels[split.test]
     shown = lesion.batches(split, split.test)
-    was, have = answers(network, shown) == labels, pruning.cost(network, lesion.SIDE)
+    was, have = lesion.answers(network, shown) == labels, pruning.cost(network, lesion.SIDE)
     for arm, key in keys.items():
         if not results.missing(key):
             continue
@@ -127,10 +119,10 @@ def measure(
         )
         (step,) = outcome.shrunk.kept
         left = pruning.cost(step.network.network, lesion.SIDE)
-        now = answers(step.network.network, shown) == labels
+        now = lesion.answers(step.network.network, shown) == labels
         control = None
         if outcome.dense is not None:
-            control = float((answers(outcome.dense.network, shown) == labels).mean())
+            control = lesion.accuracy(outcome.dense.network, shown, labels)
         results.append(
             key, seed=seed, n=len(labels), network=name, ranking=arm[0], rule=arm[1],
             size=size(options), macs_cut=1 - left.macs / have.macs,

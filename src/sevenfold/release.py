@@ -369,13 +369,11 @@ def release(
             asked, fitted, split, model, predictions, test, chosen, guarded, place, command
         )
         facts |= {"pruning": dict(pruning), "update": dict(update)}
-    manifest = datasets.opened(
-        datasets.manifest_of(split, known=asked.known), facts["run"]["created"], command
-    )
-    if not asked.known.rows:
-        # First: by it a version is known to go on from this training, and not from an older one.
-        openings = (manifest.openings[-1], *manifest.openings[:-1])
-        manifest = dataclasses.replace(manifest, openings=openings)
+    now, before = datasets.Opening(facts["run"]["created"], command), asked.known.openings
+    # A training's own is the first: by it a version is known to go on from this one.
+    openings = (*before, now) if asked.known.rows else (now, *before)
+    manifest = datasets.manifest_of(split, known=asked.known)
+    manifest = dataclasses.replace(manifest, openings=openings)
     (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
         facts,

@@ -307,17 +307,14 @@ def _spread(pictures: list[int], hashes: tuple[str, ...]) -> list[int]:
     return list(itertools.islice(ordered, int8.CALIBRATION_PICTURES))
 
 
-_MEASURED: Final = ("validation", "test")
-
-
 def _int8_card(card: Mapping[str, Any], model: bytes, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card without what was measured on the float model alone."""
     measured = ("scores", "latency_ms", "network_latency_ms", "machine")
     kept = {key: value for key, value in card.items() if key not in measured}
-    for part in ("operating_point", "unknown"):
-        if isinstance(kept.get(part), Mapping):
-            found = {name: value for name, value in kept[part].items() if name not in _MEASURED}
-            kept[part] = found
+    for part in {"operating_point", "unknown"} & set(kept):
+        kept[part] = {
+            name: value for name, value in kept[part].items() if name not in ("validation", "test")
+        }
     speed = {key: told[key] for key in ("latency_ms", "machine") if told.get(key)}
     return {**kept, **speed, "megabytes": len(model) / 1e6, "quantisation": dict(told)}
 

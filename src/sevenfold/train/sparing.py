@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from sevenfold import draws, nets
+from sevenfold import draws, nets, unknown
 from sevenfold.data import Split
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
@@ -157,12 +157,12 @@ def _features(
 ) -> Callable[[Operation], Float[np.ndarray, "some channels"]]:
     """Return what computes the pooled activations of the pictures after an operation."""
     engine = engines.engine(trunk, recipe.side, place.device)
-    # Of maps `[channels, rows, columns]`, of tokens `[tokens, channels]`, or a vector.
-    over = {3: (2, 3), 2: (1,), 1: ()}[len(engine.shape)]
     pooled = engines.Engine(
-        f"{engine.key}/mean",
-        (engine.shape[1 if len(engine.shape) == 2 else 0],),
-        lambda views: engine.run(views).astype(np.float32).mean(axis=over).astype(np.float16),
+        f"{engine.key}/pooled",
+        unknown.pooled(np.zeros(engine.shape)).shape,
+        lambda views: np.stack(
+            [unknown.pooled(one) for one in engine.run(views)], dtype=np.float16
+        ),
     )
     compute = partial(
         activations,

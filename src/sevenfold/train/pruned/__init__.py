@@ -26,23 +26,9 @@ from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import Member
 from sevenfold.train.pruned.ground import Ground, Latency, asked, laid, retrained, saved_at, score
-from sevenfold.train.pruned.plan import (
-    Attempt,
-    Candidate,
-    Outcome,
-    Plan,
-    key,
-)
+from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
 
-__all__ = [
-    "Attempt",
-    "Candidate",
-    "Outcome",
-    "Plan",
-    "attempted",
-    "key",
-    "shrunk",
-]
+__all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
 
 _WHOLE: Final = 1 << 16  # more blocks than any network has: the cut lies before the first
 
@@ -137,7 +123,6 @@ def attempted(
     """
     settings, recipe = bench.recipe.pruning, bench.recipe
     target = pruning.Target("macs", 1 - settings.macs)
-    network = ships[0].network
     plan = Plan(
         target,
         target.value,
@@ -156,7 +141,7 @@ def attempted(
     (member,) = ships
     try:
         outcome = shrunk(
-            network,
+            member.network,
             evaluate.fit_temperature(member.logits.astype(np.float64), bench.labels),
             recipe,
             bench.split,

@@ -24,7 +24,7 @@ from pathlib import Path
 import results_file
 from results_file import Results, Row, measured, part_of
 
-TARGETS = ("parameters=0.49",)
+TARGETS = ("macs=0.6,parameters=0.5",)
 SEED = 0
 REFUSED = 6  # exit code of a gate
 
@@ -73,7 +73,7 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
 
 
 TOLD = (
-    "target", "reached", "macs_cut", "parameters_cut", "speedup", "steady", "drop", "drop_bound",
+    "targets", "reached", "macs_cut", "parameters_cut", "speedup", "steady", "drop", "drop_bound",
     "certified", "smallest_certifiable", "dense", "steps", "controls", "chosen",
 )  # fmt: skip
 

@@ -64,10 +64,9 @@ def pruned_by(
     settings = pruning.Pruning(
         ranking=ranking, normalised=rule == "normalised", blocks=False, steps=1, epochs=options.more
     )
-    target = pruning.Target("macs", 1 - share)
+    left = 1 - share
     plan = pruned.Plan(
-        target,
-        target.value,
+        (pruning.Aim(pruning.Target("macs", left), left),),
         settings,
         1,
         options.more,

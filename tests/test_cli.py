@@ -367,7 +367,7 @@ def test_predict_without_a_single_answer_is_an_error_of_the_data(
 
 
 def test_a_file_of_answers_that_is_whole_stays_so_with_a_picture_that_has_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     fake_prediction(monkeypatch, CAT, BAD)
@@ -375,6 +375,7 @@ def test_a_file_of_answers_that_is_whole_stays_so_with_a_picture_that_has_none(
     fake_prediction(monkeypatch, BAD)  # what is answered is not asked again
     assert cli.main(["predict", "runs/a", "a\n.jpg", "b.jpg", "--out", str(out)]) == 0
     assert out.read_text("utf-8").count("cat") == 2  # a row, and its column
+    assert "answers kept from before: 1; drift" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

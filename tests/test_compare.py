@@ -11,6 +11,7 @@ from scipy import stats
 
 from bundles import colour, tiny_bundle
 from sevenfold import cli, paired
+from sevenfold.answers import Answer, write_csv
 from sevenfold.errors import DataError, UsageError
 from sevenfold.evaluate import Estimate
 from sevenfold.predictions import Predictions, write_predictions
@@ -136,6 +137,31 @@ def test_pictures_are_paired_by_content_before_path(tmp_path):
     told = compare(first, second, progress=silent)
     assert told["paired_by"] == {"content": 10, "path": 0}
     assert [one["path"] for one in told["flips"]] == ["ash/002.png"]
+
+
+def test_pictures_of_one_name_and_other_content_are_not_paired(tmp_path):
+    first = shares(tmp_path / "a.csv", [0.9] * 10, hashes=[f"{at:032x}" for at in range(10)])
+    second = shares(tmp_path / "b.csv", [0.2] * 10, hashes=[f"{at:032x}" for at in range(8, 18)])
+    # The last two of one are the first two of the other, of the same classes.
+    told = compare(first, second, progress=silent)
+    assert (told["pictures"], told["paired_by"]) == (2, {"content": 2, "path": 0})
+    third = shares(tmp_path / "c.csv", [0.2] * 10, hashes=[f"{at:032x}" for at in range(50, 60)])
+    with pytest.raises(DataError, match="10 paths in common, and other pictures"):
+        compare(first, third, progress=silent)
+
+
+def test_what_predict_wrote_holds_answers_not_labels(tmp_path):
+    told = [
+        Answer(f"ash/{at}.png", "elm" if at < 3 else "ash", 0.8, (0.2, 0.8)[:: 1 if at < 3 else -1])
+        for at in range(10)
+    ]
+    write_csv(tmp_path / "a.csv", told, CLASSES)
+    rows = [(f"ash/{at}.png", "ash", "ash") for at in range(10)]
+    other = answers(tmp_path / "b.csv", rows)
+    found = compare(tmp_path / "a.csv", other, progress=silent)
+    assert (found["accuracy"]["first"], found["accuracy"]["second"]) == (0.7, 1.0)
+    with pytest.raises(DataError, match="has no label"):
+        compare(tmp_path / "a.csv", tmp_path / "a.csv", progress=silent)
 
 
 @pytest.fixture

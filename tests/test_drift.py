@@ -35,6 +35,18 @@ def test_the_p_of_the_classes_is_near_the_exact_one():
     assert mix_shift(np.array([5, 0]), np.array([9, 0])) == (0.0, 1.0)
 
 
+def test_rare_classes_are_not_told_to_differ_by_a_picture_or_two():
+    random = np.random.default_rng(2)
+    shares = np.array([0.968, *[0.002] * 6, 0.01, 0.01])
+    for pictures in (20, 50, 200):
+        then = random.multinomial(1000, shares, 400)
+        now = random.multinomial(pictures, shares, 400)
+        found = [mix_shift(*pair)[1] for pair in zip(now, then, strict=True)]
+        assert np.mean(np.array(found) < drift.SIGNIFICANT) <= 0.005
+    # Yet many more of them than were expected are seen.
+    assert mix_shift(np.array([180, 20]), np.array([990, 10]))[1] < drift.SIGNIFICANT
+
+
 def test_the_gap_of_the_distances_is_near_the_exact_one():
     random = np.random.default_rng(1)
     for mean in (1.0, 1.05, 1.2):

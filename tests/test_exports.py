@@ -23,23 +23,25 @@ from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, 
 from sevenfold.evaluate import Estimate
 from sevenfold.exports import Asked, folder, html, int8, judge, litert, make, runtime, verify
 from sevenfold.features.trunk import session
+from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, read_predictions, write_predictions
 from sevenfold.progress import silent
 
 parting = importlib.import_module("sevenfold.data.split")
 SIDE = 16
+WIDTH = 64  # enough that eight bits for each weight make a smaller file
 CLASSES = ("blue", "green", "red")
 
 
 def core() -> onnx.ModelProto:
     """Build a network of two convolutions whose last layer knows the colours."""
     draw = np.random.default_rng(0)
-    first = draw.normal(0, 0.05, (16, 3, 3, 3))
+    first = draw.normal(0, 0.05, (WIDTH, 3, 3, 3))
     first[:3] = 0
     first[[0, 1, 2], [0, 1, 2], 1, 1] = 1 / 64  # three channels keep the colour
-    second = np.zeros((16, 16, 1, 1))
-    second[np.arange(16), np.arange(16)] = 1
-    head = np.zeros((16, 3))
+    second = np.zeros((WIDTH, WIDTH, 1, 1))
+    second[np.arange(WIDTH), np.arange(WIDTH)] = 1
+    head = np.zeros((WIDTH, 3))
     head[:3] = [[-1, -1, 2], [-1, 2, -1], [2, -1, -1]]
     weights = {
         "first": first,
@@ -64,7 +66,7 @@ def core() -> onnx.ModelProto:
         [value("net_pixels", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
         [
             value("raw", TensorProto.FLOAT, ["batch", 3]),
-            value("features", TensorProto.FLOAT, ["batch", 16, SIDE, SIDE]),
+            value("features", TensorProto.FLOAT, ["batch", WIDTH, SIDE, SIDE]),
         ],
         [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
     )
@@ -163,6 +165,55 @@ def test_an_export_is_replaced_only_if_asked_and_nothing_else_ever(run, tmp_path
     other.mkdir()
     with pytest.raises(UsageError, match="is no export"):
         folder.check(other, replace=True)
+    (other / "SHA256SUMS").write_text(f"{'0' * 64}  thesis.pdf\n", encoding="utf-8")
+    (other / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no export"):
+        folder.check(other, replace=True)
+    (run / "data.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no export"):  # it is what the run serves
+        folder.check(run / "bundle", replace=True)
+
+
+def test_what_lies_beside_an_export_stays(tmp_path):
+    beside = [tmp_path / "phone.old", tmp_path / "phone.part"]
+    for one in beside:
+        one.mkdir()
+        (one / "mine").write_text("mine", encoding="utf-8")
+    for _ in range(2):
+        folder.written(tmp_path / "phone", {"a": b"1"})
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "phone", *beside])
+    assert all((one / "mine").exists() for one in beside)
+
+
+def test_an_export_that_cannot_be_put_in_place_leaves_the_older_one(tmp_path, monkeypatch):
+    folder.written(tmp_path / "phone", {"a": b"1"})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder.swap, "settle", full)
+    with pytest.raises(ResourceError, match="is full"):
+        folder.written(tmp_path / "phone", {"a": b"2"})
+    assert [path.name for path in tmp_path.iterdir()] == ["phone"]
+    assert (tmp_path / "phone" / "a").read_bytes() == b"1"
+
+
+def test_a_bundle_without_validation_is_held_against_its_own_test(run, split, monkeypatch):
+    few = replace(split, val=split.val[:0], train=np.concatenate([split.train, split.val]))
+    opened = SimpleNamespace(folder=run, split=few)
+    monkeypatch.setattr(runs, "reopened", lambda *_, **__: opened)
+    assert made(run, "onnx")["agreement"]["pictures"] == 0
+    stored = graphs.selftest(MODEL)
+    card = json.loads((run / "bundle" / "card.json").read_text("utf-8"))
+    more = {"selftest.json": stored}
+    graphs.write(run / "bundle", MODEL, CLASSES, card, "# A model\n", more)
+    facts = made(run, "onnx", replace=True)
+    assert (facts["agreement"]["pictures"], facts["agreement"]["role"]) == (1, "made-up")
+    told = json.loads(stored)
+    more = {"selftest.json": json.dumps(told | {"probabilities": [0.2, 0.5, 0.3]}).encode()}
+    graphs.write(run / "bundle", MODEL, CLASSES, card, "# A model\n", more)
+    with pytest.raises(GateRefused, match="the bundle disagrees"):
+        made(run, "onnx", replace=True)
 
 
 def test_a_setting_of_another_format_is_refused():
@@ -268,7 +319,7 @@ def test_types_are_those_of_the_processor(processor, activations, most):
     weights = [held[name] for name in ("first_quantized", "second_quantized")]
     assert all(w.dtype == np.int8 for w in weights)
     assert most - 1 <= max(int(np.abs(w.astype(int)).max()) for w in weights) <= most
-    assert held["first_scale"].shape == (16,)
+    assert held["first_scale"].shape == (WIDTH,)
     (zero,) = (
         w for w in graph.initializer if w.name == "one_zero_point" or w.name == "two_zero_point"
     )
@@ -286,6 +337,34 @@ def test_resize_head_and_softmax_stay_float():
             "weight" in name or name.startswith("head_") for name in narrow & set(node.input)
         )
     assert not any(w.name.startswith("head_quant") for w in graph.initializer)
+
+
+def test_all_networks_of_a_vote_are_quantised_and_the_vote_is_not():
+    cores = [core(), core()]
+    cores[1].graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.full((WIDTH, 3, 3, 3), 0.01, np.float32), "first")
+    )
+    whole = graphs.assemble(voting(cores, np.array([0.5, 0.5]), "soft"), SIDE, 3, 1.0)
+    graph = onnx.load_from_string(whole)
+    for at, node in enumerate(graph.graph.node):
+        node.name = f"{node.op_type}_{at}"
+    kinds = [name.partition("_")[0] for name in int8._network(graph)]
+    layers = [node.op_type for node in graph.graph.node]
+    assert layers.count("Conv") == kinds.count("Conv") == 4
+    assert layers.count("Clip") == kinds.count("Clip") == 2
+    assert "Add" in layers
+    assert not {"Add", "Gemm"} & {*kinds}
+
+
+def test_speed_says_nothing_of_another_processor(monkeypatch):
+    monkeypatch.setattr(int8, "here", lambda: "x86-vnni")
+    assert [int8.measurable(one) for one in int8.PROCESSORS] == [False, True, False]
+
+
+def test_int8_that_is_no_smaller_is_not_wanted_for_its_size(run, monkeypatch):
+    monkeypatch.setattr(int8, "quantised", lambda *_: MODEL)
+    with pytest.raises(GateRefused, match="int8 is refused: it has"):
+        made(run, "int8", for_size=True, max_drop=1.0)
 
 
 def test_the_same_pictures_give_the_same_int8_file():

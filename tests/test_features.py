@@ -215,6 +215,19 @@ def test_caches_are_listed_and_cleared():
     assert caches() == []
 
 
+def test_what_is_no_store_is_neither_listed_nor_cleared():
+    foreign = stores.home() / "activations" / "layer3"
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.npy").write_bytes(b"1" * 1000)
+    deep = stores.home() / "pixels" / "photos"
+    (deep / "raw").mkdir(parents=True)
+    filled(stores.home() / "pixels" / "one", 2)
+    assert [one["name"] for one in caches()] == ["one"]
+    clear()
+    assert (foreign / "thesis.npy").exists()
+    assert (deep / "raw").exists()
+
+
 def test_what_another_process_uses_is_not_cleared():
     used, free = made("a", 300), made("b", 300)
     with another_process(used) as process:
@@ -459,7 +472,7 @@ def test_without_room_pictures_are_decoded_when_they_are_needed(folder, decoding
 
 
 def test_a_large_jpeg_gives_the_same_pixels_stored_or_not(tmp_path):
-    # It is decoded at half its scale: what is stored must not depend on the room there is.
+    # A scale is enough to train on: what is stored must not depend on the room there is.
     folder = tmp_path / "data"
     for label in ("a", "b"):
         (folder / label).mkdir(parents=True)
@@ -467,14 +480,16 @@ def test_a_large_jpeg_gives_the_same_pixels_stored_or_not(tmp_path):
             noise = np.random.default_rng([number, ord(label)]).integers(0, 256, (60, 60, 3))
             large = Image.fromarray(noise.astype(np.uint8)).resize((1100, 1100), 0)
             large.save(folder / label / f"{number}.jpg", quality=95)
-    pixels = Pixels(600)
-    dataset = dataset_of(folder, pixels)
-    stored = pixels.square(dataset, 3)
-    clear("pixels")
-    np.testing.assert_array_equal(Pixels(600).square(dataset, 3), stored)
-    full = Pixels(600, full=True).square(dataset, 3)
-    np.testing.assert_array_equal(full, image.resize(dataset.decode(3), 600))
-    assert (full != stored).any()
+    for side in (400, 600):
+        pixels = Pixels(side)
+        dataset = dataset_of(folder, pixels)
+        stored = pixels.square(dataset, 3)
+        clear("pixels")
+        np.testing.assert_array_equal(Pixels(side).square(dataset, 3), stored)
+        full = Pixels(side, full=True).square(dataset, 3)
+        np.testing.assert_array_equal(full, image.resize(dataset.decode(3), side))
+        # Half of 1100 is enough for 400; larger squares are not blown up from fewer pixels.
+        assert (full != stored).any() == (side == 400)
 
 
 def test_boxes_are_pictures_of_their_own(folder):

@@ -75,8 +75,8 @@ def test_a_least_recall_holds_on_new_pictures_with_confidence(recall):
 
 
 def test_the_rank_is_that_of_the_binomial():
-    for pictures in (30, 50, 81, 300):
-        for recall in (0.8, 0.9, 0.95):
+    for pictures in (30, 50, 81, 300, 20_000):  # of thousands, none missed has no float
+        for recall in (0.5, 0.8, 0.9, 0.95):
             k = operating.rank(pictures, recall)
             limit = 1 - operating.CONFIDENCE
             assert k == 0 or stats.binom.cdf(k - 1, pictures, 1 - recall) <= limit

@@ -325,16 +325,19 @@ def test_cost_counts_by_hand():
     assert found.parameters == (27 * 8 + 8) + 16 + (72 + 8) + 45
     coupling = couple(network, 16)
     assert [group.name for group in coupling.groups] == ["0"]
-    assert saved(found, coupling, coupling.groups[0]) == 16 * 16 * 27 + 8 * 8 * 9 + 5
+    assert saved(found, coupling, coupling.groups[0], "macs") == 16 * 16 * 27 + 8 * 8 * 9 + 5
 
 
-def test_score_by_cost_divides_by_the_share_saved():
+@pytest.mark.parametrize("counted", ["macs", "parameters"])
+def test_score_by_cost_divides_by_the_share_saved(counted):
     network, coupling = built("plain20")
     dense = cost(network, SIDE)
     ones = [np.ones(group.channels) for group in coupling.groups]
-    found = by_cost(ones, coupling, dense)
+    found = by_cost(ones, coupling, dense, counted)
     for group, values in zip(coupling.groups, found, strict=True):
-        np.testing.assert_allclose(values, dense.macs / saved(dense, coupling, group))
+        np.testing.assert_allclose(
+            values, getattr(dense, counted) / saved(dense, coupling, group, counted)
+        )
 
 
 # Surgery.

@@ -105,7 +105,16 @@ def test_the_same_part_goes_in_every_step():
     ],
 )
 def test_targets_are_read(text, kind, value):
-    assert pruning.target(text) == Target(kind, value)
+    assert pruning.targets(text) == (Target(kind, value),)
+
+
+def test_several_targets_are_read_and_work_comes_first():
+    found = pruning.targets("megabytes=5, latency=4ms, parameters=0.5, macs=0.6")
+    assert [str(one) for one in found] == ["latency=4", "macs=0.6", "megabytes=5", "parameters=0.5"]
+    with pytest.raises(UsageError, match="names macs 2 times"):
+        pruning.targets("macs=0.6,parameters=0.5,macs=0.7")
+    with pytest.raises(UsageError, match="'' is no target"):
+        pruning.targets("macs=0.6,")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +123,7 @@ def test_targets_are_read(text, kind, value):
 )  # fmt: skip
 def test_what_is_no_target_is_refused(text):
     with pytest.raises(UsageError, match="is no target"):
-        pruning.target(text)
+        pruning.targets(text)
 
 
 def test_targets_become_shares():
@@ -122,7 +131,7 @@ def test_targets_become_shares():
     known = {"megabytes": 1.2, "latency_ms": 8.0}
 
     def share(text):
-        return pruning.share(pruning.target(text), dense, **known)
+        return pruning.share(*pruning.targets(text), dense, **known)
 
     assert share("macs=0.6") == 0.6
     assert share(f"macs={dense.macs // 2}") == pytest.approx(0.5)
@@ -161,7 +170,9 @@ def how(limits=None, **settings):
 
 
 @pytest.mark.parametrize("counted", ["macs", "parameters"])
-@pytest.mark.parametrize("settings", [{}, {"normalised": False}, {"ranking": "l1"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"normalised": False}, {"by_cost": True}, {"ranking": "l1"}]
+)
 def test_a_cut_keeps_its_budget(network, counted, settings):
     have = getattr(pruning.cost(network, 16), counted)
     smaller = pruning.trimmed(network, counted, 0.7 * have, how(**settings))

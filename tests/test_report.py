@@ -913,7 +913,11 @@ def test_the_code_of_the_card_runs(tmp_path: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "model.onnx")
-    (tmp_path / "labels.txt").write_text("dark\nbright side\n", encoding="utf-8", newline="\n")
+
+    def wrote(**point: object) -> None:
+        held = {"classes": ["dark", "bright side"], "operating_point": point}
+        (tmp_path / "card.json").write_text(json.dumps(held), encoding="utf-8")
+
     pixels = np.zeros((12, 16, 3), np.uint8)
     pixels[0] = 255
     turned = Image.Exif()
@@ -921,14 +925,37 @@ def test_the_code_of_the_card_runs(tmp_path: Path) -> None:
     picture = tmp_path / "photo.png"
     Image.fromarray(pixels).save(picture, exif=turned)
     (tmp_path / "classify.py").write_text(code[1], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "classify.py", str(picture)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "dark 1.000"
+
+    def said() -> str:
+        words = [sys.executable, "classify.py", str(picture)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    wrote()
+    assert said() == "dark 1.000"
+    # What is seen through is white, though its pixels say black.
+    Image.fromarray(np.zeros((12, 16, 4), np.uint8)).save(picture)
+    assert said() == "bright side 1.000"
+    # A class that is to be found is answered before it is the most probable one.
+    Image.fromarray(np.full((12, 16, 3), 180, np.uint8)).save(picture)
+    assert said() == "bright side 0.706"
+    wrote(weights={"dark": 9.0}, thresholds={"dark": 0.1, "bright side": 0.8}, costs=[])
+    assert said() == "dark 0.294"
+    wrote(weights={}, thresholds={"dark": 0.1, "bright side": 0.8}, costs=[])
+    assert said() == "bright side 0.706 (not sure)"
+    wrote(weights={}, thresholds={}, costs=[[0, 9], [1, 0]])
+    assert said() == "dark 0.294"
+
+
+def test_the_card_says_which_class_is_answered() -> None:
+    card = report_facts.card()
+    assert report.answer_rule(card) == ""
+    point = {"weights": {"cr*ck": 9.0}, "costs": [], "thresholds": {}}
+    told = report.model_card(card | {"operating_point": point})
+    assert "probability times its weight is the largest" in told
+    assert "cr\\*ck 9" in told
+    told = report.model_card(card | {"operating_point": {"costs": [[0, 9], [1, 0]]}})
+    assert "least expected cost" in told
 
 
 def test_the_report_needs_no_torch() -> None:

@@ -21,6 +21,8 @@ QUANTILES: Final = 101
 SIGNIFICANT: Final = 0.001
 FEWEST: Final = 20
 """Under this many pictures nothing is said to differ."""
+EXPECTED: Final = 5
+"""Pictures of a class that must be expected for its share to be tested by itself."""
 _MOST_GROUPS: Final = 1000
 _REST: Final = "(other folders)"
 
@@ -183,21 +185,29 @@ def mix_shift(
     """Compare two counts of classes: total variation, and the p of a χ² test.
 
     The p is by the cube root of Wilson and Hilferty (1931), within 0.005 of the exact one
-    from two classes on; 1 where there is nothing to compare.
+    from two classes on; 1 where there is nothing to compare. Classes of which fewer than
+    `EXPECTED` pictures are to be expected on either side are tested as one (Cochran 1954): a
+    single picture of a class that is hardly ever answered says nothing.
 
     Example:
         >>> mix_shift(np.array([50, 50]), np.array([500, 500]))
         (0.0, 1.0)
     """
     n, m = int(now.sum()), int(then.sum())
-    both = (now + then) > 0
-    degrees = int(both.sum()) - 1
-    if not n or not m or degrees < 1:
+    if not n or not m:
         return 0.0, 1.0
     apart = float(np.abs(now / n - then / m).sum() / 2)
-    gaps = math.sqrt(m / n) * now[both] - math.sqrt(n / m) * then[both]
-    chi2 = float((gaps**2 / (now + then)[both]).sum())
-    if chi2 == 0:
+    common = (now + then) * min(n, m) >= EXPECTED * (n + m)
+    cells = np.array(
+        [[*counts[common], counts[~common].sum()] for counts in (now, then)], np.float64
+    )
+    if cells[:, -1].sum() * min(n, m) < EXPECTED * (n + m):  # with the rarest of the others
+        ordered = cells[:, np.argsort(cells.sum(axis=0), kind="stable")]
+        cells = np.column_stack([ordered[:, :2].sum(axis=1), ordered[:, 2:]])
+    degrees = cells.shape[1] - 1
+    gaps = math.sqrt(m / n) * cells[0] - math.sqrt(n / m) * cells[1]
+    chi2 = float((gaps**2 / cells.sum(axis=0)).sum())
+    if degrees < 1 or chi2 == 0:
         return apart, 1.0
     spread = 2 / (9 * degrees)
     z = ((chi2 / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)

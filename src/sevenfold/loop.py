@@ -164,12 +164,13 @@ class Stop:
         objective: `accuracy` or `balanced_accuracy`.
         patience: epochs without improvement before it stops; 0: the last epoch
             counts, whatever validation says.
-        pictures: that validation measured; 0: any difference counts.
+        pictures: by which the objective is as sure as a share of so many; 0: any difference
+            counts.
     """
 
     objective: str
     patience: int
-    pictures: int = 0
+    pictures: float = 0.0
 
     def score(self, epoch: Epoch) -> tuple[float, float]:
         """Rank an epoch: the objective first, then the loss."""

@@ -132,12 +132,14 @@ def rank(pictures: int, recall: float) -> int:
         >>> rank(44, 0.95), rank(45, 0.95), rank(81, 0.95)
         (0, 1, 2)
     """
-    chance, missed = recall**pictures, 0  # of exactly so many misses
-    below = chance
+    # The logarithm of the chance of exactly so many misses: of thousands of pictures the
+    # chance of none at all is too small for a float.
+    chance, missed = pictures * math.log(recall), 0
+    below = math.exp(chance)
     while below <= 1 - CONFIDENCE:
         missed += 1
-        chance *= (pictures - missed + 1) / missed * (1 - recall) / recall
-        below += chance
+        chance += math.log((pictures - missed + 1) / missed * (1 - recall) / recall)
+        below += math.exp(chance)
     return missed
 
 

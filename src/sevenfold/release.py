@@ -56,8 +56,11 @@ class Clock:
         self.stages.append({"stage": name, "seconds": time.perf_counter() - began})
 
     def noted(self) -> dict[str, float]:
-        """Return the seconds of each stage."""
-        return {line["stage"]: line["seconds"] for line in self.stages}
+        """Return the seconds of each stage, also where it came in parts."""
+        found: dict[str, float] = {}
+        for line in self.stages:
+            found[line["stage"]] = found.get(line["stage"], 0.0) + line["seconds"]
+        return found
 
     @property
     def seconds(self) -> float:
@@ -296,7 +299,7 @@ def _facts(
 def _summed(pruning: Mapping[str, Any]) -> dict[str, Any]:
     """Return what pruning came to, without its steps."""
     names = (
-        "target", "refused", "macs_cut", "parameters_cut", "speedup", "drop", "drop_bound",
+        "targets", "refused", "macs_cut", "parameters_cut", "speedup", "drop", "drop_bound",
         "certified",
     )  # fmt: skip
     return {name: pruning[name] for name in names if name in pruning}

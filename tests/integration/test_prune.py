@@ -90,6 +90,14 @@ def test_a_run_is_pruned_to_its_target(smaller, trained):
     assert sha256(run / "versions" / "1" / "bundle" / "model.onnx") == sha256(dense)
 
 
+def test_several_targets_are_reached_and_neither_by_far(run):
+    asked = replace(ASKED, target="parameters=0.6,macs=0.8", steps=1, controls="none")
+    facts = remake.prune(run, asked, **HOW)
+    assert [one["kind"] for one in facts["targets"]] == ["macs", "parameters"]
+    assert 0.2 <= facts["macs_cut"] < 0.4
+    assert 0.4 <= facts["parameters_cut"] < 0.5
+
+
 def test_controls_stand_beside_the_steps(smaller):
     controls = smaller[1]["controls"]
     (dense,) = controls["dense"]
@@ -250,6 +258,8 @@ def test_a_latency_table_of_another_machine_steers(run, tmp_path):
         ({"target": "macs=0.001"}, "out of reach: floors and caps of channels leave at least"),
         ({"target": "megabytes=0.001"}, "out of reach"),
         ({"target": "parameters=1e9"}, "is no less than"),
+        ({"target": "macs=0.6,parameters=0.001"}, "parameters=0.001 is out of reach"),
+        ({"target": "macs=0.6,macs=0.5"}, "names macs 2 times"),
         ({"max_drop": 1.5}, "--max-drop"),
         ({"latency_table": "t.json"}, "does nothing"),
         ({"ranking": "luck"}, "is no ranking"),

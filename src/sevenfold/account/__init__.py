@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from sevenfold.account.licence import check_licence
 from sevenfold.account.practised import advice, balance, classwise, practices, shipped, voting
 from sevenfold.data import Dataset, Split, shown
 from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.loop import Epoch
 from sevenfold.pages import jpeg_uri
 from sevenfold.practices import augmentation
 from sevenfold.recipe import Recipe
@@ -48,10 +50,18 @@ _CLASSES_SHOWN: Final = 10
 
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on."""
-    names = ("sevenfold", "torch", "onnxruntime", "timm", "numpy", "pillow")
+    names = (
+        "sevenfold", "torch", "onnxruntime", "timm", "numpy", "pillow", "opencv-python-headless",
+    )  # fmt: skip
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in names
     }
+
+
+def _line(epoch: Epoch) -> dict[str, Any]:
+    """Write an epoch down; what nothing measured is null."""
+    held = asdict(epoch)
+    return {name: None if math.isnan(value or 0.0) else value for name, value in held.items()}
 
 
 def peak_megabytes() -> float:
@@ -121,7 +131,7 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
             {
                 "seed": member.seed,
                 "student": member is fitted.student,
-                "history": [asdict(line) for line in member.trained.history],
+                "history": [_line(line) for line in member.trained.history],
                 "best_epoch": member.trained.best_epoch,
                 "stopped_early": member.trained.stopped_early,
                 "steps": member.steps,

@@ -91,12 +91,18 @@ def predict(
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     predictor = prediction.load(model, threads=threads)
-    named = 0
+    named = left = 0
 
     def found() -> Iterator[Any]:
         nonlocal named
         for one in prediction.sources(photos):
             named += 1
+            yield one
+
+    def still(sources: Iterable[Any]) -> Iterator[Any]:
+        nonlocal left
+        for one in sources:
+            left += 1
             yield one
 
     if explain:
@@ -114,12 +120,15 @@ def predict(
         facts |= _told(outcomes(found()), predictor.classes, json)
     else:
         rest = answers.unanswered(out, found(), predictor.classes)
-        written = answers.write(out, outcomes(rest), predictor.classes)
+        written = answers.write(out, outcomes(still(rest)), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
-    facts["drift"] = tally.told()
+    before = named - left if out else 0
+    facts |= {"drift": tally.told(), "kept": before}
     show(facts, [f"answers added to {out}: {facts['answers']:,}"] * bool(out), as_json=json)
-    if not json:
+    if before and left:
+        warn(f"answers kept from before: {before:,}; drift is told where all are given at once")
+    elif not json:
         for line in terminal.drift(facts["drift"]):
             warn(line)
     for one in facts["failed"]:

@@ -61,6 +61,7 @@ def prune(
         "taylor", "l1", "l2", "bn_scale", "mean_activation", "nonzero", "random"
     ] = "taylor",
     literal: bool = False,
+    by_cost: bool = False,
     steps: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
     epochs_per_step: Annotated[int, Parameter(validator=Number(gte=1))] = 6,
     rate: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0,
@@ -79,12 +80,14 @@ def prune(
     Args:
         run: a finished run with one model.
         target: macs=0.6 or parameters=0.5 (below 1 the share that remains, else how many),
-            megabytes=5 of the file, or latency=4 of the network, in milliseconds.
+            megabytes=5 of the file, or latency=4 of the network, in milliseconds; several
+            with commas between them.
         max_drop: on validation, at which pruning stops; 0.01 is one point.
         require_certificate: keep the model unless test proves that its accuracy drops by
             no more than that, at 95 %.
         ranking: what goes first.
         literal: compare the ranking's numbers across layers as they are.
+        by_cost: divide them by what a channel saves of what the target counts.
         steps: cuts with a training after each.
         epochs_per_step: of each of these trainings.
         rate: their largest learning rate; 0 is that of the run.
@@ -105,6 +108,7 @@ def prune(
         require_certificate,
         ranking,
         literal,
+        by_cost,
         steps,
         epochs_per_step,
         rate,

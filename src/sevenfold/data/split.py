@@ -201,14 +201,16 @@ def _first(
     pool = [group for group in groups if {roles[i] for i in group.members} <= {"", "train"}]
     base = _pictures(pool)
     if "test" not in given:
-        pool = _carve(pool, base, roles, "test", test)
+        # Where folds will judge, each class has to lie in two of them.
+        kept = 2 if (1 - test) * len(dataset) < fewest else 1
+        pool = _carve(pool, base, roles, "test", test, kept)
     outside = sum(role != "test" and i not in reasons for i, role in enumerate(roles))
     if outside < fewest:
         roles = ["test" if role == "test" else "train" for role in roles]
         return roles, reasons
     _settle(dataset, groups, roles, reasons, "val")
     if "val" not in given:
-        _carve(pool, base, roles, "val", val)
+        _carve(pool, base, roles, "val", val, 1)
     return [role or "train" for role in roles], reasons
 
 
@@ -243,11 +245,12 @@ def _carve(
     roles: list[Role],
     role: Assigned,
     share: float,
+    kept: int,
 ) -> list[_Group]:
     """Move groups by rank into a role until the quota of each class is met; return the rest.
 
-    The quota runs on over a class's strata, so that rounding in small strata
-    evens out.
+    So many groups of each class are kept back, where it has more. The quota runs on over a
+    class's strata, so that rounding in small strata evens out.
     """
     if share == 0:
         return list(pool)
@@ -265,7 +268,7 @@ def _carve(
             for group in strata[stratum]:
                 size = len(group.members)
                 nearer = abs(filled + size - quota) < abs(filled - quota)
-                if nearer and len(chosen) < len(everything) - 1:
+                if nearer and len(chosen) < len(everything) - kept:
                     chosen.append(group)
                     filled += size
         if not chosen and len(everything) > 1:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_csv(source: str, file: Path, columns: Mapping[str, str]) -> Listing:
         path = cells["path"].strip()
         if not path:
             raise DataError(f"{where}: the path is empty.", "Name the photo's file.")
-        if "\\" in path and not (folder / path).exists():
+        if "\\" in path and not os.path.exists(folder / path):
             path = path.replace("\\", "/")  # written on Windows
         photos.append(_photo(where, path, cells))
     return _listing(source, file.stem, photos, FolderSource(folder, source))
@@ -212,13 +213,14 @@ def _box(where: str, cells: Mapping[str, str]) -> Box:
         x, y, w, h = (float(part) for part in parts)
     except ValueError:
         x = y = w = h = math.nan
-    inside = x >= 0 and y >= 0 and w > 0 and h > 0 and max(x + w, y + h) <= 1 + _TOLERANCE
-    if not inside:
+    inside = max(x + w, y + h) <= 1 + _TOLERANCE
+    w, h = min(w, 1 - x), min(h, 1 - y)
+    if not (inside and x >= 0 and y >= 0 and w > 0 and h > 0):
         raise DataError(
             f"{where}: the box `{shown(','.join(parts))}` is not within the picture.",
             "Write x,y,w,h as fractions of the width and height, between 0 and 1.",
         )
-    return (x, y, min(w, 1 - x), min(h, 1 - y))
+    return (x, y, w, h)
 
 
 def _role_of(relative: str) -> str:

@@ -1,10 +1,13 @@
 """Write the folder of an export: whole or not at all, every file named by its hash."""
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
+from sevenfold import swap
 from sevenfold.bundles import SUMS
 from sevenfold.data import shown
 from sevenfold.errors import UsageError
@@ -17,7 +20,7 @@ def check(out: Path, *, replace: bool) -> None:
     Raises:
         UsageError: it is, or is not to be replaced.
     """
-    if out.exists() and not (out / SUMS).is_file():
+    if out.exists() and not _is_export(out):
         raise UsageError(
             f"--out {shown(str(out))} exists and is no export", "name a folder that does not exist"
         )
@@ -25,6 +28,20 @@ def check(out: Path, *, replace: bool) -> None:
         raise UsageError(
             f"--out {shown(str(out))} holds an export already", "add --replace, or name another"
         )
+
+
+def _is_export(out: Path) -> bool:
+    """Tell whether a folder holds the files of an export and nothing else.
+
+    The bundle of a run looks alike, but is what the run serves.
+    """
+    if out.name == "bundle" and (out.parent / "data.json").exists():
+        return False
+    try:
+        lines = (out / SUMS).read_text("utf-8").splitlines()
+        return {path.name for path in out.iterdir()} == {SUMS, *(line[66:] for line in lines)}
+    except (OSError, ValueError):
+        return False
 
 
 def written(out: Path, files: Mapping[str, bytes]) -> None:
@@ -36,16 +53,19 @@ def written(out: Path, files: Mapping[str, bytes]) -> None:
     sums = "".join(
         f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
     )
-    part, old = (out.with_name(out.name + end) for end in (".part", ".old"))
+    # Names of their own: what lies beside the place is not ours to delete.
+    part, old = (out.with_name(f".{out.name}.{uuid4().hex}") for _ in range(2))
     try:
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
         part.mkdir(parents=True)
         for name, content in {**files, SUMS: sums.encode()}.items():
             (part / name).write_bytes(content)
         if out.exists():
             out.rename(old)
-        part.rename(out)
+        swap.settle(part, out)
     except OSError as error:
+        if old.exists() and not out.exists():
+            with contextlib.suppress(OSError):
+                old.rename(out)
+        shutil.rmtree(part, ignore_errors=True)
         raise disk_full(error, out) from error
     shutil.rmtree(old, ignore_errors=True)

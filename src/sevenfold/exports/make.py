@@ -2,12 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
+from jaxtyping import UInt8
 
 from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
@@ -145,8 +146,16 @@ def _onnx(source: _Source, request: Asked) -> _Made:
     split, bundle = source.run.split, source.bundle
     files = _copied(bundle)
     chosen = split.val.tolist()
-    if not chosen:
-        return _Made(files, {"agreement": {"pictures": 0, "role": "validation"}})
+    if not chosen:  # what is written down of training pictures is the folds', not the model's
+        if "selftest.json" not in files:
+            return _Made(files, {"agreement": {"pictures": 0, "role": "validation"}})
+        ours, theirs = (
+            np.array([json.loads(told)["probabilities"]])
+            for told in (graphs.selftest(bundle.model), files["selftest.json"])
+        )
+        found = verify.agreement(ours, theirs, tie=TIES["onnx"])
+        verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
+        return _Made(files, source.told(found, "made-up"))
     known = read_predictions(source.run.folder / "predictions.csv")
     rows = {content: at for at, content in enumerate(known.hashes) if known.roles[at] == "val"}
     try:
@@ -231,12 +240,16 @@ def _litert(source: _Source, request: Asked) -> _Made:
     shipped = graphs.Shipped(run.network, run.recipe.ensembling.mirror).eval()
     model = litert.converted(shipped, bundle.size, float(bundle.card["temperature"]))
     role, chosen = verify.pictures(run.split)
-    squares = [image.resize(run.split.dataset.decode(at), bundle.size) for at in chosen]
-    opened = session(bundle.model, 1)
-    theirs = np.concatenate(
-        [opened.run(["probabilities"], {"image": square[np.newaxis]})[0] for square in squares]
-    )
-    found = verify.agreement(litert.answers(model, squares), theirs, tie=TIES["litert"])
+    opened, theirs = session(bundle.model, 1), []
+
+    def squares() -> Iterator[UInt8[np.ndarray, "side side 3"]]:
+        for at in chosen:  # one by one: together they may be more than memory holds
+            square = image.resize(run.split.dataset.decode(at), bundle.size)
+            theirs.append(opened.run(["probabilities"], {"image": square[np.newaxis]})[0])
+            yield square
+
+    ours = litert.answers(model, squares())
+    found = verify.agreement(ours, np.concatenate(theirs), tie=TIES["litert"])
     verify.demand(found, what="the LiteRT file", largest=LARGEST_DIFFERENCE["litert"])
     told = source.told(found, role)
     labels = "".join(f"{label}\n" for label in bundle.classes)
@@ -265,6 +278,7 @@ resize that leaves out pixels where it shrinks gives other answers.
 Held against `model.onnx` in LiteRT's own runtime on {found.pictures} resized {role} pictures:
 same answer on {found.top1:.2%}, probabilities at most {found.largest_difference:.1e} apart.
 `card.json` is that of the model: its scores were measured through `model.onnx`.
+{report.answer_rule(bundle.card)}
 """
 
 
@@ -276,6 +290,12 @@ def _int8(source: _Source, request: Asked) -> _Made:
     picked = _spread(split.train.tolist(), split.dataset.hashes)
     pictures = (split.dataset.decode(at) for at in picked)
     model = int8.quantised(bundle.model, pictures, processor)
+    if request.for_size and len(model) >= len(bundle.model):
+        raise GateRefused(
+            f"int8 is refused: it has {len(model) / 1e6:.2f} MB, and the float model "
+            f"{len(bundle.model) / 1e6:.2f}",
+            "keep the float model: --to onnx",
+        )
     accuracy = judge.accuracy(bundle.model, model, split, source.threads)
     speed = judge.speed(bundle.model, model, processor, request.latency_table, source.timer)
     reason = judge.verdict(accuracy, speed, request.max_drop, for_size=request.for_size)

@@ -24,7 +24,7 @@ from sevenfold.errors import GateRefused, UsageError
 from sevenfold.exports.verify import Agreement, Shares
 from sevenfold.features.trunk import session
 from sevenfold.practices import transfer
-from sevenfold.report import model_card
+from sevenfold.report import answer_rule, model_card
 
 GREY_LEVELS: Final = 1.0
 """By how much a pixel may differ through timm's transform, of 255: Pillow rounds twice where
@@ -198,7 +198,8 @@ from timm.data import create_transform, resolve_model_data_config
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
 transform = create_transform(**resolve_model_data_config(model), is_training=False)
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 with torch.inference_mode():
     probabilities = model(transform(picture)[None]).softmax(dim=1)[0]
 best = int(probabilities.argmax())
@@ -236,6 +237,7 @@ Held against `model.onnx` of the bundle on {found.pictures} {role} pictures: sam
 pixels; {through.top1:.2%} and {through.largest_difference:.1e} through timm's own transform,
 whose resize rounds twice and so leaves at most one grey level of difference.
 The scores below were measured through `model.onnx`.
+{answer_rule(card)}
 
 {_card(card)}"""
 

@@ -1,17 +1,20 @@
 """Decode each picture once, into a store of square uint8 pictures."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import numpy as np
+import PIL
 from jaxtyping import Int64, UInt8
 
 from sevenfold import image
 from sevenfold.data import Dataset, Listing, Photo
 from sevenfold.errors import ImageRejected
 from sevenfold.features.store import Store, home, key, make_room
+from sevenfold.image import WHOLE
 from sevenfold.progress import Progress
 
 # Room for random crops that stay sharp: pictures are stored a little larger
@@ -33,7 +36,9 @@ class Pixels:
     def __init__(self, side: int, *, full: bool = False) -> None:
         self.side = side
         self.full = full
-        self.name = f"{side}-full" if full else f"{side}"
+        how = "-full" if full else "-scaled" if side > image.DRAFT_SIDE else ""
+        # Another Pillow may decode and resize to other pixels.
+        self.name = f"{side}{how}-pillow-{PIL.__version__}"
         self.store = Store(
             home() / "pixels" / self.name, (side, side, 3), "uint8", {"side_pixels": side}
         )
@@ -45,9 +50,24 @@ class Pixels:
             return np.asarray(self.store.gather(self.store.places([name]))[0])
         if self.full:
             return image.resize(dataset.decode(index), self.side)
-        photo = dataset.photos[index]
-        pixels = image.fingerprint(dataset.load(index), name=photo.path, box=photo.box)[1]
-        return image.resize(pixels, self.side)
+        return self.read(dataset.load(index), dataset.photos[index])[1]
+
+    def read(
+        self, data: bytes, photo: Photo
+    ) -> tuple[image.Fingerprint, UInt8[np.ndarray, "side side 3"]]:
+        """Identify a picture and resize it, as `square` does where it is not stored.
+
+        A fingerprint's pixels may be fewer than a large square's.
+
+        Raises:
+            ImageRejected: it cannot be read.
+        """
+        found, pixels = image.fingerprint(data, name=photo.path, box=photo.box)
+        if min(pixels.shape[:2]) < self.side and self.side > image.DRAFT_SIDE:
+            enough = math.ceil(self.side / min(photo.box[2:]))
+            whole = image.decode(data, name=photo.path, draft_side=enough)
+            pixels = image.crop(whole, photo.box) if photo.box != WHOLE else whole
+        return found, image.resize(pixels, self.side)
 
 
 def _file_key(data: bytes, photo: Photo) -> bytes:
@@ -114,10 +134,12 @@ def ingest(
                 found = _unpack(known.gather(known.places([name]))[0])
                 if not room or key(found.hash) in pixels.store:
                     return name, found, ()
-            found, whole = image.fingerprint(data, name=photo.path, box=photo.box)
+            if not room:
+                return name, image.fingerprint(data, name=photo.path, box=photo.box)[0], ()
+            found, square = pixels.read(data, photo)
         except ImageRejected as rejected:
             return b"", rejected, ()
-        return name, found, (image.resize(whole, pixels.side),) if room else ()
+        return name, found, (square,)
 
     results: list[image.Fingerprint | ImageRejected] = []
     total = len(listing.photos)

@@ -30,6 +30,7 @@ from sevenfold.features import lease
 
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
+_SUFFIXES: Final = frozenset({".rows", ".keys", ".json", ".onnx", ".part", lease.SUFFIX})
 _GIGABYTE: Final = 1_000_000_000
 _PLACE: Final[ContextVar[Path | None]] = ContextVar("place", default=None)
 
@@ -255,8 +256,15 @@ def _folders(kind: str) -> list[Path]:
         for name in kinds
         if (home() / name).is_dir()
         for folder in sorted((home() / name).iterdir())
-        if folder.is_dir()
+        if folder.is_dir() and _ours(folder)
     ]
+
+
+def _ours(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but a store: the place may have been anybody's."""
+    with contextlib.suppress(OSError):  # it is gone meanwhile
+        return all(path.suffix in _SUFFIXES and path.is_file() for path in folder.iterdir())
+    return False
 
 
 def caches() -> list[dict[str, Any]]:

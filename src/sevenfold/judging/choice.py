@@ -77,7 +77,7 @@ def settled(
         except GateRefused as error:
             refused = error.problem
     whole = replace(fitted.recipe, pruning=pruning.Pruning.off)
-    told = {"refused": refused, "target": dataclasses.asdict(cut.plan.target)}
+    told = {"refused": refused, "targets": _targets(cut.plan)}
     return Chosen(replace(fitted, recipe=whole), None, told)
 
 
@@ -256,6 +256,10 @@ def _told(
     }
 
 
+def _targets(plan: Plan) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(aim.target) for aim in plan.aims]
+
+
 def up(share: float) -> str:
     """Write a share rounded up, so that what is offered can be had."""
     return f"{math.ceil(share * 1000) / 1000:g}"
@@ -269,13 +273,14 @@ def _what(plan: Plan, outcome: Outcome, fitted: Fitted, split: Split) -> dict[st
     """Return what was asked for, and how far the loop came."""
     beyond = outcome.shrunk.beyond
     return {
-        "target": dataclasses.asdict(plan.target),
+        "targets": _targets(plan),
         "reached": beyond is None,
         "beyond": None if beyond is None else {"step": beyond.number, "validation": beyond.score},
         "max_drop": plan.max_drop,
         "objective": fitted.recipe.objective,
         "ranking": plan.settings.ranking,
         "normalised": plan.settings.normalised,
+        "by_cost": plan.settings.by_cost,
         "epochs_per_step": plan.epochs,
         "test_pictures": len(split.test),
     }

@@ -7,11 +7,13 @@ never unpickled.
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
 import safetensors.torch
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sevenfold import nets
@@ -34,7 +36,7 @@ class Transfer:
         backbone: a timm architecture, or one of `nets.NAMES`.
         weights: `packaged`, `hub`, `random`, or the path of a `.safetensors`
             file (or of a `.pth` with its hash in `sha256`).
-        sha256: hash of the weights' file; "" accepts any safetensors file.
+        sha256: hash of the weights' file, local or the hub's; "" accepts any safetensors file.
         trainable_blocks: blocks before the head that are trained, 0 or more;
             the trunk below them is frozen and its activations are stored.
         dropout: before the head, 0 to below 1.
@@ -131,13 +133,14 @@ def _regnet(model: Any) -> tuple[list[nn.Module], nn.Module]:
     return [model.stem, *blocks], model.head
 
 
-def _vit(model: Any) -> tuple[list[nn.Module], nn.Module]:
-    def embed(pixels: Tensor) -> Tensor:
-        tokens: Tensor = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
-        return tokens
+def _embedded(model: Any, pixels: Tensor) -> Tensor:
+    tokens: Tensor = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+    return tokens
 
+
+def _vit(model: Any) -> tuple[list[nn.Module], nn.Module]:
     parts = nn.ModuleDict({"patch_embed": model.patch_embed, "norm_pre": model.norm_pre})
-    stem = _Function(parts, embed)
+    stem = _Function(parts, partial(_embedded, model))  # a copy of which is of the model's copy
     for name in ("cls_token", "pos_embed", "reg_token"):
         if isinstance(weight := getattr(model, name, None), nn.Parameter):
             stem.register_parameter(name, weight)
@@ -157,8 +160,24 @@ def _rows(model: Any) -> tuple[list[nn.Module], nn.Module]:
         (("patch_embed", "_pos_embed", "blocks", "fc_norm"), _vit),
     ):
         if all(hasattr(model, name) for name in names):
-            return lay(model)
+            blocks, pool = lay(model)
+            held = {id(one) for part in (*blocks, pool) for one in part.parameters()}
+            if held == {id(one) for one in model.parameters()}:
+                return blocks, pool
     return [model], nn.Identity()
+
+
+def _same(
+    network: nets.Network,
+    pixels: Float[Tensor, "batch 3 side side"],
+    whole: Float[Tensor, "batch channels"],
+) -> bool:
+    """Tell whether blocks and pool give the model's own vectors."""
+    try:
+        vector = network.pool(network.features(pixels))
+    except Exception:  # a model taken for another family's may fail in any way
+        return False
+    return vector.shape == whole.shape and torch.allclose(vector, whole, atol=1e-4, rtol=1e-4)
 
 
 def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Network:
@@ -186,8 +205,8 @@ def _as_network(model: Any, classes: int, side: int, dropout: float) -> nets.Net
                 f"({str(error).partition(chr(10))[0]})",
                 f"set side={settings['input_size'][1]}, or choose another backbone",
             ) from error
-        vector = network.pool(network.features(pixels))
-    if vector.shape != whole.shape or not torch.allclose(vector, whole, atol=1e-4, rtol=1e-4):
+        same = _same(network, pixels, whole)
+    if not same:
         network.blocks = nn.Sequential(model)
         network.pool = nn.Identity()
     network.head = nn.Linear(whole.shape[1], classes)
@@ -267,7 +286,7 @@ def _local(path: Path, sha256: str) -> tuple[dict[str, Tensor], Origin]:
     return state, Origin(path.stem, found, "unknown", f"local file {path.name}")
 
 
-def _hub(model: Any, name: str) -> tuple[dict[str, Tensor], Origin]:
+def _hub(model: Any, name: str, sha256: str) -> tuple[dict[str, Tensor], Origin]:
     from huggingface_hub import hf_hub_download
 
     repository = model.pretrained_cfg.get("hf_hub_id") or ""
@@ -283,7 +302,7 @@ def _hub(model: Any, name: str) -> tuple[dict[str, Tensor], Origin]:
             f"the weights {repository} are neither in the hub's cache nor can they be downloaded",
             "connect to the network once, or give a local file as transfer.weights",
         ) from error
-    state, origin = _local(path, "")
+    state, origin = _local(path, sha256)
     licence = str(model.pretrained_cfg.get("license") or "unknown")
     return state, Origin(f"{repository}", origin.sha256, licence, f"hub {repository}")
 
@@ -358,9 +377,20 @@ def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.
                     f"{settings.backbone} has no pretrained weights",
                     "set transfer.weights=random and transfer.trainable_blocks=1000",
                 )
+            if settings.dropout not in (0.0, Transfer.dropout):
+                raise UsageError(
+                    f"transfer.dropout = {settings.dropout:g} would do nothing: "
+                    f"{settings.backbone} has none",
+                    "leave it out",
+                )
             return nets.small(settings.backbone, classes).eval(), Origin("random start", "", "", "")
         model = _timm(settings.backbone)
         origin = Origin("random start", "", "", "")
+        if settings.sha256 and settings.weights in ("packaged", "random"):
+            raise UsageError(
+                f"transfer.sha256 would do nothing with transfer.weights={settings.weights}",
+                "leave it out: the packaged weights are held against a hash of our own",
+            )
         if settings.weights == "random":
             model.reset_classifier(0)
             return _as_network(model, classes, side, settings.dropout), origin
@@ -372,11 +402,11 @@ def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.
         if settings.weights == "packaged":
             state, origin = _packaged()
         elif settings.weights == "hub":
-            state, origin = _hub(model, settings.backbone)
+            state, origin = _hub(model, settings.backbone, settings.sha256)
         else:
             state, origin = _local(Path(settings.weights), settings.sha256)
+        model.reset_classifier(0)  # first: weights may have another head, or none
         _fill(model, state, settings.backbone)
-        model.reset_classifier(0)
         return _as_network(model, classes, side, settings.dropout), origin
 
 

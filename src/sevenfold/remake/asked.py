@@ -1,5 +1,6 @@
 """Say what was asked of a pruning, and refuse what makes no sense."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +16,12 @@ class Asked:
     """Hold what the user asked for.
 
     Args:
-        target: such as `macs=0.6`; see `pruning.target`.
+        target: such as `macs=0.6`; see `pruning.targets`.
         max_drop: of the objective, 0 to 1.
         require_certificate: whether the bound on test must hold it, too.
         ranking: of channels, one of `pruning.RANKINGS`.
         literal: scores are compared across layers as they are.
+        by_cost: scores are divided by what a channel saves of what the target counts.
         steps: cuts with a training after each.
         epochs: of each training.
         rate: the largest learning rate; 0 is that of the run.
@@ -33,6 +35,7 @@ class Asked:
     require_certificate: bool = False
     ranking: str = "taylor"
     literal: bool = False
+    by_cost: bool = False
     steps: int = STEPS
     epochs: int = EPOCHS
     rate: float = 0.0
@@ -41,7 +44,7 @@ class Asked:
     seed: int = 0
 
 
-def check(request: Asked, wanted: pruning.Target) -> None:
+def check(request: Asked, wanted: Sequence[pruning.Target]) -> None:
     """Refuse options that make no sense, before anything is read.
 
     Raises:
@@ -62,7 +65,7 @@ def check(request: Asked, wanted: pruning.Target) -> None:
             f"--steps {request.steps}, --epochs-per-step {request.epochs}: nothing would be done",
             "give 1 or more of both",
         )
-    if request.latency_table and wanted.kind != "latency":
+    if request.latency_table and not any(one.kind == "latency" for one in wanted):
         raise UsageError(
             f"--latency-table does nothing for --target {request.target}",
             "leave it out, or name a target such as latency=4",

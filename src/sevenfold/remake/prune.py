@@ -29,7 +29,7 @@ class _Ground:
 
     run: runs.Run
     request: Asked
-    wanted: pruning.Target
+    wanted: tuple[pruning.Target, ...]
     place: Place
     clock: release.Clock
     progress: Progress
@@ -70,7 +70,7 @@ def prune(
         GateRefused: the drop is too large, cannot be certified, or nothing is faster.
         ResourceError: another command changes the run.
     """
-    wanted = pruning.target(request.target)
+    wanted = pruning.targets(request.target)
     check(request, wanted)
     versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
@@ -229,16 +229,19 @@ def _latency(run: runs.Run, request: Asked) -> Callable[[nets.Network], float]:
 def _plan(
     run: runs.Run,
     request: Asked,
-    wanted: pruning.Target,
+    wanted: tuple[pruning.Target, ...],
     dense: File,
     timed: Callable[[nets.Network], float],
 ) -> pruned.Plan:
-    share = pruning.share(
-        wanted,
-        dense.cost,
-        megabytes=len(dense.made.model) / 1e6,
-        latency_ms=timed(run.network) if wanted.kind == "latency" else 0.0,
-    )
+    def aim(target: pruning.Target) -> pruning.Aim:
+        share = pruning.share(
+            target,
+            dense.cost,
+            megabytes=len(dense.made.model) / 1e6,
+            latency_ms=timed(run.network) if target.kind == "latency" else 0.0,
+        )
+        return pruning.Aim(target, share)
+
     settings = pruning.Pruning(
         max_drop=request.max_drop,
         steps=request.steps,
@@ -246,10 +249,10 @@ def _plan(
         controls=request.controls,
         ranking=request.ranking,
         normalised=not request.literal,
+        by_cost=request.by_cost,
     )
     return pruned.Plan(
-        wanted,
-        share,
+        tuple(map(aim, wanted)),
         settings,
         request.steps,
         request.epochs,

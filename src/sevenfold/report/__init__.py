@@ -7,7 +7,7 @@ every score stands beside its interval and beside what a constant answer would r
 what those practices did, `page` the other sections and the bounds, `card` the model card.
 """
 
-from sevenfold.report.card import model_card
+from sevenfold.report.card import answer_rule, model_card
 from sevenfold.report.page import render
 
-__all__ = ["model_card", "render"]
+__all__ = ["answer_rule", "model_card", "render"]

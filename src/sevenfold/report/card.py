@@ -13,6 +13,7 @@ from sevenfold.report.words import Facts, estimate, part, percent, rows
 CLASSES = 60
 
 CODE = """\
+import json
 import sys
 from pathlib import Path
 
@@ -20,13 +21,20 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-labels = Path("labels.txt").read_text(encoding="utf-8").rstrip("\\n").split("\\n")
+card = json.loads(Path("card.json").read_text(encoding="utf-8"))
+labels, point = card["classes"], card.get("operating_point") or {}
+weights, thresholds = point.get("weights", {}), point.get("thresholds", {})
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 pixels = np.asarray(picture, dtype=np.uint8)[np.newaxis]  # [batch, height, width, 3]
-probabilities = session.run(["probabilities"], {"image": pixels})[0][0]
-best = int(probabilities.argmax())
-print(labels[best], f"{probabilities[best]:.3f}")
+p = session.run(["probabilities"], {"image": pixels})[0][0]
+if point.get("costs"):
+    best = int((p @ np.array(point["costs"])).argmin())
+else:
+    best = int((p * [weights.get(label, 1.0) for label in labels]).argmax())
+sure = "" if p[best] >= thresholds.get(labels[best], 0.0) else " (not sure)"
+print(f"{labels[best]} {p[best]:.3f}{sure}")
 """
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#|!$~^=@])")
@@ -137,6 +145,8 @@ def _scores(card: Facts) -> Iterator[str]:
 
 def _doubt(card: Facts) -> Iterator[str]:
     """Say what the operating point does on test, and how many pictures are marked as unlike."""
+    if rule := answer_rule(card):
+        yield f"{rule} The scores above and of the classes below are of the most probable one."
     point = part(card, "operating_point")
     test, unknown = part(point, "test"), part(part(card, "unknown"), "test")
     sure, wrong = estimate(test, "answered"), estimate(test, "error_answered")
@@ -148,6 +158,26 @@ def _doubt(card: Facts) -> Iterator[str]:
     if math.isfinite(marked.value):
         yield f"Of the test pictures it marks {percent(marked.value)} ({words.span(marked)}) as"
         yield "unlike anything trained on."
+
+
+def answer_rule(card: Mapping[str, Any]) -> str:
+    """Say which class is answered where that is not always the most probable one."""
+    point = part(card, "operating_point")
+    weights = ", ".join(
+        f"{escaped(name)} {words.number(weight):.3g}"
+        for name, weight in part(point, "weights").items()
+    )
+    if point.get("costs"):
+        return (
+            "The answer is the class of the least expected cost (`operating_point.costs` in "
+            "`card.json`), which need not be the most probable one."
+        )
+    if weights:
+        return (
+            "The answer is the class whose probability times its weight is the largest "
+            f"(`operating_point.weights` in `card.json`: {weights}, all others 1)."
+        )
+    return ""
 
 
 def _classes(card: Facts) -> Iterator[str]:

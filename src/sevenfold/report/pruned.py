@@ -96,8 +96,10 @@ def _row(one: Facts, dense: Facts, *, ships: bool = False, control: bool = False
 
 def _refused(found: Facts) -> Iterator[str]:
     """Say why the unpruned network ships."""
-    share = number(part(found, "target").get("value"))
-    asked = f" to {percent(share, 0)} of its multiply-accumulates" if share == share else ""
+    asked = "".join(
+        f" to {percent(number(one.get('value')), 0)} of its multiply-accumulates"
+        for one in rows(found, "targets")
+    )
     yield f"The network was to be pruned{asked}; the unpruned one ships."
     yield f"Why: {plots.plain(found.get('refused'))}."
 

@@ -25,7 +25,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
 from sevenfold.train.balance import Tried, settled
-from sevenfold.train.bench import Bench, prepared, tail_of
+from sevenfold.train.bench import Bench, prepared, refuse_folds, tail_of
 from sevenfold.train.benches import benches
 from sevenfold.train.crew import Job
 from sevenfold.train.member import Member, on_labels, probe
@@ -136,7 +136,7 @@ def fit(
         UsageError: a setting asks for what is not there.
     """
     # What cannot be done is refused now, not after hours of training.
-    optimization.check(recipe.optimization)
+    optimization.check(recipe.optimization, validation=len(split.val) > 0)
     imbalance.check(recipe.imbalance)
     ensembling.check(
         recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
@@ -151,6 +151,7 @@ def fit(
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
     dataset = split.dataset
+    refuse_folds(split, pictures)
     refuse_idle(recipe, np.bincount(dataset.labels[pictures], minlength=len(dataset.classes)))
     recipe, checked = spared(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
@@ -242,8 +243,6 @@ def distil(
         for one, own in zip(members, each, strict=True)
     )
     taught = distilled(bench, each, voters, weights, rate, seed)
-    for one in voters:
-        one.network.cpu().eval()
     return Fitted(
         recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels
     )

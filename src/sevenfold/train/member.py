@@ -251,6 +251,12 @@ def train_part(
     # What is deferred must have had its time before patience can end a training.
     hasty = len(bench.split.val) and recipe.imbalance.method not in imbalance.DEFERRED
     patience = math.ceil(settings.patience * recipe.epochs) if hasty else recipe.epochs
+
+    def validate(module: torch.nn.Module) -> Measured:
+        if not part.name and not len(bench.split.val):  # it trains on what would judge it
+            return Measured(math.nan, math.nan, math.nan)
+        return measure(loop.predict(module, bench.plain, part.judged, bench.place), labels)
+
     trained = loop.train(
         tail,
         rows,
@@ -258,16 +264,30 @@ def train_part(
         optimization.schedule(moved, settings, steps),
         epochs=recipe.epochs,
         horizon=settings.average * steps,
-        stop=Stop(recipe.objective, patience if len(bench.split.val) else 0, len(part.judged)),
-        validate=lambda module: measure(
-            loop.predict(module, bench.plain, part.judged, bench.place), labels
+        stop=Stop(
+            recipe.objective,
+            patience if len(bench.split.val) else 0,
+            _telling(labels, recipe.objective),
         ),
+        validate=validate,
         seed=seed,
         place=bench.place,
         saved=saved,
         progress=bench.progress,
     )
     return trained, steps, optimization.decision(moved)
+
+
+def _telling(labels: Int64[np.ndarray, "pictures"], objective: str) -> float:
+    """Return how many pictures the objective is as sure as a share of.
+
+    A mean of K recalls, of n_c pictures each, has the variance of a share of
+    K² / Σ 1/n_c pictures: a rare class makes it unsure, however common the others are.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if objective == "balanced_accuracy" and len(counts):
+        return float(len(counts) ** 2 / (1 / counts).sum())
+    return float(len(labels))
 
 
 def objective(

@@ -148,7 +148,11 @@ def distilled(
 
         return replace(shown, mix=taught)
 
-    return trained(bench, rate, seed, f"student-{seed}", rows)
+    taught = trained(bench, rate, seed, f"student-{seed}", rows)
+    for member in members:  # their tails were moved to where the student learns
+        for network in (*member.folds, member.network):
+            network.cpu().eval()
+    return taught
 
 
 def _named(

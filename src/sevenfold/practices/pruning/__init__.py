@@ -16,7 +16,7 @@ from sevenfold.practices.pruning.blocks import (
     without_block,
 )
 from sevenfold.practices.pruning.choice import Limits, choose
-from sevenfold.practices.pruning.cost import Cost, Layer, by_cost, cost, remaining, saved
+from sevenfold.practices.pruning.cost import Cost, Counted, Layer, by_cost, cost, remaining, saved
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
 from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
@@ -31,9 +31,8 @@ from sevenfold.practices.pruning.surgery import (
     remove,
     zeroed,
 )
-from sevenfold.practices.pruning.target import KINDS, WEIGHT_BYTES, Target, share, target
+from sevenfold.practices.pruning.target import KINDS, WEIGHT_BYTES, Aim, Target, share, targets
 from sevenfold.practices.pruning.trimming import (
-    Counted,
     Trimming,
     smallest,
     trimmed,
@@ -45,6 +44,7 @@ __all__ = [
     "LARGEST_DIFFERENCE",
     "RANKINGS",
     "WEIGHT_BYTES",
+    "Aim",
     "Batches",
     "Cost",
     "Counted",
@@ -85,7 +85,7 @@ __all__ = [
     "shrink",
     "smallest",
     "still",
-    "target",
+    "targets",
     "trimmed",
     "trimmed_to_latency",
     "without_block",

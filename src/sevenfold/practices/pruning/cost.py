@@ -4,7 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from sevenfold.practices.pruning.coupling import Coupling, Group
 from sevenfold.practices.pruning.walk import DEPTHWISE, FILTER, INPUT
+
+Counted = Literal["macs", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ class Cost:
     def macs(self) -> int:
         """Return the multiply-accumulates of all layers; biases and norms count nothing."""
         return sum(one.macs for one in self.layers.values())
+
+    def of(self, counted: Counted) -> int:
+        """Return what is counted."""
+        return self.macs if counted == "macs" else self.parameters
 
 
 def cost(network: nn.Module, side: int) -> Cost:
@@ -138,16 +144,19 @@ def remaining(dense: Cost, coupling: Coupling, gone: Mapping[str, int]) -> Cost:
     return Cost(layers, dense.parameters - matrices - vectors)
 
 
-def saved(dense: Cost, coupling: Coupling, group: Group) -> int:
-    """Return the multiply-accumulates that one channel of a group saves, all others in place."""
-    return dense.macs - remaining(dense, coupling, {group.name: 1}).macs
+def saved(dense: Cost, coupling: Coupling, group: Group, counted: Counted) -> int:
+    """Return how much one channel of a group saves, all others in place."""
+    return dense.of(counted) - remaining(dense, coupling, {group.name: 1}).of(counted)
 
 
 def by_cost(
-    scores: Sequence[Float64[np.ndarray, "channels"]], coupling: Coupling, dense: Cost
+    scores: Sequence[Float64[np.ndarray, "channels"]],
+    coupling: Coupling,
+    dense: Cost,
+    counted: Counted,
 ) -> tuple[Float64[np.ndarray, "channels"], ...]:
-    """Divide scores by the share of multiply-accumulates that each channel saves."""
+    """Divide scores by the share of what is counted that each channel saves."""
     return tuple(
-        one / (max(saved(dense, coupling, group), 1) / dense.macs)
+        one / (max(saved(dense, coupling, group, counted), 1) / dense.of(counted))
         for one, group in zip(scores, coupling.groups, strict=True)
     )

@@ -26,6 +26,7 @@ class Pruning:
             `nonzero`, `taylor`, or `random` as the control.
         normalised: scores are compared across layers by their layer's mean;
             otherwise as they are.
+        by_cost: scores are divided by what a channel saves of what the target counts.
         blocks: whole residual blocks may go, too.
     """
 
@@ -36,6 +37,7 @@ class Pruning:
     controls: Annotated[str, Choice(CONTROLS)] = "dense"
     ranking: Annotated[str, Choice(RANKINGS)] = "taylor"
     normalised: bool = True
+    by_cost: bool = False
     blocks: bool = True
 
     off: ClassVar["Pruning"]

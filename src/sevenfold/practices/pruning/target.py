@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sevenfold.errors import UsageError
-from sevenfold.practices.pruning.cost import Cost
+from sevenfold.practices.pruning.cost import Cost, Counted
 
 KINDS: Final = ("macs", "parameters", "megabytes", "latency")
 WEIGHT_BYTES: Final = 4
@@ -25,17 +25,53 @@ class Target:
     kind: str
     value: float
 
+    @property
+    def counted(self) -> Counted:
+        """What a cut counts on the way there."""
+        return "macs" if self.kind in ("macs", "latency") else "parameters"
 
-def target(text: str) -> Target:
-    """Read a target such as `macs=0.6`.
+    def __str__(self) -> str:
+        return f"{self.kind}={self.value:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Hold a target, and what it leaves of this network.
+
+    Args:
+        target: what is counted, and what it is to be.
+        share: of that, what remains at the end, above 0 to below 1.
+    """
+
+    target: Target
+    share: float
+
+
+def targets(text: str) -> tuple[Target, ...]:
+    """Read targets such as `macs=0.6` or `macs=0.6,parameters=0.5`.
+
+    Returns:
+        Those first that count multiply-accumulates.
 
     Raises:
-        UsageError: it is none.
+        UsageError: one is none, or is named twice.
 
     Example:
-        >>> target("latency=4ms")
-        Target(kind='latency', value=4.0)
+        >>> targets("latency=4ms")
+        (Target(kind='latency', value=4.0),)
     """
+    found = [_target(part) for part in text.split(",")]
+    kinds = [one.kind for one in found]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise UsageError(
+                f"--target {text!r} names {kind} {kinds.count(kind)} times",
+                f"write {kind}= once, with the smallest of its values",
+            )
+    return tuple(sorted(found, key=lambda one: one.counted))
+
+
+def _target(text: str) -> Target:
     kind, equals, number = (part.strip() for part in text.partition("="))
     try:
         value = float(number.removesuffix("ms") if kind == "latency" else number)
@@ -45,7 +81,7 @@ def target(text: str) -> Target:
         raise UsageError(
             f"--target {text!r} is no target",
             "write macs=0.6 or parameters=0.5 (the share that remains, or from 1 how many), "
-            "megabytes=5 or latency=4 (milliseconds)",
+            "megabytes=5 or latency=4 (milliseconds), or several with commas between them",
         )
     return Target(kind, value)
 
@@ -76,16 +112,15 @@ def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -
     if wanted.kind == "megabytes":
         left = dense.parameters - (megabytes - wanted.value) * 1e6 / WEIGHT_BYTES
         found = left / dense.parameters
-    shown = f"{wanted.kind}={wanted.value:g}"
     if found >= 1:
         raise UsageError(
-            f"--target {shown} is no less than the {have:,.4g} that the network has",
+            f"--target {wanted} is no less than the {have:,.4g} that the network has",
             "name a smaller target",
         )
     if found <= 0:
         fixed = megabytes - dense.parameters * WEIGHT_BYTES / 1e6
         raise UsageError(
-            f"--target {shown} is out of reach: {fixed:.2f} MB of the file are no weights",
+            f"--target {wanted} is out of reach: {fixed:.2f} MB of the file are no weights",
             "name a larger target",
         )
     return found

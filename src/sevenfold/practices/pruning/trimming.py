@@ -3,10 +3,10 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from sevenfold import nets
@@ -18,13 +18,12 @@ from sevenfold.practices.pruning.blocks import (
     without_block,
 )
 from sevenfold.practices.pruning.choice import Choice, Limits, chosen
-from sevenfold.practices.pruning.cost import Cost, cost, remaining
+from sevenfold.practices.pruning.cost import Cost, Counted, by_cost, cost, saved
 from sevenfold.practices.pruning.coupling import Coupling, couple
 from sevenfold.practices.pruning.rankings import Batches, Layers, combined, layered, scores
 from sevenfold.practices.pruning.settings import Pruning
 from sevenfold.practices.pruning.surgery import cut, remove
 
-Counted = Literal["macs", "parameters"]
 _PROVED_ON: Final = 8
 _CLOSER: Final = 0.97
 _TRIES: Final = 12
@@ -54,17 +53,14 @@ class Trimming:
         return next(self.batches())[0][:_PROVED_ON].cpu()
 
 
-def _counted(found: Cost, counted: Counted) -> int:
-    return int(getattr(found, counted))
-
-
 def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimming) -> nets.Network:
     """Return a smaller copy that costs no more than is wanted, proved to be what is left.
 
     Channels go in the order of their scores. A block's score is what the loss rises
     without it, for each multiply-accumulate (or parameter) that it saves, over the same
-    of all channels by Taylor's estimate, times the mean score of channels: so a block
-    that costs what an average channel costs ranks as one. The lowest block goes before
+    of all channels by Taylor's estimate, times the mean score of channels (weighted by
+    what they save, where scores are by cost): so a block that costs what an average
+    channel costs ranks as one. The lowest block goes before
     the channels whenever some chunk that would go scores higher, and channels are
     then ranked anew. What blocks are worth is measured once.
 
@@ -82,11 +78,13 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
     blocks: dict[str, float] | None = None
     while True:
         coupling, dense = couple(network, how.side), cost(network, how.side)
-        have = _counted(dense, counted)
+        have = dense.of(counted)
         if have <= wanted:
             return network
         looked = layered(network, coupling, how.settings.ranking, how.batches, seed=how.seed)
         ranked = combined(looked, coupling, how.settings.ranking, how.settings.normalised)
+        if how.settings.by_cost:
+            ranked = by_cost(ranked, coupling, dense, counted)
         part = 1 - wanted / have
         found = chosen(
             ranked,
@@ -98,7 +96,7 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
         )
         enough = found.reached >= part
         if blocks is None:
-            blocks = _blocks(network, counted, coupling, dense, looked, how)
+            blocks = _blocks(network, counted, coupling, dense, looked, ranked, how)
         name = _next_block(network, counted, wanted, blocks, found, enough, how)
         if not name:
             break
@@ -124,29 +122,33 @@ def _blocks(
     coupling: Coupling,
     dense: Cost,
     looked: Sequence[Layers],
+    ranked: Sequence[Float64[np.ndarray, "channels"]],
     how: Trimming,
 ) -> dict[str, float]:
     """Return the score of each block that may go, comparable with those of channels."""
     if not how.settings.blocks or how.settings.ranking == "random" or not coupling.groups:
         return {}
     names = removable_blocks(network, how.proof)
-    ranked = combined(looked, coupling, how.settings.ranking, how.settings.normalised)
     if how.settings.ranking == "taylor":
         taylor = combined(looked, coupling, "taylor", normalised=False)
     else:
         taylor = scores(network, coupling, "taylor", how.batches, normalised=False)
-    have = _counted(dense, counted)
-    each = [
-        (have - _counted(remaining(dense, coupling, {group.name: 1}), counted)) * group.channels
-        for group in coupling.groups
-    ]
-    price = float(sum(one.sum() for one in taylor)) / max(1, sum(each))
+    each = np.concatenate(
+        [
+            np.full(group.channels, saved(dense, coupling, group, counted), np.float64)
+            for group in coupling.groups
+        ]
+    )
+    price = float(sum(one.sum() for one in taylor)) / max(1.0, each.sum())
     known = np.concatenate(ranked)
-    mean = float(known[np.isfinite(known)].mean())
+    weights = np.isfinite(known) * (np.maximum(each, 1) if how.settings.by_cost else 1.0)
+    mean = 1.0  # where no channel may go, blocks rank among themselves
+    if weights.any():
+        mean = float(np.average(np.where(weights > 0, known, 0.0), weights=weights))
     losses = block_losses(network, names, how.batches)
     found = {}
     for name, rise in losses.items():
-        gone = have - _counted(cost(lesioned(network, name), how.side), counted)
+        gone = dense.of(counted) - cost(lesioned(network, name), how.side).of(counted)
         if gone > 0 and price > 0:
             found[name] = max(0.0, rise) / gone / price * mean
     return found
@@ -167,7 +169,7 @@ def _next_block(
         if enough and score > found.highest:
             return ""
         # Never further than asked for: a block may be a tenth of the whole network.
-        left = _counted(cost(lesioned(network, name), how.side), counted)
+        left = cost(lesioned(network, name), how.side).of(counted)
         if left >= wanted:
             return name
     # Channels alone do not suffice, and every block takes more than what is still to go.

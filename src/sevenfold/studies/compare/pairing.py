@@ -149,11 +149,14 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
     by_hash = {content: at for at, content in enumerate(second.hashes) if content}
     by_path = {_plain(path): at for at, path in enumerate(second.paths)}
     pairs: list[tuple[int, int]] = []
-    contents, learnt = 0, 0
+    contents, learnt, others = 0, 0, 0
     for at, path in enumerate(first.paths):
         by_content = by_hash.get(first.hashes[at], -1)
         to = by_content if by_content >= 0 else by_path.get(_plain(path), -1)
         if to < 0:
+            continue
+        if by_content < 0 and first.hashes[at] and second.hashes[to]:
+            others += 1  # of the same name, and another picture
             continue
         if not everything and {first.roles[at], second.roles[to]} & set(LEARNT_FROM):
             learnt += 1
@@ -161,7 +164,7 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
         contents += by_content >= 0
         pairs.append((at, to))
     if not pairs:
-        raise _nothing(first, second, learnt)
+        raise _nothing(first, second, learnt, others)
     labels = [_label(first, at, second, to) for at, to in pairs]
     rows = np.array(pairs).T
     groups = [first.groups[at] or second.groups[to] for at, to in pairs]
@@ -208,7 +211,10 @@ def _places(table: Table, dataset: Dataset) -> _Found:
     rows, found_by_path = [], []
     for photo, content in zip(dataset.photos, dataset.hashes, strict=True):
         by_content = by_hash.get(content, -1)
-        rows.append(by_content if by_content >= 0 else by_path.get(_plain(photo.path), -1))
+        named = by_path.get(_plain(photo.path), -1)
+        if named >= 0 and table.hashes[named]:
+            named = -1  # of the same name, and another picture
+        rows.append(by_content if by_content >= 0 else named)
         found_by_path.append(by_content < 0)
     return _Found(np.array(rows, dtype=np.int64), np.array(found_by_path, dtype=bool))
 
@@ -277,11 +283,17 @@ def _two_labels(path: str, one: str, here: str, other: str, there: str, count: i
     )
 
 
-def _nothing(first: Side, second: Side, learnt: int) -> DataError:
+def _nothing(first: Side, second: Side, learnt: int, others: int = 0) -> DataError:
     if learnt:
         return DataError(
             f"all {learnt:,} pictures that both sides know are pictures that one was trained on",
             "give new pictures with --data, or count them all the same with --split all",
+        )
+    if others:
+        return DataError(
+            f"{first.name} and {second.name} have {others:,} paths in common, and other pictures "
+            "there: their content differs",
+            "name one set of labelled pictures that both can answer with --data",
         )
     return DataError(
         f"{first.name} and {second.name} have no picture in common",

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from sevenfold import data as datasets
 from sevenfold import predict
-from sevenfold.answers import bare
+from sevenfold.answers import MARKS, bare
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
@@ -129,6 +129,10 @@ def table(path: Path) -> Table:
     header = _header(path)
     if any(name.startswith("p:") for name in header):
         held = read_predictions(path)
+        named = tuple(held.classes[label] for label in held.labels)
+        best = tuple(held.classes[at] for at in held.probabilities.argmax(axis=1))
+        # In what `predict --out` writes, the label is the answer.
+        answered = {"probability", *MARKS} <= set(header)
         return Table(
             shown(str(path)),
             held.classes,
@@ -137,8 +141,8 @@ def table(path: Path) -> Table:
             held.hashes,
             held.roles,
             held.groups,
-            tuple(held.classes[label] for label in held.labels),
-            tuple(held.classes[at] for at in held.probabilities.argmax(axis=1)),
+            ("",) * len(named) if answered else named,
+            named if answered else best,
             held.probabilities,
         )
     if not {"path", "answer"} <= set(header):

@@ -186,8 +186,7 @@ def _carved(
     labels = split.dataset.labels[split.val]
     pixels = _pixels(recipe, split, split.train, place)
     plan = pruned.Plan(
-        pruning.Target("macs", how.left),
-        how.left,
+        (pruning.Aim(pruning.Target("macs", how.left), how.left),),
         how.settings,
         steps=1,
         epochs=1,

@@ -122,10 +122,9 @@ def attempted(
         pixels: the store of decoded pictures.
     """
     settings, recipe = bench.recipe.pruning, bench.recipe
-    target = pruning.Target("macs", 1 - settings.macs)
+    left = 1 - settings.macs
     plan = Plan(
-        target,
-        target.value,
+        (pruning.Aim(pruning.Target("macs", left), left),),
         settings,
         settings.steps,
         settings.epochs,
@@ -161,44 +160,58 @@ def attempted(
 
 def _reachable(ground: Ground) -> None:
     """Refuse a target that floors and caps put out of reach, before anything is trained."""
-    plan, how = ground.plan, ground.how
-    least = pruning.smallest(ground.network, how)
-    kind, value = plan.target.kind, plan.target.value
-    if kind == "latency":
-        share = plan.share * ground.latency(least) / value
-    else:
-        dense, left = (pruning.cost(one, how.side) for one in (ground.network, least))
-        share = getattr(left, plan.counted) / getattr(dense, plan.counted)
-        if kind == "megabytes":
-            value += (share - plan.share) * dense.parameters * pruning.WEIGHT_BYTES / 1e6
-    if share > plan.share:
-        nearest = value if kind == "megabytes" else value * share / plan.share
+    least = pruning.smallest(ground.network, ground.how)
+    dense, left = (pruning.cost(one, ground.how.side) for one in (ground.network, least))
+    for aim in ground.plan.aims:
+        target, value = aim.target, aim.target.value
+        if target.kind == "latency":
+            share = aim.share * ground.latency(least) / value
+        else:
+            share = left.of(target.counted) / dense.of(target.counted)
+        if share <= aim.share:
+            continue
+        nearest = value * share / aim.share
+        if target.kind == "megabytes":
+            nearest = value + (share - aim.share) * dense.parameters * pruning.WEIGHT_BYTES / 1e6
         # Rounded up, so that what is offered can be had.
         offer = math.ceil(nearest * 1000) / 1000 if nearest < 1000 else math.ceil(nearest)
         raise UsageError(
-            f"--target {kind}={plan.target.value:g} is out of reach: floors and caps of "
-            f"channels leave at least {offer:g}",
-            f"name {kind}={offer:g} or more",
+            f"--target {target} is out of reach: floors and caps of channels leave at least "
+            f"{offer:g}",
+            f"name {target.kind}={offer:g} or more",
         )
 
 
 def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
     """Cut a network for a step; a cut that was made already is taken as it is."""
-    plan, how, saved = ground.plan, ground.how, saved_at(ground, kind, number, "-cut")
+    plan, saved = ground.plan, saved_at(ground, kind, number, "-cut")
     if saved.exists():
         return _candidate(ground, checkpoint.load(saved))
     ground.bench.progress("prune", number - 1, plan.steps)
-    share = pruning.shares(plan.share, plan.steps)[number - 1]
-    if plan.target.kind == "latency":
-        wanted = plan.target.value * share / plan.share
-        smaller = pruning.trimmed_to_latency(candidate.network, wanted, how, ground.latency)
-    else:
-        have = getattr(pruning.cost(ground.network, how.side), plan.counted)
-        smaller = pruning.trimmed(candidate.network, plan.counted, share * have, how)
+    smaller, how = candidate.network, ground.how
+    for aim in plan.aims:
+        share = pruning.shares(aim.share, plan.steps)[number - 1]
+        smaller = _aimed(ground, smaller, aim, share, how)
+        # By cost, so that a later cut takes no more than it must of what an earlier one counted.
+        # Taylor's numbers alone are losses, which compare across layers as they are.
+        normalised = plan.settings.normalised and plan.settings.ranking != "taylor"
+        how = replace(how, settings=replace(plan.settings, normalised=normalised, by_cost=True))
     # Written down also because a clock may decide once, but not twice.
     cut = Candidate(smaller, candidate.logits[:0], Trained((), 0, False))
     checkpoint.save(saved, _tree(cut))
     return cut
+
+
+def _aimed(
+    ground: Ground, network: nets.Network, aim: pruning.Aim, share: float, how: pruning.Trimming
+) -> nets.Network:
+    """Cut a network until a share of what an aim counts is left."""
+    if aim.target.kind == "latency":
+        wanted = aim.target.value * share / aim.share
+        return pruning.trimmed_to_latency(network, wanted, how, ground.latency)
+    counted = aim.target.counted
+    have = pruning.cost(ground.network, how.side).of(counted)
+    return pruning.trimmed(network, counted, share * have, how)
 
 
 def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], Candidate]:

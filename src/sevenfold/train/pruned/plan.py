@@ -17,9 +17,8 @@ class Plan:
     """Say how a network is pruned.
 
     Args:
-        target: what is counted, and what it is to be.
-        share: of that, what remains at the end, above 0 to below 1.
-        settings: ranking, whether it is normalised, and whether blocks may go.
+        aims: what it is to be cut to, in the order in which each step cuts; 1 or more.
+        settings: ranking, how it is compared across layers, and whether blocks may go.
         steps: cuts with a training after each, 1 or more.
         epochs: of each training, 1 or more.
         rate: the largest learning rate of each training.
@@ -28,8 +27,7 @@ class Plan:
         dense: also trains the unpruned network as long, as the control for training.
     """
 
-    target: pruning.Target
-    share: float
+    aims: tuple[pruning.Aim, ...]
     settings: pruning.Pruning
     steps: int
     epochs: int
@@ -37,11 +35,6 @@ class Plan:
     max_drop: float
     smaller: bool = True
     dense: bool = True
-
-    @property
-    def counted(self) -> pruning.Counted:
-        """What a cut counts."""
-        return "macs" if self.target.kind in ("macs", "latency") else "parameters"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +93,7 @@ def key(plan: Plan, network: nets.Network, side: int, trial: str) -> str:
     """
     settings = replace(plan.settings, max_drop=0.0, controls="none")
     plain = replace(plan, settings=settings, max_drop=0.0, smaller=True, dense=True)
-    plain = replace(plain, share=0.0) if plan.target.kind == "latency" else plain
+    aims = (replace(one, share=0.0) if one.target.kind == "latency" else one for one in plan.aims)
+    plain = replace(plain, aims=tuple(aims))
     state = f"{trial} {plain} {engines.digest(network, side)}"
     return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()

@@ -125,7 +125,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = options.data / "clothing"
         if options.smoke:
-            options.targets, options.controls = ["macs=0.6"], "none"
+            options.targets, options.controls = ["macs=0.8,parameters=0.6"], "none"
             options.steps = options.epochs_per_step = 1
             options.per_class = 110  # fewer would have no validation pictures
         if options.per_class:

@@ -131,14 +131,14 @@ def main() -> None:
         if options.per_class:
             data = part_of(data, Path(folder) / "clothing", options.per_class)
         measure(results, data, options)
-    found = results.rows()
+    found = results.rows(everywhere=True)
     minutes = ", ".join(f"{one['key']}: {one['seconds'] / 60:.0f} minutes" for one in found)
     titles = [
         "EfficientNet-Lite0 of clothing at 160 pixels, pruned by the command line; every row by "
         "its exported file, the network alone timed in onnxruntime on one thread. "
         f"Time of the whole command: {minutes}.",
     ]
-    results.summarise(titles, [line for one in found for line in rows(one)])
+    results.summarise(titles, [line for one in found for line in rows(one)], found)
 
 
 if __name__ == "__main__":

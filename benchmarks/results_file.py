@@ -105,14 +105,17 @@ class Results:
     folder: Path
     again: bool = False
 
-    def rows(self) -> list[Row]:
-        """Return this machine's rows, the latest of each key, in order of first writing."""
+    def rows(self, *, everywhere: bool = False) -> list[Row]:
+        """Return this machine's rows, or all machines', the latest of each key.
+
+        They come in the order of their first writing.
+        """
         path = self.folder / f"{self.name}_runs.jsonl"
         if not path.is_file():
             return []
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         here = (processor(), cores())
-        mine = [line for line in lines if (line["device"], line["cores"]) == here]
+        mine = [line for line in lines if everywhere or (line["device"], line["cores"]) == here]
         return list({line["key"]: line for line in mine}.values())
 
     def missing(self, *keys: str) -> bool:
@@ -133,10 +136,26 @@ class Results:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(json.dumps({"key": key, **facts}, ensure_ascii=False), file=sys.stderr)
 
-    def summarise(self, titles: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
-        """Write the lines that README shows, and print them."""
+    def summarise(
+        self,
+        titles: Sequence[str],
+        tables: Sequence[Mapping[str, Any]],
+        rows: Sequence[Row] = (),
+    ) -> None:
+        """Write the lines that README shows, and print them.
+
+        Args:
+            titles: sentences above the table.
+            tables: its rows.
+            rows: that they tell of, where they may be of several machines.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        machine = f"Measured on {processor()}, {cores()} core{'s' * (cores() > 1)}."
+        machines = dict.fromkeys((row["device"], row["cores"]) for row in rows)
+        told = [
+            f"{name}, {count} core{'s' * (count > 1)}"
+            for name, count in machines or {(processor(), cores()): None}
+        ]
+        machine = f"Measured on {'; and on '.join(told)}."
         lines = [{"title": text} for text in (*titles, machine)] + [{"table": t} for t in tables]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         path = self.folder / f"{self.name}.jsonl"

@@ -354,7 +354,8 @@ def fingerprint(run: Path) -> str:
 def summary(results: Results) -> None:
     """Write the table."""
     parts: dict[str, list[Row]] = {}
-    for row in results.rows():
+    known = results.rows(everywhere=True)
+    for row in known:
         parts.setdefault(row["key"].rpartition("/")[0], []).append(row)
     tables: list[Row] = []
     for how, told in (("", ""), ("/shrunk", SHORTLY)):
@@ -404,7 +405,7 @@ def summary(results: Results) -> None:
         tables.append(
             line("kills", len(found), f"{served} served a whole model, {finished} reruns finished")
         )
-    results.summarise(["Finished runs updated with more photos of `clothing`."], tables)
+    results.summarise(["Finished runs updated with more photos of `clothing`."], tables, known)
 
 
 def line(what: str, count: int, measured: str) -> Row:

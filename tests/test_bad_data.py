@@ -271,6 +271,7 @@ TABLES = {
     "a box of words": ('path,label,box\na,x,"a,b,c,d"\n', {}, "not within the picture"),
     "a box that is nan": ("path,label,x,y,w,h\na,x,0,0,nan,1\n", {}, "not within the picture"),
     "an empty box": ("path,label,x,y,w,h\na,x,0,0,0,1\n", {}, "not within the picture"),
+    "a box at the edge": ("path,label,x,y,w,h\na,x,1,0,5e-7,1\n", {}, "not within the picture"),
     "half a box": ("path,label,x,y,w,h\na,x,0,0,,1\n", {}, "not within the picture"),
     "latin-1": ("path,label\na,caf\xe9\n".encode("latin-1"), {}, r"not UTF-8 text \(byte 16\)"),
     "utf-16 cut short": ("path,label\na,x\n".encode("utf-16")[:-1], {}, "not UTF-16 text"),
@@ -283,6 +284,11 @@ TABLES = {
     ),
     "a folder as a file": ("path,label\n.,x\n", {}, "1 of 1 pictures cannot be read"),
     "a path that is too long": ("path,label\n" + "a" * 9000 + ",x\n", {}, "cannot be read"),
+    "a path of Windows that is too long": (
+        "path,label\nphotos\\" + "a" * 9000 + ",x\n",
+        {},
+        "cannot be read",
+    ),
     "a web address": ("path,label\nhttp://x/a.png,x\n", {}, "no such file"),
     "a script": (
         "path,label,split\na,x,<script>\x1b[31m\n",

@@ -243,6 +243,10 @@ def test_nonsense_is_refused(name):
     if name != "switch":
         with pytest.raises(UsageError, match=f"criterion.* {name}"):
             optimization.check(Optimization(name=name, criterion="paper"))
+    hasty = Optimization(name=name, patience=0.2)
+    optimization.check(hasty)
+    with pytest.raises(UsageError, match="patience"):
+        optimization.check(hasty, validation=False)
 
 
 @pytest.mark.parametrize("name", ["sgd", "switch"])

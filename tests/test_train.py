@@ -5,7 +5,10 @@ import pytest
 
 from photos import write
 from sevenfold import data, train
+from sevenfold.errors import DataError
 from sevenfold.recipe import Recipe
+from sevenfold.train.bench import refuse_folds
+from sevenfold.train.member import _telling
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +63,43 @@ def test_many_pictures_get_few_epochs_and_as_many_views_at_most(split):
     assert settled.epochs == 4
     assert settled.views == 4
     assert settled.batch == 64
+
+
+def _listed(rows):
+    """Make a data set of (label, group) that reads no picture."""
+    photos = [data.Photo(f"{at}.png", label, "", group) for at, (label, group) in enumerate(rows)]
+    hashes = [f"{at:032x}" for at in range(len(rows))]
+    classes = tuple(sorted({label for label, _ in rows}))
+    labels = np.array([classes.index(label) for label, _ in rows])
+    groups = data.merged_groups(photos, hashes)
+    return data.Dataset(
+        "made up", tuple(photos), tuple(hashes), labels, groups, classes, (), None,
+        np.ones((len(rows), 2), np.int64),
+    )  # fmt: skip
+
+
+def test_a_class_that_one_fold_would_take_whole_is_refused_before_any_work():
+    rows = [("a", "")] * 60 + [("b", "one place")] * 10
+    dataset = _listed(rows)
+    whole = data.Split(dataset, np.arange(70), np.zeros(0, int), np.zeros(0, int))
+    with pytest.raises(DataError, match="class `b` go together"):
+        refuse_folds(whole, whole.train)
+    refuse_folds(whole, whole.train[:60])
+    refuse_folds(replace(whole, train=np.arange(60), val=np.arange(60, 70)), np.arange(60))
+
+
+def test_two_groups_of_a_class_are_left_to_small_data():
+    rows = [("a", "")] * 60
+    rows += [("b", "first")] * 17 + [("b", "second")] * 2 + [("b", "third")]
+    found = data.split(_listed(rows))
+    left = {found.dataset.groups[at] for at in found.train if found.dataset.labels[at]}
+    assert len(left) == 2
+    refuse_folds(found, found.train)
+
+
+def test_a_rare_class_makes_the_mean_of_recalls_unsure():
+    labels = np.repeat([0, 1], [150, 8])
+    assert _telling(labels, "accuracy") == 158
+    share = 0.7
+    error = (share * (1 - share) / _telling(labels, "balanced_accuracy")) ** 0.5
+    assert error == pytest.approx((share * (1 - share) * (1 / 150 + 1 / 8)) ** 0.5 / 2)

@@ -1,5 +1,7 @@
+import copy
 import hashlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,36 @@ def test_an_unknown_family_is_one_block():
         torch.testing.assert_close(network.features(pixels()), expected)
 
 
+def test_a_family_that_only_looks_like_another_is_one_block():
+    side = 56  # its attention hands positions on beside the tokens, as a plain one does not
+    network, _ = build(random("eva02_tiny_patch14_224"), 5, side, seed=7)
+    assert len(network.blocks) == 1
+    with torch.inference_mode():
+        expected = theirs("eva02_tiny_patch14_224", side)(network.normalise(pixels(side)))
+        torch.testing.assert_close(network.features(pixels(side)), expected)
+
+
+def test_a_pool_with_weights_of_its_own_is_trained_and_saved(monkeypatch):
+    def mapped(name: str) -> nn.Module:
+        return timm.create_model(name, pretrained=False, global_pool="map")
+
+    monkeypatch.setattr(transfer, "_timm", mapped)
+    network, _ = build(random("vit_tiny_patch16_224"), 5, SIDE, seed=0)
+    assert any("attn_pool" in name for name in network.state_dict())
+
+
+def test_a_copy_of_a_transformer_runs_its_own_stem():
+    network, _ = build(random("vit_tiny_patch16_224"), 5, SIDE, seed=0)
+    other = copy.deepcopy(network)
+    with torch.inference_mode():
+        expected = network(pixels())
+        torch.testing.assert_close(other(pixels()), expected)
+        for weight in other.blocks[0].parameters():
+            weight.mul_(2)
+        assert not torch.allclose(other(pixels()), expected)
+        torch.testing.assert_close(network(pixels()), expected)
+
+
 def test_a_family_that_is_laid_out_wrongly_falls_back_to_one_block(monkeypatch):
     def wrong(model: nn.Module) -> tuple[list[nn.Module], nn.Module]:
         return [nn.Sequential(model.conv1, model.bn1)], nn.Sequential(
@@ -174,6 +206,35 @@ def test_a_safetensors_file_needs_no_hash_but_a_given_one_must_match(weights):
     build(local(weights), 2, SIDE, seed=0)
     with pytest.raises(ModelError, match="has SHA-256"):
         build(local(weights, "0" * 64), 2, SIDE, seed=0)
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_weights_with_another_head_or_none_are_loaded(tmp_path, classes):
+    model = theirs("resnet18", SIDE)
+    expected = {name: held.clone() for name, held in model.state_dict().items()}
+    model.reset_classifier(classes)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "mine.safetensors")
+    network, _ = build(local(tmp_path / "mine.safetensors"), 5, SIDE, seed=0)
+    with torch.inference_mode():
+        model.load_state_dict(expected, strict=False)
+        model.reset_classifier(0)
+        found = network.pool(network.features(pixels()))
+        torch.testing.assert_close(found, model(network.normalise(pixels())))
+
+
+def test_settings_that_would_do_nothing_are_refused():
+    with pytest.raises(UsageError, match="sha256 would do nothing"):
+        build(random("resnet18", sha256="0" * 64), 2, SIDE, seed=0)
+    with pytest.raises(UsageError, match="dropout = 0.5 would do nothing"):
+        build(random("resnet20", dropout=0.5), 2, 32, seed=0)
+
+
+def test_the_hubs_weights_must_have_the_hash_that_is_given(weights, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(weights))
+    settings = Transfer(backbone="resnet18", weights="hub", sha256=sha256(weights))
+    assert build(settings, 2, SIDE, seed=0)[1].sha256 == sha256(weights)
+    with pytest.raises(ModelError, match="has SHA-256"):
+        build(replace(settings, sha256="0" * 64), 2, SIDE, seed=0)
 
 
 def test_weights_of_another_network_are_refused(weights):

@@ -232,6 +232,10 @@ def test_small_data_is_judged_out_of_fold(with_folds):
     assert set(predictions.roles) == {"train", "test"}
     told = report(run)
     assert told["data"]["small_data"]
+    # What ships was trained on all of them: nothing was left to measure it by meanwhile.
+    (member,) = told["training"]["members"]
+    assert {line["val_accuracy"] for line in member["history"]} == {None}
+    assert all(line["loss"] > 0 for line in member["history"])
     assert told["validation"] == {}
     assert told["out_of_fold"]["pictures"] == len(train) == facts["validation"]["pictures"]
     assert len(train) + facts["test"]["pictures"] == 60

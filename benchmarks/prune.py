@@ -79,7 +79,7 @@ TOLD = (
 
 
 COLUMNS = (
-    "MACs", "parameters", "MB", "times as fast", "validation", "test", "drop at most",
+    "MACs", "parameters", "MB", "times as fast", "validation", "test", "drop at most", "on",
 )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def rows(found: Row) -> list[Row]:
                 "validation": f"{one['validation']:.3f}",
                 "test": f"{one['accuracy']:.3f}",
                 "drop at most": "" if one is dense else f"{one['drop_bound']:.3f}",
+                "on": results_file.measured_on([found]),
             }
         )
     return lines

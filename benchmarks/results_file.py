@@ -91,6 +91,11 @@ def commit() -> str:
     return name + "+" * bool(changed.strip())
 
 
+def measured_on(rows: Iterable[Row]) -> str:
+    """Name the processors that rows were measured on, without family and model."""
+    return ", ".join(dict.fromkeys(row["device"].partition(" (")[0] for row in rows))
+
+
 @dataclass(frozen=True)
 class Results:
     """Hold one benchmark's file of rows and its summary.

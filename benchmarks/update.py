@@ -361,12 +361,12 @@ def summary(results: Results) -> None:
     for how, told in (("", ""), ("/shrunk", SHORTLY)):
         for row in parts.get(f"tenth{how}", []):
             draw = row["key"].rpartition("/")[2]
-            tables.append(line(f"a tenth more, draw {draw}{told}", row["n"], tenth_told(row)))
+            tables.append(line(f"a tenth more, draw {draw}{told}", [row], tenth_told(row), row["n"]))
         if found := parts.get(f"labels{how}"):
             refused, named = (sum(row[what] for row in found) for what in ("refused", "named"))
             tables.append(
                 line(
-                    f"two classes swapped{told}", len(found), f"{refused} refused, {named} by name"
+                    f"two classes swapped{told}", found, f"{refused} refused, {named} by name"
                 )
             )
         if found := parts.get(f"honest{how}"):
@@ -375,7 +375,7 @@ def summary(results: Results) -> None:
             tables.append(
                 line(
                     f"honest labels{told}",
-                    len(found),
+                    found,
                     f"{accepted} accepted; log loss {100 * change:+.1f} % on old test pictures",
                 )
             )
@@ -385,7 +385,7 @@ def summary(results: Results) -> None:
             ends = f"{found[0]['first_accuracy']:.3f} at first, {found[-1]['accuracy']:.3f} last"
             tables.append(
                 line(
-                    f"weekly updates{told}", len(found),
+                    f"weekly updates{told}", found,
                     f"{accepted} accepted; {ends}, {100 * worst:.1f} points lost at worst",
                 )
             )  # fmt: skip
@@ -393,24 +393,26 @@ def summary(results: Results) -> None:
         tables.append(
             line(
                 f"26 simulated weeks, gate against {row['key'].rpartition('/')[2]}",
-                row["n"],
+                [row],
                 f"{row['over_a_point']} lost over a point; {100 * row['mean_lost']:.1f} points on "
                 f"average, {100 * row['worst_lost']:.1f} at worst; on fresh pictures "
                 f"{100 * row['mean_truly_lost']:.1f} on average",
+                row["n"],
             )
         )
     if found := [row for row in parts.get("kills", []) if row["killed"]]:
         served = sum(row["served"] for row in found)
         finished = sum(row["finished"] for row in found)
         tables.append(
-            line("kills", len(found), f"{served} served a whole model, {finished} reruns finished")
+            line("kills", found, f"{served} served a whole model, {finished} reruns finished")
         )
     results.summarise(["Finished runs updated with more photos of `clothing`."], tables, known)
 
 
-def line(what: str, count: int, measured: str) -> Row:
-    """Return a row of the table."""
-    return {"what": what, "n": count, "measured": measured}
+def line(what: str, rows: Sequence[Row], measured: str, count: int = 0) -> Row:
+    """Return a row of the table; `count` where it is not that of the rows."""
+    on = results_file.measured_on(rows)
+    return {"what": what, "n": count or len(rows), "measured": measured, "on": on}
 
 
 def tenth_told(row: Row) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sevenfold
@@ -367,7 +368,7 @@ def test_predict_without_a_single_answer_is_an_error_of_the_data(
 
 
 def test_a_file_of_answers_that_is_whole_stays_so_with_a_picture_that_has_none(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
     fake_prediction(monkeypatch, CAT, BAD)
@@ -375,7 +376,24 @@ def test_a_file_of_answers_that_is_whole_stays_so_with_a_picture_that_has_none(
     fake_prediction(monkeypatch, BAD)  # what is answered is not asked again
     assert cli.main(["predict", "runs/a", "a\n.jpg", "b.jpg", "--out", str(out)]) == 0
     assert out.read_text("utf-8").count("cat") == 2  # a row, and its column
-    assert "answers kept from before: 1; drift" in capsys.readouterr().err
+
+
+def test_drift_is_not_told_of_the_rest_of_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    held = drift.reference(np.array([0, 1, 1]), np.array([1, 2]), np.zeros(0))
+    monkeypatch.setattr(FakePredictor, "bundle", SimpleNamespace(reference=held))
+    out = str(tmp_path / "out.csv")
+    fake_prediction(monkeypatch, CAT)
+    assert cli.main(["predict", "runs/a", "a\n.jpg", "--out", out, "--json"]) == 0
+    found = only_object(capsys.readouterr().out)
+    assert (found["kept"], found["drift"]["differs"]) == (0, False)
+    fake_prediction(monkeypatch, Answer("c.jpg", "dog", 0.75, (0.25, 0.75)))
+    assert cli.main(["predict", "runs/a", "a\n.jpg", "c.jpg", "--out", out, "--json"]) == 0
+    printed = capsys.readouterr()
+    found = only_object(printed.out)
+    assert (found["answers"], found["kept"], found["drift"]) == (1, 1, None)
+    assert "answers kept from before: 1; drift" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,19 @@ def test_rare_classes_are_not_told_to_differ_by_a_picture_or_two():
         assert np.mean(np.array(found) < drift.SIGNIFICANT) <= 0.005
     # Yet many more of them than were expected are seen.
     assert mix_shift(np.array([180, 20]), np.array([990, 10]))[1] < drift.SIGNIFICANT
+    assert mix_shift(np.array([80, 20]), np.array([970, 30]))[1] < 1e-6
+    assert mix_shift(np.array([0, 50]), np.array([970, 30]))[1] < 1e-30
+    assert mix_shift(np.array([60, 20, 20]), np.array([600, 390, 10]))[1] < 1e-6
+
+
+def test_few_pictures_of_a_class_are_compared_exactly():
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        n, m = random.integers(20, 60), random.integers(100, 1000)
+        now, then = random.integers(0, 4), random.integers(0, 8)
+        table = np.array([[now, n - now], [then, m - then]])
+        found = drift._fisher(int(now), int(now + then), int(n), int(n + m))
+        assert found == pytest.approx(stats.fisher_exact(table).pvalue, abs=1e-9)
 
 
 def test_the_gap_of_the_distances_is_near_the_exact_one():

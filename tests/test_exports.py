@@ -166,12 +166,16 @@ def test_an_export_is_replaced_only_if_asked_and_nothing_else_ever(run, tmp_path
     with pytest.raises(UsageError, match="is no export"):
         folder.check(other, replace=True)
     (other / "SHA256SUMS").write_text(f"{'0' * 64}  thesis.pdf\n", encoding="utf-8")
-    (other / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UsageError, match="is no export"):
+    with pytest.raises(UsageError, match="is no whole export"):
         folder.check(other, replace=True)
     (run / "data.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(UsageError, match="is no export"):  # it is what the run serves
+    with pytest.raises(UsageError, match="that a run serves"):
         folder.check(run / "bundle", replace=True)
+    (run / "out" / "onnx" / ".DS_Store").write_bytes(b"")
+    folder.check(run / "out" / "onnx", replace=True)
+    (run / "out" / "onnx" / "classify.py").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds also classify\.py"):
+        folder.check(run / "out" / "onnx", replace=True)
 
 
 def test_what_lies_beside_an_export_stays(tmp_path):

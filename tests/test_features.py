@@ -219,11 +219,17 @@ def test_what_is_no_store_is_neither_listed_nor_cleared():
     foreign = stores.home() / "activations" / "layer3"
     foreign.mkdir(parents=True)
     (foreign / "thesis.npy").write_bytes(b"1" * 1000)
+    notes = stores.home() / "pixels" / "annotations"
+    notes.mkdir(parents=True)
+    (notes / "boxes.json").write_text("{}", encoding="utf-8")
     deep = stores.home() / "pixels" / "photos"
     (deep / "raw").mkdir(parents=True)
     filled(stores.home() / "pixels" / "one", 2)
+    (stores.home() / "pixels" / "one" / ".DS_Store").write_bytes(b"")
     assert [one["name"] for one in caches()] == ["one"]
     clear()
+    assert caches() == []
+    assert (notes / "boxes.json").exists()
     assert (foreign / "thesis.npy").exists()
     assert (deep / "raw").exists()
 
@@ -252,7 +258,7 @@ def made(name: str, used: float, size: int = 1000) -> Path:
     """Make a store that another process used so many seconds ago."""
     folder = stores.home() / "activations" / name
     folder.mkdir(parents=True)
-    (folder / "a.rows").write_bytes(b"x" * size)
+    (folder / f"{'a' * 32}.rows").write_bytes(b"x" * size)
     now = folder.stat().st_mtime
     os.utime(folder, (now - used, now - used))
     return folder

@@ -186,8 +186,10 @@ def mix_shift(
 
     The p is by the cube root of Wilson and Hilferty (1931), within 0.005 of the exact one
     from two classes on; 1 where there is nothing to compare. Classes of which fewer than
-    `EXPECTED` pictures are to be expected on either side are tested as one (Cochran 1954): a
-    single picture of a class that is hardly ever answered says nothing.
+    `EXPECTED` pictures are to be expected on either side are taken as one (Cochran 1954): a
+    single picture of a class that is hardly ever answered says nothing. Where even together
+    they are fewer, χ² compares the other classes, Fisher's exact test (1922) these with the
+    others, and the smaller p counts twice.
 
     Example:
         >>> mix_shift(np.array([50, 50]), np.array([500, 500]))
@@ -197,21 +199,44 @@ def mix_shift(
     if not n or not m:
         return 0.0, 1.0
     apart = float(np.abs(now / n - then / m).sum() / 2)
-    common = (now + then) * min(n, m) >= EXPECTED * (n + m)
-    cells = np.array(
-        [[*counts[common], counts[~common].sum()] for counts in (now, then)], np.float64
-    )
-    if cells[:, -1].sum() * min(n, m) < EXPECTED * (n + m):  # with the rarest of the others
-        ordered = cells[:, np.argsort(cells.sum(axis=0), kind="stable")]
-        cells = np.column_stack([ordered[:, :2].sum(axis=1), ordered[:, 2:]])
-    degrees = cells.shape[1] - 1
+    few = EXPECTED * (n + m) / min(n, m)
+    common = now + then >= few
+    rest = int(now[~common].sum()), int(then[~common].sum())
+    cells = np.stack([now[common], then[common]])
+    if sum(rest) >= few:
+        return apart, _chi2(np.column_stack([cells, rest]))
+    if not sum(rest):
+        return apart, _chi2(cells)
+    exact = _fisher(rest[0], sum(rest), n, n + m)
+    return apart, min(1.0, 2 * min(exact, _chi2(cells)))
+
+
+def _chi2(cells: Int64[np.ndarray, "2 cells"]) -> float:
+    """Return the p of a χ² test of two rows of counts."""
+    (n, m), degrees = cells.sum(axis=1).tolist(), cells.shape[1] - 1
+    if degrees < 1 or not n or not m:
+        return 1.0
     gaps = math.sqrt(m / n) * cells[0] - math.sqrt(n / m) * cells[1]
     chi2 = float((gaps**2 / cells.sum(axis=0)).sum())
-    if degrees < 1 or chi2 == 0:
-        return apart, 1.0
     spread = 2 / (9 * degrees)
     z = ((chi2 / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
-    return apart, math.erfc(z / math.sqrt(2)) / 2
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
+def _fisher(seen: int, marked: int, drawn: int, pictures: int) -> float:
+    """Return the two-sided p of so many marked pictures among those drawn.
+
+    The sum of the chances of all counts that are no likelier than what was seen.
+    """
+
+    def ways(some: int, of: int) -> float:
+        return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
+
+    counts = range(max(0, drawn - (pictures - marked)), min(drawn, marked) + 1)
+    whole = ways(drawn, pictures)
+    logs = [ways(k, marked) + ways(drawn - k, pictures - marked) - whole for k in counts]
+    limit = logs[seen - counts[0]] + 1e-9
+    return min(1.0, sum(math.exp(log) for log in logs if log <= limit))
 
 
 def distance_shift(

@@ -48,6 +48,9 @@ _TURNS = {
 }
 _ORIENTATION_TAG = 0x0112
 _STRIP_PIXELS = 1 << 20
+_LEFTOVERS = frozenset(
+    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or left behind by an operating system."""
+    return name.startswith(".") or name.casefold() in _LEFTOVERS
 
 
 def decode(

@@ -28,7 +28,6 @@ from sevenfold.answers import Answer, Failure, Source, bare
 from sevenfold.bundles import Bundle, open_session, read_bundle
 from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
 
-_LEFTOVERS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})
 
 
 @final
@@ -341,7 +340,7 @@ def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:
         yield _failing(folder, error)
         return
     for name, is_folder in found:
-        if name.startswith(".") or name.casefold() in _LEFTOVERS:
+        if image.is_leftover(name):
             continue
         path = os.path.join(folder, name)
         if is_folder:

@@ -124,11 +124,12 @@ def predict(
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
     before = named - left if out else 0
-    facts |= {"drift": tally.told(), "kept": before}
+    # Of a part of the pictures, which come sorted, drift would tell what is not so.
+    facts |= {"kept": before, "drift": None if before else tally.told()}
     show(facts, [f"answers added to {out}: {facts['answers']:,}"] * bool(out), as_json=json)
-    if before and left:
+    if before and predictor.bundle.reference.pictures:
         warn(f"answers kept from before: {before:,}; drift is told where all are given at once")
-    elif not json:
+    elif not before and not json:
         for line in terminal.drift(facts["drift"]):
             warn(line)
     for one in facts["failed"]:

@@ -92,7 +92,7 @@ def prune(
         epochs_per_step: of each of these trainings.
         rate: their largest learning rate; 0 is that of the run.
         controls: also train as long, and judge beside it: the unpruned network (dense), and
-            networks of the same sizes with channels kept at random (all).
+            networks of as many multiply-accumulates with channels kept at random (all).
         latency_table: a file that predicts latencies of another machine.
         data: where the run's pictures are now; they are found by their content.
         seed: of everything random.

@@ -9,7 +9,7 @@ from pathlib import Path
 from sevenfold.data.photos import ROLES, Listing, Photo, Quarantined, Role
 from sevenfold.data.sources import FolderSource
 from sevenfold.errors import DataError
-from sevenfold.image import shown
+from sevenfold.image import is_leftover, shown
 
 ALLOWED_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
@@ -21,7 +21,6 @@ FOREIGN_SUFFIXES = frozenset(
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raw", ".exr", ".ppm", ".pgm"}
 )
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
-_NEVER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
 
 
 @dataclass
@@ -155,7 +154,7 @@ def _entries(folder: Path) -> tuple[list[str], list[Path]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in _NEVER:
+                if is_leftover(entry.name):
                     continue
                 # DirEntry.is_dir raises on a link to itself; os.path.isdir does not.
                 linked = entry.is_symlink()

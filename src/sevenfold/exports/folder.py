@@ -12,6 +12,7 @@ from sevenfold.bundles import SUMS
 from sevenfold.data import shown
 from sevenfold.errors import UsageError
 from sevenfold.features.store import disk_full
+from sevenfold.image import is_leftover
 
 
 def check(out: Path, *, replace: bool) -> None:
@@ -20,28 +21,27 @@ def check(out: Path, *, replace: bool) -> None:
     Raises:
         UsageError: it is, or is not to be replaced.
     """
-    if out.exists() and not _is_export(out):
-        raise UsageError(
-            f"--out {shown(str(out))} exists and is no export", "name a folder that does not exist"
-        )
+    if out.exists() and (foreign := _foreign(out)):
+        raise UsageError(f"--out {shown(str(out))} {foreign}", "name a folder that does not exist")
     if out.exists() and not replace:
         raise UsageError(
             f"--out {shown(str(out))} holds an export already", "add --replace, or name another"
         )
 
 
-def _is_export(out: Path) -> bool:
-    """Tell whether a folder holds the files of an export and nothing else.
-
-    The bundle of a run looks alike, but is what the run serves.
-    """
+def _foreign(out: Path) -> str:
+    """Say why a folder must not be replaced; "" where it holds an export and nothing else."""
     if out.name == "bundle" and (out.parent / "data.json").exists():
-        return False
+        return "is the bundle that a run serves"
     try:
         lines = (out / SUMS).read_text("utf-8").splitlines()
-        return {path.name for path in out.iterdir()} == {SUMS, *(line[66:] for line in lines)}
+        names = {path.name for path in out.iterdir() if not is_leftover(path.name)}
     except (OSError, ValueError):
-        return False
+        return "exists and is no export"
+    ours = {SUMS, *(line[66:] for line in lines)}
+    if more := sorted(names - ours):
+        return f"holds also {shown(more[0])}, which is no part of an export"
+    return "" if names == ours else "exists and is no whole export"
 
 
 def written(out: Path, files: Mapping[str, bytes]) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import numpy as np
-import PIL
 from jaxtyping import Int64, UInt8
 
 from sevenfold import image
@@ -37,8 +36,7 @@ class Pixels:
         self.side = side
         self.full = full
         how = "-full" if full else "-scaled" if side > image.DRAFT_SIDE else ""
-        # Another Pillow may decode and resize to other pixels.
-        self.name = f"{side}{how}-pillow-{PIL.__version__}"
+        self.name = f"{side}{how}"
         self.store = Store(
             home() / "pixels" / self.name, (side, side, 3), "uint8", {"side_pixels": side}
         )
@@ -50,24 +48,25 @@ class Pixels:
             return np.asarray(self.store.gather(self.store.places([name]))[0])
         if self.full:
             return image.resize(dataset.decode(index), self.side)
-        return self.read(dataset.load(index), dataset.photos[index])[1]
+        return squared(dataset.load(index), dataset.photos[index], self.side)[1]
 
-    def read(
-        self, data: bytes, photo: Photo
-    ) -> tuple[image.Fingerprint, UInt8[np.ndarray, "side side 3"]]:
-        """Identify a picture and resize it, as `square` does where it is not stored.
 
-        A fingerprint's pixels may be fewer than a large square's.
+def squared(
+    data: bytes, photo: Photo, side: int
+) -> tuple[image.Fingerprint, UInt8[np.ndarray, "side side 3"]]:
+    """Identify a picture and resize it to the square that the store keeps of it.
 
-        Raises:
-            ImageRejected: it cannot be read.
-        """
-        found, pixels = image.fingerprint(data, name=photo.path, box=photo.box)
-        if min(pixels.shape[:2]) < self.side and self.side > image.DRAFT_SIDE:
-            enough = math.ceil(self.side / min(photo.box[2:]))
-            whole = image.decode(data, name=photo.path, draft_side=enough)
-            pixels = image.crop(whole, photo.box) if photo.box != WHOLE else whole
-        return found, image.resize(pixels, self.side)
+    A fingerprint's pixels may be fewer than those of a large square.
+
+    Raises:
+        ImageRejected: it cannot be read.
+    """
+    found, pixels = image.fingerprint(data, name=photo.path, box=photo.box)
+    if min(pixels.shape[:2]) < side and side > image.DRAFT_SIDE:
+        enough = math.ceil(side / min(photo.box[2:]))
+        whole = image.decode(data, name=photo.path, draft_side=enough)
+        pixels = image.crop(whole, photo.box) if photo.box != WHOLE else whole
+    return found, image.resize(pixels, side)
 
 
 def _file_key(data: bytes, photo: Photo) -> bytes:
@@ -136,7 +135,7 @@ def ingest(
                     return name, found, ()
             if not room:
                 return name, image.fingerprint(data, name=photo.path, box=photo.box)[0], ()
-            found, square = pixels.read(data, photo)
+            found, square = squared(data, photo, pixels.side)
         except ImageRejected as rejected:
             return b"", rejected, ()
         return name, found, (square,)

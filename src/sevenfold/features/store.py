@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -24,13 +25,14 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold import atomic
+from sevenfold import atomic, image
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features import lease
 
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
-_SUFFIXES: Final = frozenset({".rows", ".keys", ".json", ".onnx", ".part", lease.SUFFIX})
+_HELD: Final = re.compile(r"about\.json|trunk\.onnx|[0-9a-f]{32}\.(rows|keys)")
+_BESIDE: Final = re.compile(rf"\.part$|{re.escape(lease.SUFFIX)}$")
 _GIGABYTE: Final = 1_000_000_000
 _PLACE: Final[ContextVar[Path | None]] = ContextVar("place", default=None)
 
@@ -261,9 +263,11 @@ def _folders(kind: str) -> list[Path]:
 
 
 def _ours(folder: Path) -> bool:
-    """Tell whether a folder holds nothing but a store: the place may have been anybody's."""
+    """Tell whether a folder holds a store and nothing else: the place may be anybody's."""
     with contextlib.suppress(OSError):  # it is gone meanwhile
-        return all(path.suffix in _SUFFIXES and path.is_file() for path in folder.iterdir())
+        names = [path.name for path in folder.iterdir() if not image.is_leftover(path.name)]
+        held = any(_HELD.fullmatch(name) for name in names)
+        return held and all(_HELD.fullmatch(name) or _BESIDE.search(name) for name in names)
     return False
 
 

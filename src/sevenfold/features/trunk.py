@@ -124,7 +124,7 @@ def _exported(trunk: Trunk, side: int, name: str) -> bytes:
     model = to_onnx(_FromBytes(trunk).eval(), example, ["pixels"], ["activations"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{hashlib.blake2b(model, digest_size=4).hexdigest()}")
+        part = path.with_suffix(f".{hashlib.blake2b(model, digest_size=4).hexdigest()}.part")
         part.write_bytes(model)
         part.replace(path)
     except OSError as error:

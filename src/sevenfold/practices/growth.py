@@ -38,7 +38,7 @@ def check(settings: Growth, split: Split) -> None:
         raise UsageError(
             f"growth.share = {settings.share:g} needs validation pictures, and with few pictures "
             "folds judge all that are trained on",
-            "leave it at 1, or give the roles train, val and test yourself",
+            "leave it at 1, or train on 1,000 pictures or more",
         )
 
 

@@ -150,7 +150,7 @@ def _prunable(run: runs.Run, request: Asked) -> None:
     if not len(run.split.val):
         raise UsageError(
             f"{run.folder} has no validation pictures to measure by what pruning costs",
-            "train on 1,000 pictures or more, or give the roles train, val and test yourself",
+            "train on 1,000 pictures or more",
         )
     least = judging.least_bound(run.split)
     if request.require_certificate and least > request.max_drop:

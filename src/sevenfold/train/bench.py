@@ -195,8 +195,7 @@ def refuse_folds(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
                 f"the training pictures of the class `{classes[label]}` go together, in one group "
                 f"or in groups of other classes: of {FOLDS} folds that judge each other, as small "
                 "data has them, one would have none to train on",
-                "add pictures of it from elsewhere, give some pictures the role val, or leave "
-                "the class out",
+                "add pictures of it from elsewhere, or leave the class out",
             )
 
 

@@ -27,7 +27,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.remake import record
 from sevenfold.train import Bench, Fitted, Member
-from sevenfold.train.bench import behind, parts_of, tail_of
+from sevenfold.train.bench import behind, parts_of, refuse_folds, tail_of
 from sevenfold.train.member import hard, rows_of, train_part
 from sevenfold.update import path
 from sevenfold.update.incoming import Incoming
@@ -126,6 +126,7 @@ def tuned(
     recipe, split = renamed(run.recipe, found.renamed), found.split
     recipe, members, weights = _voters(run, recipe)
     pictures = shown(run, found, members[0].seed, seed)
+    refuse_folds(split, pictures)
     made: list[Member] = []
     ways: list[float] = []
     benches: dict[transfer.Transfer, Bench] = {}

@@ -90,7 +90,7 @@ def check(settings: Optimization, *, validation: bool = True) -> None:
         raise UsageError(
             f"optimization.patience = {settings.patience:g} would do nothing: there are no "
             "validation pictures that could end a training",
-            "leave it out, or give some pictures the role val",
+            "leave it out, or train on 1,000 pictures or more",
         )
     if -1 < settings.weight_decay < 0:
         raise UsageError(

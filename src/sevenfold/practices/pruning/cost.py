@@ -155,8 +155,8 @@ def by_cost(
     dense: Cost,
     counted: Counted,
 ) -> tuple[Float64[np.ndarray, "channels"], ...]:
-    """Divide scores by the share of what is counted that each channel saves."""
+    """Divide scores by how much of what is counted each channel saves."""
     return tuple(
-        one / (max(saved(dense, coupling, group, counted), 1) / dense.of(counted))
+        one / max(saved(dense, coupling, group, counted), 1)
         for one, group in zip(scores, coupling.groups, strict=True)
     )

@@ -97,7 +97,8 @@ def on_pictures(
         learnt |= _learnt(side, dataset, found)
     kept = np.flatnonzero(there if everything else there & ~learnt)
     if not len(kept):
-        raise _nothing(first, second, int((there & learnt).sum()))
+        others = sum(found.others for found in places if found is not None)
+        raise _nothing(first, second, int((there & learnt).sum()), others)
     labels = np.array([classes.index(dataset.classes[one]) for one in dataset.labels[kept]])
     answers, shares = [], []
     for side, found in zip((first, second), places, strict=True):
@@ -193,10 +194,14 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Hold the row of a table for each picture, -1 for none, and which were found by path."""
+    """Hold the row of a table for each picture, -1 for none, and which were found by path.
+
+    `others` counts paths that the table has, of other content.
+    """
 
     rows: Int64[np.ndarray, " pictures"]
     by_path: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    others: int
 
 
 def _places(table: Table, dataset: Dataset) -> _Found:
@@ -208,15 +213,16 @@ def _places(table: Table, dataset: Dataset) -> _Found:
         while tail not in known and "/" in tail:  # another tool may write whole paths
             tail = tail.partition("/")[2]
         by_path.setdefault(tail, at)
-    rows, found_by_path = [], []
+    rows, found_by_path, others = [], [], 0
     for photo, content in zip(dataset.photos, dataset.hashes, strict=True):
         by_content = by_hash.get(content, -1)
         named = by_path.get(_plain(photo.path), -1)
         if named >= 0 and table.hashes[named]:
-            named = -1  # of the same name, and another picture
+            others += by_content < 0  # of the same name, and another picture
+            named = -1
         rows.append(by_content if by_content >= 0 else named)
         found_by_path.append(by_content < 0)
-    return _Found(np.array(rows, dtype=np.int64), np.array(found_by_path, dtype=bool))
+    return _Found(np.array(rows, dtype=np.int64), np.array(found_by_path, dtype=bool), others)
 
 
 def _plain(path: str) -> str:
@@ -293,7 +299,7 @@ def _nothing(first: Side, second: Side, learnt: int, others: int = 0) -> DataErr
         return DataError(
             f"{first.name} and {second.name} have {others:,} paths in common, and other pictures "
             "there: their content differs",
-            "name one set of labelled pictures that both can answer with --data",
+            "name pictures that both sides know, or models and --data, which both answer anew",
         )
     return DataError(
         f"{first.name} and {second.name} have no picture in common",

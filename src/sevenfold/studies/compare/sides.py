@@ -131,7 +131,8 @@ def table(path: Path) -> Table:
         held = read_predictions(path)
         named = tuple(held.classes[label] for label in held.labels)
         best = tuple(held.classes[at] for at in held.probabilities.argmax(axis=1))
-        # In what `predict --out` writes, the label is the answer.
+        # In what `predict --out` writes, the label is an answer, by the operating point. All
+        # sides are compared by their most probable class.
         answered = {"probability", *MARKS} <= set(header)
         return Table(
             shown(str(path)),
@@ -142,7 +143,7 @@ def table(path: Path) -> Table:
             held.roles,
             held.groups,
             ("",) * len(named) if answered else named,
-            named if answered else best,
+            best,
             held.probabilities,
         )
     if not {"path", "answer"} <= set(header):

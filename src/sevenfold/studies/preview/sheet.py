@@ -129,9 +129,7 @@ def readable(listing: Listing, photo: Photo, side: int) -> Picture:
     Raises:
         ImageRejected: it cannot be used.
     """
-    data = listing.source.load(photo)
-    found, pixels = image.fingerprint(data, name=photo.path, box=photo.box)
-    square = image.resize(pixels, round(MARGIN * side))
+    found, square = squared(listing.source.load(photo), photo, round(MARGIN * side))
     return Picture(image.shown(photo.path), found.hash, square)
 
 

@@ -219,7 +219,7 @@ def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], C
 
     Where those removed blocks, channels alone may not get there: what is left goes on as it is.
     """
-    settings = replace(ground.plan.settings, ranking="random", blocks=False)
+    settings = replace(ground.plan.settings, ranking="random", by_cost=False, blocks=False)
     how = replace(ground.how, settings=settings)
 
     def trim(candidate: Candidate, number: int) -> Candidate:

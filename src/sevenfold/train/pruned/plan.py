@@ -60,8 +60,8 @@ class Outcome:
         score: of the unpruned network on validation.
         shrunk: the steps.
         dense: the unpruned network after as much training; None where it was not asked for.
-        smaller: networks of the steps' sizes with channels kept at random; where the steps
-            removed whole blocks, these lost more channels in their stead.
+        smaller: networks of the steps' multiply-accumulates with channels kept at random;
+            where the steps removed whole blocks, these lost more channels in their stead.
     """
 
     score: float

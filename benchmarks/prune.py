@@ -25,7 +25,6 @@ import results_file
 from results_file import Results, Row, measured, part_of
 
 TARGETS = ("macs=0.6,parameters=0.5",)
-SEED = 0
 REFUSED = 6  # exit code of a gate
 
 
@@ -42,6 +41,7 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
         settings += [word for one in quick for word in ("--set", one)]
     how = f"{options.controls}/{options.steps}x{options.epochs_per_step}"
     how += f"/{options.per_class}" if options.per_class else ""
+    how += f"/seed {options.seed}" if options.seed else ""
     keys = {f"{target}/{how}": target for target in options.targets}
     wanted = {key: target for key, target in keys.items() if results.missing(key)}
     if not wanted:
@@ -49,10 +49,13 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
     place = Path(tempfile.mkdtemp(prefix="sevenfold-prune-"))
     stores = {"SEVENFOLD_CACHE": str(place / "stores")}
     run = place / "run"
-    trained = measured(command("train", data, "--out", run, "--seed", SEED, *settings), stores)
+    trained = measured(
+        command("train", data, "--out", run, "--seed", options.seed, *settings), stores
+    )
     for key, target in wanted.items():
         copy = shutil.copytree(run, place / "pruned")
         words = ["prune", copy, "--target", target, "--controls", options.controls]
+        words += ["--seed", options.seed]
         words += ["--steps", options.steps, "--epochs-per-step", options.epochs_per_step]
         words += ["--max-drop", 0.9] if options.smoke else []
         found = measured(command(*words), stores, codes=(0, REFUSED))
@@ -60,7 +63,7 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
         told = {"refused": said["error"]} if found.code else {name: said[name] for name in TOLD}
         results.append(
             key,
-            seed=SEED,
+            seed=options.seed,
             n=0 if found.code else said["test_pictures"],
             how=how,
             seconds=found.seconds,
@@ -120,6 +123,7 @@ def main() -> None:
     asked.add_argument("--controls", choices=("all", "dense", "none"), default="dense")
     asked.add_argument("--steps", type=int, default=2)
     asked.add_argument("--epochs-per-step", type=int, default=6)
+    asked.add_argument("--seed", type=int, default=0, help="of the training and of the pruning")
     asked.add_argument("--per-class", type=int, default=0, help="pictures; 0 takes all")
     options = asked.parse_args()
     results = results_file.opened("prune", options)

@@ -361,13 +361,13 @@ def summary(results: Results) -> None:
     for how, told in (("", ""), ("/shrunk", SHORTLY)):
         for row in parts.get(f"tenth{how}", []):
             draw = row["key"].rpartition("/")[2]
-            tables.append(line(f"a tenth more, draw {draw}{told}", [row], tenth_told(row), row["n"]))
+            tables.append(
+                line(f"a tenth more, draw {draw}{told}", [row], tenth_told(row), row["n"])
+            )
         if found := parts.get(f"labels{how}"):
             refused, named = (sum(row[what] for row in found) for what in ("refused", "named"))
             tables.append(
-                line(
-                    f"two classes swapped{told}", found, f"{refused} refused, {named} by name"
-                )
+                line(f"two classes swapped{told}", found, f"{refused} refused, {named} by name")
             )
         if found := parts.get(f"honest{how}"):
             accepted = sum(row["accepted"] for row in found)

@@ -225,7 +225,7 @@ def test_weights_with_another_head_or_none_are_loaded(tmp_path, classes):
 def test_settings_that_would_do_nothing_are_refused():
     with pytest.raises(UsageError, match="sha256 would do nothing"):
         build(random("resnet18", sha256="0" * 64), 2, SIDE, seed=0)
-    with pytest.raises(UsageError, match="dropout = 0.5 would do nothing"):
+    with pytest.raises(UsageError, match=r"dropout = 0\.5 would do nothing"):
         build(random("resnet20", dropout=0.5), 2, 32, seed=0)
 
 

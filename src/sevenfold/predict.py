@@ -29,7 +29,6 @@ from sevenfold.bundles import Bundle, open_session, read_bundle
 from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
 
 
-
 @final
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:

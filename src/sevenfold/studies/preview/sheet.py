@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from sevenfold import draws, image
 from sevenfold.data import Listing, Photo
 from sevenfold.errors import DataError, ImageRejected
-from sevenfold.features.pixels import MARGIN
+from sevenfold.features.pixels import MARGIN, squared
 from sevenfold.practices import augmentation, transfer
 from sevenfold.practices.augmentation import Augmentation, Operation
 from sevenfold.recipe import Recipe

@@ -192,6 +192,7 @@ MISTAKES: dict[str, Mistake] = {
     "prune: no such run": _plain("prune run --target macs=0.6"),
     "prune: a drop that is no share": _plain("prune run --target macs=0.6 --max-drop 2"),
     "prune: an unknown ranking": _plain("prune run --target macs=0.6 --ranking size"),
+    "prune: a target twice": _plain("prune run --target macs=0.6,macs=0.5"),
     "prune: no steps": _plain("prune run --target macs=0.6 --steps 0"),
     "prune: latencies of no use": _plain("prune run --target macs=0.6 --latency-table phone.json"),
     "prune: a target of nothing": _plain("prune run --target macs=0"),

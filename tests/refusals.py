@@ -7,7 +7,7 @@ import numpy as np
 
 from sevenfold import SevenfoldClassifier
 from sevenfold.exports import timm_hub
-from sevenfold.practices import transfer
+from sevenfold.practices import optimization, transfer
 from sevenfold.practices.transfer import Transfer
 
 GREY = [np.full((8, 8), 9 * number, np.uint8) for number in range(4)]
@@ -17,6 +17,10 @@ SMALL = "resnet20"
 
 def _fit(pictures: Any, labels: Any = LABELS, **settings: Any) -> Callable[[], object]:
     return lambda: SevenfoldClassifier(**settings).fit(pictures, labels)
+
+
+def _built(**settings: Any) -> Callable[[], object]:
+    return lambda: transfer.build(Transfer(weights="random", **settings), 2, 32, 0)
 
 
 def _timm(backbone: str, built: str = "", **sizes: int) -> Callable[[], object]:
@@ -51,6 +55,11 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "estimator: settings as one text": _fit(GREY, settings="side=32"),
     "estimator: pruning": _fit(GREY, settings=_settings("pruning.macs=0.4")),
     "estimator: half of the pictures in per cent": _fit(GREY, validation_fraction=50),
+    "transfer: a hash of no use": _built(backbone="resnet18", sha256="0" * 64),
+    "transfer: dropout of no use": _built(backbone=SMALL, dropout=0.5),
+    "optimization: patience of no use": lambda: optimization.check(
+        optimization.Optimization(patience=0.2), validation=False
+    ),
     "timm: a network of ours": _timm(SMALL),
     "timm: a pruned network": _timm("test_resnet", built="test_byobnet"),
 }

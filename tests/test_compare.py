@@ -176,6 +176,18 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_a_table_of_other_pictures_of_the_same_names_is_refused(tmp_path, photos):
+    rows = [(f"ash/{at:02}.png", f"{at:032x}", "ash", "0.9", "0.1") for at in range(12)]
+    header = ("path", "hash", "label", "p:ash", "p:elm")
+    first = answers(tmp_path / "a.csv", rows, header=header)
+    second = tiny_bundle(tmp_path / "bundle", CLASSES)
+    with pytest.raises(DataError, match="12 paths in common, and other pictures"):
+        compare(first, second, str(photos), progress=silent)
+    rows = [(row[0], "", *row[2:]) for row in rows]  # of which no content is known
+    first = answers(tmp_path / "c.csv", rows, header=header)
+    assert compare(first, second, str(photos), progress=silent)["paired_by"]["path"] == 12
+
+
 def test_a_bundle_is_compared_with_another_tools_predictions(tmp_path, photos):
     bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
     rows = [(f"{label}/{at:02}.png", "ash") for label in CLASSES for at in range(12)]

@@ -240,7 +240,7 @@ def recipe(
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Print all settings as TOML, each with the source of its value.
+    """Print all settings as TOML, each with its meaning.
 
     Args:
         budget: quick, normal, thorough, or a time such as 20m.

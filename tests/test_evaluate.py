@@ -275,10 +275,43 @@ def test_temperature_weights_count_as_copies():
 
 def test_temperature_at_the_ends_of_its_range():
     logits = np.array([[4.0, 0.0], [0.0, 4.0]])
-    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.05)
     assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20)
     assert fit_temperature(np.zeros((2, 2)), np.array([0, 1])) == 1
     assert fit_temperature(1e4 * logits, np.array([0, 0])) == pytest.approx(20)
+
+
+def test_answers_that_are_all_right_are_not_made_certain():
+    rng = np.random.default_rng(9)
+    logits = rng.uniform(0, 3, (200, 3))
+    targets = logits.argmax(axis=1)
+    sure = softmax(logits / fit_temperature(logits, targets)).max(axis=1)
+    assert sure.mean() == pytest.approx(201 / 202, abs=1e-6)
+    # What was too sure of itself is told so, too.
+    sure = softmax(40 * logits / fit_temperature(40 * logits, targets)).max(axis=1)
+    assert sure.mean() == pytest.approx(201 / 202, abs=1e-6)
+    # A single mistake, and the likelihood decides again.
+    wrong = np.append(targets[:-1], (targets[-1] + 1) % 3)
+    found = fit_temperature(logits, wrong)
+    losses = [nll(softmax(logits / t), wrong) for t in (0.97 * found, found, 1.03 * found)]
+    assert min(losses) == losses[1]
+
+
+def test_a_class_of_few_pictures_leaves_means_over_classes_unsure():
+    p = np.eye(3)[np.repeat([0, 1, 2], [60, 20, 4])] * 0.97 + 0.01
+    found = score(p, p.argmax(axis=1), names(3))
+    assert found.balanced_accuracy.value == found.balanced_accuracy.high == 1
+    assert found.balanced_accuracy.low < 0.85
+    assert found.macro_f1.low < 0.85
+    assert found.calibration_error.high > 0.04  # the accuracy may be 96 %
+    rng = np.random.default_rng(4)
+    targets = np.repeat([0, 1, 2], [100, 60, 4])
+    truth, held = (0.95 + 0.95 + 0.9) / 3, 0
+    for trial in range(200):
+        right = rng.random(164) < np.where(targets == 2, 0.9, 0.95)
+        answers = np.where(right, targets, (targets + 1) % 3)
+        found = score(np.eye(3)[answers] * 0.97 + 0.01, targets, names(3), resamples=100)
+        held += found.balanced_accuracy.low <= truth <= found.balanced_accuracy.high
+    assert held >= 188
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from sevenfold.practices.imbalance import Imbalance
 from sevenfold.recipe import Recipe
 from sevenfold.report import words
 from sevenfold.report.card import CODE, escaped
-from sevenfold.report.page import LIMIT_BYTES, cleaned, fitted
+from sevenfold.report.operating import operating
+from sevenfold.report.page import LIMIT_BYTES, _classes, cleaned, fitted
 from sevenfold.report.verdict import verdict
 from sevenfold.train.balance import Tried
 
@@ -970,3 +971,52 @@ def test_the_report_needs_no_torch() -> None:
 def test_facts_survive_json() -> None:
     facts = report_facts.facts()
     assert report.render(json.loads(json.dumps(facts))) == report.render(facts)
+
+
+def test_answers_that_are_not_the_most_probable_are_told_beside_the_scores() -> None:
+    wrong = {"value": 0.152, "low": 0.12, "high": 0.19}
+    point = {"rule": "min_recall", "weights": {"shirt": 9.0}, "test": {"error": wrong}}
+    said = remarks(report_facts.facts() | {"operating": point})
+    assert "warn: All scores but those of doubt are of the most probable class" in said
+    assert "wrong on 15.2" in said
+    plain = report_facts.facts() | {"operating": point | {"weights": {}}}
+    assert "most probable" not in remarks(plain)
+
+
+def test_a_class_without_test_pictures_is_not_judged() -> None:
+    facts = report_facts.facts()
+    facts["objective"] = "balanced_accuracy"
+    facts["test"]["classes"][0] |= {"pictures": 0, "recall": {"value": 0, "low": 0, "high": 1}}
+    assert "Tells 9 kinds" in verdict(facts)["headline"]
+    assert any("11.1" in line for line in verdict(facts)["lead"])
+    assert "1 of 10 classes have no test picture" in remarks(facts)
+    table = _classes(facts)["rows"]
+    assert math.isnan(table[-1]["recall"].value)
+    card = report_facts.card()
+    card["scores"] = facts["test"]
+    assert "| 0 (not judged) |" in report.model_card(card)
+
+
+def test_a_threshold_that_halves_nothing_does_not_claim_to() -> None:
+    def said(among: float) -> str:
+        error, answered = ({"value": one, "low": 0, "high": 1} for one in (0.4, among))
+        chosen = {"error": error, "error_answered": answered}
+        found = operating({"operating": {"rule": "halved_error", "validation": chosen}})
+        return " ".join(found["said"])
+
+    assert "at most half of that among all" in said(0.2)
+    assert "No threshold that answers half" in said(0.27)
+
+
+def test_a_student_that_was_pruned_did_not_ship_for_being_asked() -> None:
+    facts = voted(student={"accuracy": 0.93, "nll": 0.29}, pruned=True)
+    said = Page(report.render(facts)).text
+    assert "The student shipped by that rule, and was pruned then" in said
+    assert "pruned since" in said
+    assert "as was asked for" not in said
+
+
+def test_a_card_says_how_often_test_was_opened() -> None:
+    card = report_facts.card()
+    assert "opened 4 times" in report.model_card(card | {"data": card["data"] | {"openings": 4}})
+    assert "opened once" in report.model_card(card | {"data": card["data"] | {"openings": 1}})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -79,6 +81,23 @@ def test_the_distance_with_the_better_worst_area_is_taken():
     assert set(areas["energy"]) == {"left_out", "shuffled"}
     assert areas["centroid"]["left_out"] > 0.9
     assert unknown.best({}) == "none"
+
+
+@pytest.mark.parametrize("score", unknown.SCORES)
+def test_a_class_is_left_out_as_if_it_had_never_been(score):
+    near, labels = clusters(120, 6)
+    labels[labels == 3] = 2
+    held = replace(detector(score), bias=np.array([0.0, 1.0, -0.5, 2.0]))
+    each = []
+    for label in range(3):
+        kept = np.arange(4) != label
+        without = Detector(
+            score, 0.0, held.centroids[kept], held.weight[kept], held.bias[kept]
+        )
+        far = unknown.distances(without, near)
+        each.append(roc_auc_score(labels == label, far))
+    found = unknown.judged(held, near, labels, {})[score]["left_out"]
+    assert found == pytest.approx(np.mean(each), abs=1e-9)
 
 
 def test_without_a_linear_head_there_is_no_energy():

@@ -11,6 +11,7 @@ For proportions Wilson's interval over the pictures is then the least that is
 claimed: a bootstrap of answers that are all right is a point.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -205,13 +206,19 @@ def score(
         return _hull(exact, _percentiles(exact.value, resampled)) if grouped else exact
 
     estimates["accuracy"] = proportion(int(table.trace()), len(p), spread["accuracy"])
+    each = tuple(
+        _class_score(name, table, k, proportion(int(table[k, k]), int(table[k].sum()), column))
+        for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
+    )
+    for name in ("balanced_accuracy", "macro_f1"):
+        estimates[name] = _as_unsure_as(estimates[name], each)
+    estimates["calibration_error"] = _as_unsure(
+        estimates["calibration_error"], float(p.max(axis=1).mean()), estimates["accuracy"]
+    )
     return Scores(
         pictures=len(p),
         groups=count,
-        classes=tuple(
-            _class_score(name, table, k, proportion(int(table[k, k]), int(table[k].sum()), column))
-            for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
-        ),
+        classes=each,
         confusion=table,
         trustworthy=not groups or count >= FEWEST_GROUPS,
         **estimates,
@@ -239,6 +246,8 @@ def fit_temperature(
 
     The negative log-likelihood is convex in 1/T, so its slope has one change of
     sign, found by bisection on a log scale (Guo et al., 2017, arXiv 1706.04599).
+    Where all answers are right it has none, and all would seem certain: there the
+    mean confidence is (n + 1) / (n + 2), by the rule of succession.
 
     Args:
         logits: finite.
@@ -265,12 +274,21 @@ def fit_temperature(
         e = np.exp(z * sharpness)
         return float(share @ ((e * z).sum(axis=1) / e.sum(axis=1) - true))
 
+    def sureness(sharpness: float) -> float:
+        return float(share @ (1 / np.exp(z * sharpness).sum(axis=1))) / float(share.sum())
+
     if slope(1.0) == 0:
         return 1.0
+    # Only without a tie for the first place: a tie is no right answer, however sharp.
+    rivals = np.where(np.arange(z.shape[1]) == targets[:, None], -np.inf, z).max(axis=1)
+    separable = bool((true > rivals).all())
+    limit = (len(z) + 1) / (len(z) + 2)
     low, high = np.log(1 / 20), np.log(20)
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (low, middle) if slope(np.exp(middle)) > 0 else (middle, high)
+        sharp = np.exp(middle)
+        beyond = sureness(sharp) > limit if separable else slope(sharp) > 0
+        low, high = (low, middle) if beyond else (middle, high)
     return float(np.clip(np.exp(-(low + high) / 2), 0.05, 20))
 
 
@@ -425,6 +443,34 @@ def _calibration_interval(calibration: "_Calibration", resampled: Array) -> Esti
     upper = max(calibration.excess, calibration.ece - max(0.0, rise)) + high
     lower = min(value, max(0.0, calibration.excess + low))
     return Estimate(value, float(lower), float(max(value, upper)))
+
+
+def _as_unsure_as(mean: Estimate, classes: Sequence[ClassScore]) -> Estimate:
+    """Widen the interval of a mean over classes to what their recalls' intervals leave open.
+
+    Half-widths add in squares (MOVER: Zou & Donner 2008). A bootstrap of a class whose few
+    answers are all right adds none.
+    """
+    recalls = [one.recall for one in classes if one.pictures]
+    below, above = (
+        math.sqrt(sum(width**2 for width in widths)) / len(recalls)
+        for widths in (
+            [one.value - one.low for one in recalls],
+            [one.high - one.value for one in recalls],
+        )
+    )
+    value = mean.value
+    return _hull(mean, Estimate(value, max(0.0, value - below), min(1.0, value + above)))
+
+
+def _as_unsure(error: Estimate, confidence: float, accuracy: Estimate) -> Estimate:
+    """Raise the upper end to what the accuracy leaves open.
+
+    The mean confidence is off by no more than the error is, and the accuracy may be at
+    either end of its interval.
+    """
+    apart = max(confidence - accuracy.low, accuracy.high - confidence)
+    return Estimate(error.value, error.low, max(error.high, apart))
 
 
 def _hull(first: Estimate, second: Estimate) -> Estimate:

@@ -499,8 +499,11 @@ def _mark(x: float, text: str) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    entries = dict.fromkeys((plain(line.label, 24), line.style) for line in lines)
     drawn, x = [], float(LEFT)
+    for most in range(24, 5, -1):  # so much of each label as lets all stand in one row
+        entries = dict.fromkeys((plain(line.label, most), line.style) for line in lines)
+        if sum(48 + 7.2 * len(label) for label, _ in entries) <= WIDTH - LEFT - RIGHT + 20:
+            break
     for label, style in entries:
         drawn.append(f'<line class="line {style}" x1="{x:.0f}" x2="{x + 22:.0f}" y1="13" y2="13"/>')
         drawn.append(_text(label, f"{x + 28:.0f}", 17))

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -348,7 +349,7 @@ def release(
         model = made[0] if made else exported(fitted, split, place)
         progress("export", 1, 1)
     command = (
-        " ".join(sys.argv[1:])
+        shlex.join(sys.argv[1:])
         if Path(sys.argv[0]).name in ("sevenfold", "__main__.py")
         else "train"
     )

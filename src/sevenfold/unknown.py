@@ -228,21 +228,45 @@ def _energy(
     weight: Float[np.ndarray, "classes channels"],
     bias: Float[np.ndarray, " classes"],
 ) -> Distances:
-    logits = np.asarray(vectors, np.float64) @ np.asarray(weight, np.float64).T + bias
+    return -_log_sum(_logits(vectors, weight, bias))
+
+
+def _logits(
+    vectors: Vectors,
+    weight: Float[np.ndarray, "classes channels"],
+    bias: Float[np.ndarray, " classes"],
+) -> Float64[np.ndarray, "pictures classes"]:
+    return np.asarray(np.asarray(vectors, np.float64) @ np.asarray(weight, np.float64).T + bias)
+
+
+def _log_sum(logits: Float64[np.ndarray, "pictures classes"]) -> Distances:
     top = logits.max(axis=1)
-    return np.asarray(-top - np.log(np.exp(logits - top[:, None]).sum(axis=1)))
+    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
 
 
 def _left_out(detector: Detector, known: Vectors, labels: Int64[np.ndarray, " pictures"]) -> float:
+    """Return how well each class's pictures are told once it is no class, on average."""
+    near = (
+        _cosines(known, detector.centroids)
+        if detector.score == "centroid"
+        else _logits(known, detector.weight, detector.bias)
+    )
+    rows, first = np.arange(len(near)), near.argmax(axis=1)
+    top = near[rows, first]
+    others = near.copy()
+    others[rows, first] = -np.inf  # what is left of a picture's row without its best class
+    if detector.score == "centroid":
+        second = others.max(axis=1)
+    else:
+        second = _log_sum(others)
+        rest = np.exp(near - top[:, None]).sum(axis=1)
     found = []
     for label in np.unique(labels):
-        kept = np.arange(max(len(detector.centroids), len(detector.weight))) != label
-        without = replace(
-            detector,
-            centroids=detector.centroids[kept] if detector.centroids.size else detector.centroids,
-            weight=detector.weight[kept] if detector.weight.size else detector.weight,
-            bias=detector.bias[kept] if detector.bias.size else detector.bias,
-        )
-        far = distances(without, known)
+        if detector.score == "centroid":
+            far = 1 - np.where(first == label, second, top)
+        else:
+            # Where the class is not the best one, at least the best one's 1 is left of the sum.
+            less = np.where(first == label, 0.0, np.exp(near[:, label] - top))
+            far = -np.where(first == label, second, top + np.log(rest - less))
         found.append(area(far[labels != label], far[labels == label]))
     return float(np.mean(found))

@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -109,7 +110,7 @@ def data(split: Split, source: str, openings: int) -> dict[str, Any]:
         "quarantined": [
             {"path": shown(one.path), "reason": one.reason} for one in split.quarantined
         ],
-        "duplicate_groups": len(dataset) - len(set(dataset.hashes)),
+        "duplicate_groups": sum(copies > 1 for copies in Counter(dataset.hashes).values()),
         "given_groups": len(groups),
         "imbalance_ratio": float(trained.max() / max(1, trained.min())),
         "openings": openings,
@@ -241,7 +242,12 @@ def card(
         "averaged": bool(vote.get("averaged")),
         "imbalance": facts["imbalance"]["method"],
         "licence": licence,
-        "data": {"name": split.dataset.name, "pictures": len(split.dataset), "notice": notice},
+        "data": {
+            "name": split.dataset.name,
+            "pictures": len(split.dataset),
+            "notice": notice,
+            "openings": facts["data"]["openings"],
+        },
         "latency_ms": bundle["latency_ms"],
         "network_latency_ms": bundle["network_latency_ms"],
         "machine": bundle["machine"],

@@ -71,6 +71,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         found["student"] = _scored(taught, labels)
         found["needed"] = KEPT
         found["averaged"] = fitted.averaged
+        found["pruned"] = bool(fitted.recipe.pruning.macs)
         found["seconds_student"] = float(sum(line.seconds for line in history))
     return found
 
@@ -155,13 +156,13 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
     """Say what to do next, from what the numbers show."""
     said = []
     test = facts["test"]
-    few = [one["label"] for one in test["classes"] if one["pictures"] < _TOO_FEW]
     judged = [one for one in test["classes"] if one["pictures"]]
+    few = [one["label"] for one in judged if one["pictures"] < _TOO_FEW]
     worst = min(judged, key=lambda one: one["recall"]["value"])
-    if worst["recall"]["value"] < test["accuracy"]["value"] - 0.05:
+    if worst["recall"]["high"] < test["accuracy"]["value"]:
         said.append(
             f"Collect more pictures of {worst['label']}: it is found in "
-            f"{worst['recall']['value']:.0%} of its test pictures, fewer than any other class."
+            f"{worst['recall']['value']:.0%} of its {worst['pictures']} test pictures."
         )
     if few:
         said.append(

@@ -135,7 +135,10 @@ def _scores(card: Facts) -> Iterator[str]:
     yield ""
     common, share = words.most_common(scores)
     pictures = words.count(scores.get("pictures"), "test picture")
-    yield f"Measured once on {pictures} through `model.onnx`."
+    looks = words.number(part(card, "data").get("openings"))
+    yield f"Measured on {pictures} through `model.onnx`" + (
+        f"; they were opened {looks:.0f} times." if looks > 1 else ", which were opened once."
+    )
     if math.isfinite(share):
         yield f"Always answering “{escaped(common)}” has an accuracy of {percent(share)}."
     if scores.get("trustworthy") is False:
@@ -188,6 +191,9 @@ def _classes(card: Facts) -> Iterator[str]:
     for row in judged[:CLASSES]:
         recall = estimate(row, "recall")
         few = " (too few to judge)" if row.get("too_few") else ""
+        if row.get("pictures") == 0:
+            yield f"| {escaped(row.get('label'))} | 0 (not judged) | | | |"
+            continue
         yield (
             f"| {escaped(row.get('label'))} | {row.get('pictures')}{few} | {percent(recall.value)} "
             f"| {words.span(recall)} | {percent(words.number(row.get('precision')))} |"

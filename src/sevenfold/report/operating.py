@@ -23,6 +23,9 @@ STAND_INS = {
 }
 
 
+_ROUNDING = 1e-9
+
+
 class Row(NamedTuple):
     """Hold one measure, on test and where the point was chosen."""
 
@@ -55,10 +58,18 @@ def operating(facts: Facts) -> dict[str, Any]:
 def _said(found: Facts, test: Facts) -> Iterator[str]:
     """Say the rule and what it does on test."""
     rule = found.get("rule")
-    if rule == "halved_error":
+    chosen = part(found, "validation")
+    most = estimate(chosen, "error").value / 2 + _ROUNDING
+    halved = not estimate(chosen, "error_answered").value > most
+    if rule == "halved_error" and halved:
         yield (
             "An answer below the threshold is “not sure”: the lowest threshold at which the error "
             "among the answered is at most half of that among all, where choices are made."
+        )
+    if rule == "halved_error" and not halved:
+        yield (
+            "An answer below the threshold is “not sure”. No threshold that answers half of the "
+            "pictures or more halves the error; this one answers half, where choices are made."
         )
     if rule == "min_recall":
         for name, recall in part(found, "asked").items():
@@ -69,7 +80,10 @@ def _said(found: Facts, test: Facts) -> Iterator[str]:
                 else "it is found that often without being favoured"
             )
             yield f"{words.named(name)} was to be found in {percent(number(recall))}: {how}."
-        yield "Other answers are “not sure” below the threshold that halves their error."
+        yield (
+            "Other answers are “not sure” below the threshold that halves their error, or that "
+            "answers half of them where none does."
+        )
     if rule == "costs":
         yield "The answer is the class whose expected cost is the least."
         before, after = number(test.get("cost_most_probable")), number(test.get("cost"))

@@ -26,6 +26,7 @@ from sevenfold.report.vote import vote
 from sevenfold.report.words import Facts, Range, estimate, number, part, percent, rows
 
 SCHEMA = "sevenfold.report/1"
+_NOT_KNOWN: Final = Range(math.nan, math.nan, math.nan)
 LIMIT_BYTES = 2_950_000  # under 3 MB, whether a megabyte is counted in thousands or not
 TABLE_ROWS = 40
 MATRIX_CLASSES = 20
@@ -295,7 +296,7 @@ def _classes(facts: Facts) -> dict[str, Any]:
     found = [
         {
             **row,
-            "recall": estimate(row, "recall"),
+            "recall": estimate(row, "recall") if row.get("pictures") != 0 else _NOT_KNOWN,
             "fold": estimate(other, "recall"),
             "fold_pictures": other.get("pictures"),
         }

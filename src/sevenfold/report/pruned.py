@@ -119,8 +119,9 @@ def _said(found: Facts) -> Iterator[str]:
         )
     pictures = words.count(found.get("test_pictures"), "test picture")
     drop = number(found.get("drop"))
+    moved = "falls" if drop > 0 else "rises" if drop < 0 else "changes"
     yield (
-        f"On {pictures} the accuracy {'falls' if drop > 0 else 'rises'} by "
+        f"On {pictures} the accuracy {moved} by "
         f"{words.points(abs(drop))}: {words.count(flips.get('negative'), 'answer')} got wrong, "
         f"{words.count(flips.get('positive'), 'answer')} right."
     )
@@ -154,11 +155,11 @@ def _figure(dense: Facts, steps: list[Facts], controls: Facts) -> Markup:
         )
         return plots.Line(label, tuple(points), style, tuple(points))
 
-    lines = [line("chosen channels and blocks", "a", [dense, *steps])]
+    lines = [line("chosen", "a", [dense, *steps])]
     if rows(controls, "smaller"):
         lines.append(line("random channels", "b", [dense, *rows(controls, "smaller")]))
     if rows(controls, "dense"):
-        lines.append(line("unpruned, trained as long", "c", rows(controls, "dense")))
+        lines.append(line("unpruned", "c", rows(controls, "dense")))
     told = "; ".join(
         f"{percent(number(one.get('macs')) / whole)}: {percent(number(one.get('test')))}"
         for one in steps

@@ -40,9 +40,8 @@ def verdict(facts: Facts) -> dict[str, Any]:
     test = words.part(facts, "test")
     balanced = facts.get("objective") == "balanced_accuracy"
     shown = words.estimate(test, "balanced_accuracy" if balanced else "accuracy")
-    kinds = len(words.rows(test, "classes")) or len(
-        words.rows(words.part(facts, "data"), "classes")
-    )
+    judged = [row for row in words.rows(test, "classes") if words.positive(row.get("pictures"))]
+    kinds = len(judged) or len(words.rows(words.part(facts, "data"), "classes"))
     common, share = words.most_common(test)
     floor = 1 / kinds if balanced and kinds else share
     return {
@@ -151,12 +150,24 @@ def _weaknesses(facts: Facts, test: Facts) -> Iterator[Remark]:
             f"The test pictures were opened {looks:.0f} times. After {OPENINGS} looks a score "
             "drifts towards luck: set fresh pictures apart.",
         )
+    yield from _answered_otherwise(words.part(facts, "operating"))
     validation = words.estimate(words.part(facts, "validation"), "accuracy").value
     if validation > words.estimate(test, "accuracy").high:
         yield Remark(
             "warn",
             f"Validation says {percent(validation)}, more than the test interval allows: the "
             "choices were made on it. Believe the test.",
+        )
+
+
+def _answered_otherwise(operating: Facts) -> Iterator[Remark]:
+    """Say where the answers given are not those that are scored."""
+    wrong = words.estimate(words.part(operating, "test"), "error").value
+    if (operating.get("weights") or operating.get("costs")) and math.isfinite(wrong):
+        yield Remark(
+            "warn",
+            "All scores but those of doubt are of the most probable class. As was asked for, some "
+            f"answers are another one: so it is wrong on {percent(wrong)} of the test pictures.",
         )
 
 
@@ -178,8 +189,14 @@ def _calibration(test: Facts) -> Iterator[Remark]:
 
 
 def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
-    classes = words.rows(test, "classes")
+    every = words.rows(test, "classes")
+    classes = [row for row in every if words.positive(row.get("pictures"))]
     few = sum(bool(row.get("too_few")) for row in classes)
+    if absent := len(every) - len(classes):
+        yield Remark(
+            "warn",
+            f"{absent:,} of {len(every):,} classes have no test picture: nothing is known of them.",
+        )
     if few:
         yield Remark(
             "note",
@@ -189,8 +206,9 @@ def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
     if words.part(facts, "data").get("small_data"):
         yield Remark(
             "note",
-            "Fewer than 1,000 pictures: every choice was made on out-of-fold answers, then the "
-            "model was trained again on all but the test pictures.",
+            "Fewer than 1,000 pictures outside the test when it was first split: every choice was "
+            "made on out-of-fold answers, then the model was trained again on all but the test "
+            "pictures.",
         )
     accuracy = words.estimate(test, "accuracy")
     width = accuracy.high - accuracy.low

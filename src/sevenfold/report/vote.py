@@ -142,6 +142,8 @@ def _kept(found: Facts, losses: Losses) -> Iterator[str]:
     student = "The student, one network that learned from the vote,"
     if found.get("averaged") is True:
         student = "The average of the members' weights, one network,"
+    if found.get("pruned"):
+        student += " pruned since,"
     if losses.kept >= 1:
         yield f"{student} does at least as well as the vote: its log loss is {losses.student:.3f}."
     elif losses.kept > 0:
@@ -164,6 +166,8 @@ def _ships(found: Facts, losses: Losses) -> Iterator[str]:
             yield f"{asked} the {one} ships, at the cost of one network."
         case "student" if losses.gain <= 0 and losses.student <= losses.mean:
             yield f"The {one} ships: it is no worse than a member is on average."
+        case "student" if found.get("pruned"):
+            yield f"The {one} shipped by that rule, and was pruned then: see below."
         case "student":
             yield f"The {one} ships, as was asked for, at the cost of one network."
         case "vote":

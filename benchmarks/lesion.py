@@ -156,8 +156,10 @@ def figure(found: list[Row]) -> str:
 
     lines, bands, told = [], [], []
     for name, mine in by_network(found).items():
-        values = np.array([[one["accuracy"] for one in row["lesions"]] for row in mine])
-        places = (np.arange(values.shape[1]) + 1) / values.shape[1]
+        values = np.array(
+            [[row["accuracy"], *(one["accuracy"] for one in row["lesions"])] for row in mine]
+        )
+        places = np.linspace(0, 1, values.shape[1])
         mean = values.mean(axis=0)
         points = tuple(zip((100 * places).tolist(), mean.tolist(), strict=True))
         lines.append(plots.Line(name, points, STYLES[name], points))
@@ -165,13 +167,13 @@ def figure(found: list[Row]) -> str:
             (100 * places).tolist(), values.min(0).tolist(), values.max(0).tolist(), strict=True
         )
         bands.append(plots.Band(tuple(ends), STYLES[name]))
-        told.append(f"{name}: {mean.min():.2f} to {mean.max():.2f}")
+        told.append(f"{name}: {mean[0]:.2f} whole, {mean[1:].min():.2f} to {mean[1:].max():.2f}")
     return plots.chart(
         lines,
         key="lesion",
         title="Accuracy after leaving out one block, before any retraining",
         text="; ".join(told),
-        x_label="place of the block, % of those that can be left out",
+        x_label="place of the block (%); at 0 none is left out",
         percent=True,
         bands=bands,
     )
@@ -179,8 +181,8 @@ def figure(found: list[Row]) -> str:
 
 STYLE = """<style>svg{font:13px system-ui,sans-serif;background:#fff}.line{fill:none;
 stroke-width:2}.line.a,.dot.a{stroke:#0b6e4f}.line.b,.dot.b{stroke:#b3541e;stroke-dasharray:6 4}
-.line.c,.dot.c{stroke:#3b4cca;stroke-dasharray:2 4}.dot{fill:#fff}.area{opacity:.12}
-.area.a{fill:#0b6e4f}.area.b{fill:#b3541e}.area.c{fill:#3b4cca}.tick,.grid{stroke:#ccc}</style>"""
+.line.c,.dot.c{stroke:#3b4cca;stroke-dasharray:2 4}.dot{fill:#fff;stroke-dasharray:none!important}
+.area{opacity:.12}.area.a{fill:#0b6e4f}.area.b{fill:#b3541e}.area.c{fill:#3b4cca}.tick,.grid{stroke:#ccc}</style>"""
 
 
 def write(path: Path, svg: str) -> None:

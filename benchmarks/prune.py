@@ -76,8 +76,8 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
 
 
 TOLD = (
-    "targets", "reached", "beyond", "macs_cut", "parameters_cut", "speedup", "steady", "drop", "drop_bound",
-    "certified", "smallest_certifiable", "dense", "steps", "controls", "chosen",
+    "targets", "reached", "beyond", "macs_cut", "parameters_cut", "speedup", "steady", "drop",
+    "drop_bound", "certified", "smallest_certifiable", "dense", "steps", "controls", "chosen",
 )  # fmt: skip
 
 

@@ -306,7 +306,7 @@ def test_a_class_of_few_pictures_leaves_means_over_classes_unsure():
     rng = np.random.default_rng(4)
     targets = np.repeat([0, 1, 2], [100, 60, 4])
     truth, held = (0.95 + 0.95 + 0.9) / 3, 0
-    for trial in range(200):
+    for _ in range(200):
         right = rng.random(164) < np.where(targets == 2, 0.9, 0.95)
         answers = np.where(right, targets, (targets + 1) % 3)
         found = score(np.eye(3)[answers] * 0.97 + 0.01, targets, names(3), resamples=100)

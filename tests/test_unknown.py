@@ -91,9 +91,7 @@ def test_a_class_is_left_out_as_if_it_had_never_been(score):
     each = []
     for label in range(3):
         kept = np.arange(4) != label
-        without = Detector(
-            score, 0.0, held.centroids[kept], held.weight[kept], held.bias[kept]
-        )
+        without = Detector(score, 0.0, held.centroids[kept], held.weight[kept], held.bias[kept])
         far = unknown.distances(without, near)
         each.append(roc_auc_score(labels == label, far))
     found = unknown.judged(held, near, labels, {})[score]["left_out"]

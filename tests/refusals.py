@@ -57,7 +57,7 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "estimator: half of the pictures in per cent": _fit(GREY, validation_fraction=50),
     "transfer: a hash of no use": _built(backbone="resnet18", sha256="0" * 64),
     "transfer: dropout of no use": _built(backbone=SMALL, dropout=0.5),
-    "optimization: patience of no use": lambda: optimization.check(
+    "optimization: patience of no use": lambda: optimization.refuse_patience(
         optimization.Optimization(patience=0.2), validation=False
     ),
     "timm: a network of ours": _timm(SMALL),

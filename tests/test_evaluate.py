@@ -282,13 +282,11 @@ def test_temperature_at_the_ends_of_its_range():
 
 def test_answers_that_are_all_right_are_not_made_certain():
     rng = np.random.default_rng(9)
-    logits = rng.uniform(0, 3, (200, 3))
-    targets = logits.argmax(axis=1)
+    targets = rng.integers(0, 3, 200)
+    logits = np.eye(3)[targets] * rng.uniform(0.5, 3, (200, 1))
     sure = softmax(logits / fit_temperature(logits, targets)).max(axis=1)
     assert sure.mean() == pytest.approx(201 / 202, abs=1e-6)
-    # What was too sure of itself is told so, too.
-    sure = softmax(40 * logits / fit_temperature(40 * logits, targets)).max(axis=1)
-    assert sure.mean() == pytest.approx(201 / 202, abs=1e-6)
+    assert fit_temperature(40 * logits, targets) == 1  # as sure as it is, and no surer
     # A single mistake, and the likelihood decides again.
     wrong = np.append(targets[:-1], (targets[-1] + 1) % 3)
     found = fit_temperature(logits, wrong)
@@ -302,7 +300,7 @@ def test_a_class_of_few_pictures_leaves_means_over_classes_unsure():
     assert found.balanced_accuracy.value == found.balanced_accuracy.high == 1
     assert found.balanced_accuracy.low < 0.85
     assert found.macro_f1.low < 0.85
-    assert found.calibration_error.high > 0.04  # the accuracy may be 96 %
+    assert found.calibration_error.high > 0.02  # the accuracy may be 95.6 %, not 98
     rng = np.random.default_rng(4)
     targets = np.repeat([0, 1, 2], [100, 60, 4])
     truth, held = (0.95 + 0.95 + 0.9) / 3, 0

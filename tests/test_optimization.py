@@ -244,9 +244,9 @@ def test_nonsense_is_refused(name):
         with pytest.raises(UsageError, match=f"criterion.* {name}"):
             optimization.check(Optimization(name=name, criterion="paper"))
     hasty = Optimization(name=name, patience=0.2)
-    optimization.check(hasty)
+    optimization.refuse_patience(hasty, validation=True)
     with pytest.raises(UsageError, match="patience"):
-        optimization.check(hasty, validation=False)
+        optimization.refuse_patience(hasty, validation=False)
 
 
 @pytest.mark.parametrize("name", ["sgd", "switch"])

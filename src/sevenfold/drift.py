@@ -218,6 +218,8 @@ def _chi2(cells: Int64[np.ndarray, "2 cells"]) -> float:
         return 1.0
     gaps = math.sqrt(m / n) * cells[0] - math.sqrt(n / m) * cells[1]
     chi2 = float((gaps**2 / cells.sum(axis=0)).sum())
+    if chi2 == 0:
+        return 1.0
     spread = 2 / (9 * degrees)
     z = ((chi2 / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
     return math.erfc(z / math.sqrt(2)) / 2

@@ -246,8 +246,8 @@ def fit_temperature(
 
     The negative log-likelihood is convex in 1/T, so its slope has one change of
     sign, found by bisection on a log scale (Guo et al., 2017, arXiv 1706.04599).
-    Where all answers are right it has none, and all would seem certain: there the
-    mean confidence is (n + 1) / (n + 2), by the rule of succession.
+    Where all answers are right it has none, and all would seem certain: there they are
+    made no surer than (n + 1) / (n + 2) on average, by the rule of succession.
 
     Args:
         logits: finite.
@@ -283,6 +283,8 @@ def fit_temperature(
     rivals = np.where(np.arange(z.shape[1]) == targets[:, None], -np.inf, z).max(axis=1)
     separable = bool((true > rivals).all())
     limit = (len(z) + 1) / (len(z) + 2)
+    if separable and sureness(1.0) >= limit:
+        return 1.0
     low, high = np.log(1 / 20), np.log(20)
     for _ in range(50):
         middle = (low + high) / 2

@@ -136,7 +136,7 @@ def fit(
         UsageError: a setting asks for what is not there.
     """
     # What cannot be done is refused now, not after hours of training.
-    optimization.check(recipe.optimization, validation=len(split.val) > 0)
+    optimization.check(recipe.optimization)
     imbalance.check(recipe.imbalance)
     ensembling.check(
         recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
@@ -148,6 +148,7 @@ def fit(
     augmentation.refuse_idle(recipe.augmentation)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     growth.check(recipe.growth, split)
+    optimization.refuse_patience(recipe.optimization, validation=len(split.val) > 0)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
     dataset = split.dataset

@@ -13,7 +13,13 @@ from sevenfold.practices.optimization.probing import (
     probe,
     rates,
 )
-from sevenfold.practices.optimization.settings import NAMES, Optimization, check, decay
+from sevenfold.practices.optimization.settings import (
+    NAMES,
+    Optimization,
+    check,
+    decay,
+    refuse_patience,
+)
 from sevenfold.practices.optimization.switch import CRITERIA, Decision, Switch, decision
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "optimizer",
     "probe",
     "rates",
+    "refuse_patience",
     "schedule",
     "smooth",
 ]

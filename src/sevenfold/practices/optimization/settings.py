@@ -68,12 +68,23 @@ Optimization.off = Optimization(
 )
 
 
-def check(settings: Optimization, *, validation: bool = True) -> None:
-    """Refuse an optimizer that is not there, and settings that it would ignore.
+def refuse_patience(settings: Optimization, *, validation: bool) -> None:
+    """Refuse patience where there are no validation pictures that could end a training.
 
-    Args:
-        settings: of the recipe.
-        validation: whether there are validation pictures.
+    Raises:
+        UsageError: it would do nothing.
+    """
+    hasty = settings.patience not in (Optimization.patience, 1.0)  # 1 ends none anyway
+    if hasty and not validation:
+        raise UsageError(
+            f"optimization.patience = {settings.patience:g} would do nothing: there are no "
+            "validation pictures that could end a training",
+            "leave it out, or train on 1,000 pictures or more",
+        )
+
+
+def check(settings: Optimization) -> None:
+    """Refuse an optimizer that is not there, and settings that it would ignore.
 
     Raises:
         UsageError: the name is unknown, or a setting does not go with it.
@@ -84,13 +95,6 @@ def check(settings: Optimization, *, validation: bool = True) -> None:
         guess = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(
             f"optimization.name = {name!r} is no optimizer", f"{guess}one of {', '.join(NAMES)}"
-        )
-    hasty = settings.patience not in (Optimization.patience, 1.0)  # 1 ends none anyway
-    if hasty and not validation:
-        raise UsageError(
-            f"optimization.patience = {settings.patience:g} would do nothing: there are no "
-            "validation pictures that could end a training",
-            "leave it out, or train on 1,000 pictures or more",
         )
     if -1 < settings.weight_decay < 0:
         raise UsageError(

@@ -171,6 +171,9 @@ def test_an_export_is_replaced_only_if_asked_and_nothing_else_ever(run, tmp_path
     (run / "data.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match="that a run serves"):
         folder.check(run / "bundle", replace=True)
+    for inside in (run / "bundle" / "sub", run / "out" / "onnx" / "a" / "b"):
+        with pytest.raises(UsageError, match="lies inside"):
+            folder.check(inside, replace=True)
     (run / "out" / "onnx" / ".DS_Store").write_bytes(b"")
     folder.check(run / "out" / "onnx", replace=True)
     (run / "out" / "onnx" / "classify.py").write_text("mine", encoding="utf-8")
@@ -402,9 +405,11 @@ def test_int8_that_is_faster_and_as_good_is_a_bundle(run, split, monkeypatch):
     page = (run / "out" / "int8" / "README.md").read_text(encoding="utf-8")
     assert "Accepted for its speed" in page
     assert "On test" not in page
-    (run / "out" / "int8").rename(run.with_name("again"))
+    again = run.with_name("again")
+    again.mkdir()
+    (run / "out" / "int8").rename(again / "bundle")
     with pytest.raises(UsageError, match="int8 already"):
-        made(run.with_name("again"), "int8")
+        made(again, "int8")
 
 
 def test_what_the_float_model_did_is_not_said_of_int8():

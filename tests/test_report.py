@@ -471,7 +471,7 @@ def test_the_switch_of_the_optimizer_is_told(page: Page) -> None:
 
 
 def test_the_student_is_marked_among_the_trained_networks(page: Page) -> None:
-    assert re.search(r"\b3 student 14 12\b", page.text)
+    assert re.search(r"\b3 student 14 13\b", page.text)
     assert "measured against the vote's answers" in page.text
 
 
@@ -1020,3 +1020,19 @@ def test_a_card_says_how_often_test_was_opened() -> None:
     card = report_facts.card()
     assert "opened 4 times" in report.model_card(card | {"data": card["data"] | {"openings": 4}})
     assert "opened once" in report.model_card(card | {"data": card["data"] | {"openings": 1}})
+
+
+def test_what_pruning_cost_is_the_first_advice() -> None:
+    assert account.after_pruning({}) == account.after_pruning({"drop": 0.01}) == []
+    (said,) = account.after_pruning({"drop": 0.155})
+    assert "Pruning cost 15.5 points" in said
+    assert "rollback" in said
+
+
+def test_a_card_says_at_once_that_its_score_is_not_of_what_is_answered() -> None:
+    point = {"weights": {"shirt": 9.0}, "costs": [], "thresholds": {}}
+    point |= {"test": {"error": {"value": 0.781, "low": 0.6, "high": 0.9}}}
+    told = report.model_card(report_facts.card() | {"operating_point": point})
+    first = told.partition("## Use it")[0]
+    assert "by its most probable class" in first
+    assert "wrong on 78.1" in first

@@ -121,7 +121,9 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
     judged = split.val if len(split.val) else split.train
-    counts = np.bincount(dataset.labels[judged], minlength=len(dataset.classes))
+    # Pictures of one group tell as much of new ones as one picture does.
+    apart = {(dataset.groups[at], int(dataset.labels[at])) for at in judged.tolist()}
+    counts = np.bincount([label for _, label in apart], minlength=len(dataset.classes))
     operating.check(wish, dataset.classes, counts)
     alone = replace(recipe, evidence_minutes=0.0)  # a training is the same with it and without
     folder = out / "trials" / trial.key(alone, split, request.seed, place)

@@ -149,7 +149,8 @@ def check(wish: Wish, classes: Sequence[str], counts: Int64[np.ndarray, " classe
     Args:
         wish: what was asked.
         classes: of the data.
-        counts: pictures of each class that choices are made by.
+        counts: separate groups of pictures of each class that choices are made by; a picture
+            of no group is one of its own.
 
     Raises:
         UsageError: both kinds at once, or a class or number that cannot be.
@@ -169,7 +170,7 @@ def check(wish: Wish, classes: Sequence[str], counts: Int64[np.ndarray, " classe
         if found < needed(recall):
             raise DataError(
                 f"a recall of {recall:g} cannot be promised for {name!r}: it has {found} pictures "
-                f"to choose by, and {needed(recall)} are needed",
+                f"of their own or groups of pictures to choose by, and {needed(recall)} are needed",
                 "collect more pictures of it, give more of them the role val, or ask for less",
             )
 

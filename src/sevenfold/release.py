@@ -373,6 +373,7 @@ def release(
             asked, fitted, split, model, predictions, test, chosen, guarded, place, command
         )
         facts |= {"pruning": dict(pruning), "update": dict(update)}
+        facts["next"] = [*account.after_pruning(pruning), *facts["next"]]
     now, before = datasets.Opening(facts["run"]["created"], command), asked.known.openings
     # A training's own is the first: by it a version is known to go on from this one.
     openings = (*before, now) if asked.known.rows else (now, *before)

@@ -60,7 +60,7 @@ def run(facts: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"model          {bundle['megabytes']:.1f} MB, {bundle['latency_ms']:.1f} ms a picture "
         f"on one thread, same answers as the trained network on "
-        f"{bundle['parity_top1']:.1%} of the validation pictures"
+        f"{bundle['parity_top1']:.1%} of {bundle['parity_pictures']:,} pictures"
     )
     yield from decided(facts)
     if pruning := facts.get("pruning"):

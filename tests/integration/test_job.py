@@ -363,6 +363,18 @@ def test_a_promise_that_too_few_pictures_carry_is_refused_before_training(roles,
     assert not list((tmp_path / "run" / "trials").glob("*/*"))
 
 
+def test_pictures_of_one_group_carry_a_promise_as_one(small, tmp_path):
+    lines = ["path,label,group"]
+    for path in sorted(small.rglob("*.png")):
+        label = path.parent.name
+        lines.append(f"{path},{label},{f'red {int(path.stem) % 4}' if label == 'red' else ''}")
+    table = tmp_path / "photos.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    request = replace(REQUEST, min_recall=("red=0.5",))
+    with pytest.raises(DataError, match="3 pictures of their own or groups.* 5 are needed"):
+        job.train(str(table), tmp_path / "run", request=request, progress=silent)
+
+
 def test_a_finished_run_is_not_replaced_by_accident(with_val, roles):
     run, _ = with_val
     before = sha256(run / "report.json")

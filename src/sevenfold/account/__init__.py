@@ -16,7 +16,15 @@ from PIL import Image
 
 from sevenfold import evaluate, image, maps, nets
 from sevenfold.account.licence import check_licence
-from sevenfold.account.practised import advice, balance, classwise, practices, shipped, voting
+from sevenfold.account.practised import (
+    advice,
+    after_pruning,
+    balance,
+    classwise,
+    practices,
+    shipped,
+    voting,
+)
 from sevenfold.data import Dataset, Split, shown
 from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.loop import Epoch
@@ -27,6 +35,7 @@ from sevenfold.train import Fitted
 
 __all__ = [
     "advice",
+    "after_pruning",
     "balance",
     "card",
     "check_licence",

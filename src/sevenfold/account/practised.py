@@ -26,7 +26,10 @@ def _settings(value: Any) -> str:
     told = {name: held for name, held in vars(value).items() if held != off[name]}
     if "backbone" in off:
         told = {"backbone": value.backbone} | told
-    return ", ".join(f"{name.replace('_', ' ')} {held}" for name, held in told.items())
+    shown = {"macs": "share of multiply-accumulates gone"}
+    return ", ".join(
+        f"{shown.get(name, name.replace('_', ' '))} {held}" for name, held in told.items()
+    )
 
 
 def practices(recipe: Recipe) -> list[dict[str, Any]]:
@@ -150,6 +153,17 @@ def _tried(tried: Tried, counts: Int64[np.ndarray, "classes"]) -> dict[str, Any]
         halves = imbalance.price(np.zeros(known.sum()), recalls[known], counts[known])
         told |= asdict(halves)
     return told
+
+
+def after_pruning(pruning: Mapping[str, Any]) -> list[str]:
+    """Say what to do where pruning cost more than a point on test."""
+    drop = pruning.get("drop", 0.0)
+    if drop <= 0.01:
+        return []
+    return [
+        f"Pruning cost {100 * drop:.1f} points on test. `sevenfold rollback` brings the unpruned "
+        "model back where it is a version; else prune less, or train longer after each cut."
+    ]
 
 
 def advice(facts: Mapping[str, Any]) -> list[str]:

@@ -293,7 +293,8 @@ def _small(listed: Mapping[str, int], kept: _Kept) -> dict[str, str]:
             usable = f"{pictures[name]} different usable pictures (of {listed[name]} photos)"
             small[name] = f"{usable}, fewer than {SMALLEST_CLASS}"
         elif not given and separate[name] < SMALLEST_GROUPS:
-            small[name] = f"{separate[name]} groups, fewer than {SMALLEST_GROUPS}"
+            apart = f"{separate[name]} group{'s' * (separate[name] != 1)}"
+            small[name] = f"{apart}, fewer than {SMALLEST_GROUPS}"
     return small
 
 

@@ -21,6 +21,13 @@ def check(out: Path, *, replace: bool) -> None:
     Raises:
         UsageError: it is, or is not to be replaced.
     """
+    for above in out.absolute().parents:
+        if (above / SUMS).is_file():
+            raise UsageError(
+                f"--out {shown(str(out))} lies inside {shown(str(above))}, which is a bundle or "
+                "an export itself",
+                "name a folder outside of it",
+            )
     if out.exists() and (foreign := _foreign(out)):
         raise UsageError(f"--out {shown(str(out))} {foreign}", "name a folder that does not exist")
     if out.exists() and not replace:

@@ -93,7 +93,14 @@ def _opening(card: Facts) -> Iterator[str]:
     if math.isfinite(accuracy.value):
         pictures = words.count(part(card, "scores").get("pictures"), "test picture")
         interval = f" (95 % interval {words.span(accuracy)})" if _has(accuracy) else ""
-        yield f"It is right on {percent(accuracy.value)} of {pictures}{interval}."
+        most = ", by its most probable class" if answer_rule(card) else ""
+        yield f"It is right on {percent(accuracy.value)} of {pictures}{interval}{most}."
+        if most:
+            wrong = estimate(part(part(card, "operating_point"), "test"), "error")
+            told = (
+                f": so it is wrong on {percent(wrong.value)}" if math.isfinite(wrong.value) else ""
+            )
+            yield f"As was asked for, it does not always answer that one{told}."
 
 
 def _has(interval: words.Range) -> bool:

@@ -53,6 +53,7 @@ def _summary(member: Facts) -> Facts:
     return {
         **member,
         "epochs": len(history),
+        "kept": f"{number(member.get('best_epoch')) + 1:.0f}" if history else "",
         "best": best,
         "seconds": sum(words.positive(step.get("seconds")) for step in history),
     }
@@ -99,9 +100,9 @@ def _rounded(ratio: float) -> str:
 
 
 def _points(member: Facts, key: str) -> Points:
-    """Return the value of each epoch; one that is missing is NaN and not drawn."""
+    """Return the value after each epoch, from 1; one that is missing is NaN and not drawn."""
     return tuple(
-        (number(step.get("epoch")), number(step.get(key))) for step in rows(member, "history")
+        (number(step.get("epoch")) + 1, number(step.get(key))) for step in rows(member, "history")
     )
 
 

@@ -77,8 +77,8 @@ def refuse_patience(settings: Optimization, *, validation: bool) -> None:
     hasty = settings.patience not in (Optimization.patience, 1.0)  # 1 ends none anyway
     if hasty and not validation:
         raise UsageError(
-            f"optimization.patience = {settings.patience:g} would do nothing: there are no "
-            "validation pictures that could end a training",
+            f"optimization.patience = {settings.patience:g} would do nothing: no validation "
+            "pictures could end a training, since all but test is trained on with under 1,000",
             "leave it out, or train on 1,000 pictures or more",
         )
 

@@ -1036,3 +1036,10 @@ def test_a_card_says_at_once_that_its_score_is_not_of_what_is_answered() -> None
     first = told.partition("## Use it")[0]
     assert "by its most probable class" in first
     assert "wrong on 78.1" in first
+
+
+def test_small_data_is_not_said_to_have_been_chosen_by_validation() -> None:
+    said = Page(report.render(changed(data={"small_data": True}))).text
+    assert "their folds every choice" in said
+    assert "out of fold, by networks of the folds" in said
+    assert "validation pictures every choice" in Page(report.render(report_facts.facts())).text

@@ -91,18 +91,12 @@ def predict(
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     predictor = prediction.load(model, threads=threads)
-    named = left = 0
+    named = 0
 
     def found() -> Iterator[Any]:
         nonlocal named
         for one in prediction.sources(photos):
             named += 1
-            yield one
-
-    def still(sources: Iterable[Any]) -> Iterator[Any]:
-        nonlocal left
-        for one in sources:
-            left += 1
             yield one
 
     if explain:
@@ -120,10 +114,10 @@ def predict(
         facts |= _told(outcomes(found()), predictor.classes, json)
     else:
         rest = answers.unanswered(out, found(), predictor.classes)
-        written = answers.write(out, outcomes(still(rest)), predictor.classes)
+        written = answers.write(out, outcomes(rest), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
-    before = named - left if out else 0
+    before = named - facts["answers"] - len(facts["failed"]) if out else 0
     # Of a part of the pictures, which come sorted, drift would tell what is not so.
     facts |= {"kept": before, "drift": None if before else tally.told()}
     show(facts, [f"answers added to {out}: {facts['answers']:,}"] * bool(out), as_json=json)

@@ -40,8 +40,7 @@ def verdict(facts: Facts) -> dict[str, Any]:
     test = words.part(facts, "test")
     balanced = facts.get("objective") == "balanced_accuracy"
     shown = words.estimate(test, "balanced_accuracy" if balanced else "accuracy")
-    judged = [row for row in words.rows(test, "classes") if words.positive(row.get("pictures"))]
-    kinds = len(judged) or len(words.rows(words.part(facts, "data"), "classes"))
+    kinds = len(_tested(test)) or len(words.rows(words.part(facts, "data"), "classes"))
     common, share = words.most_common(test)
     floor = 1 / kinds if balanced and kinds else share
     return {
@@ -53,6 +52,11 @@ def verdict(facts: Facts) -> dict[str, Any]:
         "next": (facts.get("next") or [])[:8],
         "advice": words.part(facts, "run").get("advice", ""),
     }
+
+
+def _tested(test: Facts) -> list[Facts]:
+    """Return the classes that have test pictures."""
+    return [row for row in words.rows(test, "classes") if words.positive(row.get("pictures"))]
 
 
 def _headline(facts: Facts, shown: Range, floor: float, kinds: int, balanced: bool) -> str:
@@ -189,8 +193,7 @@ def _calibration(test: Facts) -> Iterator[Remark]:
 
 
 def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
-    every = words.rows(test, "classes")
-    classes = [row for row in every if words.positive(row.get("pictures"))]
+    every, classes = words.rows(test, "classes"), _tested(test)
     few = sum(bool(row.get("too_few")) for row in classes)
     if absent := len(every) - len(classes):
         yield Remark(

@@ -164,6 +164,13 @@ def test_a_table_has_a_row_for_each_result_that_offers_one(tmp_path: Path) -> No
     assert readme_tables.fill(filled, folder) == filled
 
 
+def test_every_benchmark_is_on_the_page_of_benchmarks() -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    programs = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
+
+    assert [name for name in programs if f"`{name}" not in page] == []
+
+
 def test_without_results_there_is_no_table(tmp_path: Path) -> None:
     assert readme_tables.fill(PAGE, tmp_path) == PAGE.replace("old\n", "")
 

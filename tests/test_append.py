@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 import report_facts
-from sevenfold import cli, data
-from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold import cli, data, versions
+from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.studies.append import append
 
 CURVE = {
@@ -73,6 +73,13 @@ def test_what_is_no_study_is_named(run, tmp_path, text):
     with pytest.raises(UsageError, match=r"x\.json") as caught:
         append(run, [tmp_path / "x.json"])
     assert "evidence.json" in caught.value.cure
+
+
+def test_a_run_that_another_command_changes_is_left_alone(run, tmp_path):
+    folder = study(tmp_path / "curve", run)
+    with versions.locked(run), pytest.raises(ResourceError, match="is being changed"):
+        append(run, [folder])
+    assert append(run, [folder])["added"] == ["curve"]
 
 
 def test_what_is_no_run_is_named(run, tmp_path):

@@ -106,6 +106,18 @@ def test_groups_widen_the_interval(tmp_path):
     assert balanced[1]["high"] - balanced[1]["low"] > balanced[0]["high"] - balanced[0]["low"]
 
 
+def test_pictures_in_groups_tell_less_so_that_more_of_them_are_needed(tmp_path):
+    needed = [
+        compare(
+            shares(tmp_path / "a.csv", [0.9] * 100, groups=given),
+            shares(tmp_path / "b.csv", [0.2] * 5 + [0.9] * 95, groups=given),
+            progress=silent,
+        )["to_resolve"]
+        for given in ((), [f"g{at // 5}" for at in range(100)])
+    ]
+    assert needed[1] > 3 * needed[0]
+
+
 def test_another_tools_answers_need_no_probabilities(tmp_path):
     rows = [(f"/else/where/{CLASSES[k % 2]}/{k:03}.png", CLASSES[k % 2]) for k in range(20)]
     first = answers(tmp_path / "a.csv", [(*row, row[1]) for row in rows])

@@ -11,7 +11,7 @@ import pytest
 
 from fake_ray import FakeRay
 from photos import write
-from sevenfold import cli, data, trial
+from sevenfold import cli, data, evaluate, trial
 from sevenfold.engines import cluster
 from sevenfold.errors import DataError, GateRefused, ResourceError, UsageError
 from sevenfold.loop import Place
@@ -387,3 +387,50 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match="holds other files"):
         prepare(tmp_path, {"trials", "curve.json"}, "a curve")
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_classes_of_one_group_each_do_not_choose_the_prior(split):
+    opened = course.opened(split)
+    labels = opened.dataset.labels
+    for groups in (
+        tuple(str(label) for label in labels),
+        tuple("one" if label else str(at) for at, label in enumerate(labels)),
+        tuple(str(at % 4) for at in range(len(labels))),
+    ):
+        whole = replace(opened, dataset=replace(opened.dataset, groups=groups))
+        held = course.Course(
+            whole, rows_of(opened, 1.0), Recipe(), Place("cpu", 1), 3, 0, None, silent
+        )
+        assert course.strength(held) in heads._REGULARITIES
+
+
+def test_a_fold_without_a_class_does_not_ask_for_its_answer():
+    random = np.random.default_rng(0)
+    labels = np.array([0, 1] * 20 + [2] * 6)
+    groups = [str(at) for at in range(40)] + ["0"] * 6
+    rows = (np.eye(3)[labels] + random.normal(0, 0.3, (46, 3))).astype(np.float32)
+    assert heads.regularity(rows, labels, groups) in heads._REGULARITIES
+
+
+def test_all_right_in_every_fold_is_not_certainty(split):
+    results = run(split, noise=0.0)
+    last = study.told(results, len(split.train), 0.0)["points"][-1]
+    judged = sum(sum(one["judged"]) for one in results)
+    assert last["accuracy"] == last["high"] == 1
+    assert last["low"] == pytest.approx(evaluate.wilson(judged, judged).low)
+
+
+def test_the_pictures_that_judge_do_not_choose_the_classes(split):
+    opened = course.opened(split)
+    rows = rows_of(opened, 3.0)
+    held = course.Course(opened, rows, Recipe(), Place("cpu", 1), 4, 0, None, silent, 1)
+    parted = course._parted(held, 0)
+    chosen = []
+    for seed in range(8):
+        labels = parted.dataset.labels.copy()
+        labels[parted.test] = np.random.default_rng(seed).permutation(labels[parted.test])
+        turned = replace(parted, dataset=replace(parted.dataset, labels=labels))
+        found = course._repetition(held, turned, 0.1, 0, silent)
+        chosen.append([one["label"] for one in found["given"]])
+    assert len(chosen[0]) == 1
+    assert all(one == chosen[0] for one in chosen)

@@ -10,13 +10,14 @@ import pytest
 from photos import write
 from sevenfold import data
 from sevenfold.errors import DataError, UsageError
+from sevenfold.practices import pruning
 from sevenfold.practices.augmentation import Augmentation, viewer
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.optimization import Optimization
 from sevenfold.practices.transfer import Transfer
 from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.studies.evidence import folds, planning, trials
-from sevenfold.studies.evidence.arms import MEMBERS, Arm, Plan, Training, idle, planned
+from sevenfold.studies.evidence.arms import CUT, MEMBERS, Arm, Plan, Training, idle, planned
 from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE, Outcome, Study
 
@@ -104,10 +105,48 @@ def test_random_start_is_a_second_reference_without_a_verdict() -> None:
     assert [one.deciding for one in transfer] == [True, True, False]
     assert transfer[-1].without_arm == "all-but/transfer/random"
     assert "random start" in transfer[-1].off_means
+
+
+def test_a_head_alone_is_its_own_reference() -> None:
     probe = replace(SETTLED, transfer=Transfer(trainable_blocks=0))
-    (only,) = (one for one in plan(probe, "transfer").contrasts)
-    assert only.deciding
-    assert only.direction == "leave_one_out"
+    assert "the head alone" in plan(probe).not_in_use["transfer"]
+    assert not [one for one in plan(probe).contrasts if one.practice == "transfer"]
+
+
+def test_a_random_start_shows_no_class_more_views_since_it_stores_none() -> None:
+    views = Augmentation(class_views={"cat": 2})
+    arms = named(plan(replace(SETTLED, augmentation=views)))
+    probe, start = (arms[name].trainings[0].recipe for name in
+                    ("all-but/transfer", "all-but/transfer/random"))  # fmt: skip
+    assert probe.augmentation.class_views == {"cat": 2}
+    assert start.augmentation == replace(probe.augmentation, class_views={})
+
+
+def test_whether_a_network_can_be_cut_is_asked_as_it_will_be(monkeypatch) -> None:
+    asked = []
+
+    def smallest(network, how):
+        asked.append(how.settings)
+        return network
+
+    monkeypatch.setattr(pruning, "smallest", smallest)
+    small = replace(SETTLED, side=32, transfer=Transfer("resnet20", "random", "", 1000))
+    assert "100%" in planning._unprunable(small, 3)
+    assert asked == [CUT]
+    carving = named(plan())[REFERENCE].trainings[0].carving
+    assert carving is not None
+    assert carving.settings == CUT
+
+
+def test_what_is_trained_after_the_cut_has_every_class(split: data.Split) -> None:
+    labels = np.where(np.arange(len(split.dataset)) == split.train[0], 2, 0)
+    labels[split.train[1:]] = np.arange(len(split.train) - 1) % 2
+    rare = replace(split, dataset=replace(split.dataset, labels=labels))
+    for seed in range(20):
+        some = trials._some(rare, 10, seed)
+        assert len(set(some.tolist())) == 10
+        assert set(labels[some].tolist()) == {0, 1, 2}
+        assert set(some.tolist()) <= set(split.train.tolist())
 
 
 def test_members_of_a_vote_differ_by_their_number_alone() -> None:

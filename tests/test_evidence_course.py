@@ -1,5 +1,6 @@
 """Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
 
+import errno
 import shutil
 import socket
 import sys
@@ -9,22 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fake_ray import FakeRay
 from photos import write
-from sevenfold import cli, data, trial
+from sevenfold import atomic, cli, data, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
+from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.studies import pictures, where
 from sevenfold.studies.evidence import course, planning, study, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
+from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
 from sevenfold.studies.folder import prepare
 from sevenfold.studies.pictures import Reading
+from sevenfold.train import bench
 
 SETTINGS = (
     "objective=accuracy",
@@ -209,6 +214,73 @@ def test_a_folder_of_other_pictures_is_refused(split: data.Split, tmp_path: Path
     other = replace(split, train=split.train[1:], test=np.append(split.test, split.train[0]))
     with pytest.raises(UsageError, match="holds evidence of other pictures"):
         laid(other, tmp_path / "study")
+
+
+def test_a_network_stays_where_it_is_when_it_is_asked(
+    split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.nn.Module] = []
+
+    def predict(module, views, some, place):
+        asked.append(module)
+        return np.zeros((len(some), 3), np.float32)
+
+    monkeypatch.setattr(trials.loop, "predict", predict)
+    network, _ = bench.start(RECIPE, 3, 0)
+    trials.answers(network, RECIPE, split, split.train[:2], Place("meta", 1))
+    assert {one.device.type for one in network.parameters()} == {"cpu"}
+    assert {one.device.type for one in asked[0].parameters()} == {"meta"}
+
+
+def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
+    split: data.Split, tmp_path: Path
+) -> None:
+    under = replace(RECIPE, imbalance=Imbalance("undersampling"))
+    few = replace(under, batch=40)
+    for recipe, share in ((replace(few, batch=16), 1.0), (few, 0.5)):
+        arms = (Arm(REFERENCE, (Training(recipe, share),)), *TWINS.arms[1:])
+
+        def plan(*_: object, arms=arms, **__: object) -> Plan:
+            return replace(TWINS, arms=arms)
+
+        ground = trials.Ground(split, PLACE, 6)
+        reading = pictures.told(Reading("photos"), RECIPE.side, PLACE)
+        args = (ground, reading, Asked(RECIPE), tmp_path / f"{share}", silent)
+        prepare(tmp_path / f"{share}", course.OURS, "a study of evidence")
+        if share == 1:
+            planning.laid(*args, planner=plan)
+        else:
+            with pytest.raises(UsageError, match="fewer than a batch of 40"):
+                planning.laid(*args, planner=plan)
+
+
+def test_what_a_stop_and_a_system_left_is_no_other_file(tmp_path: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "evidence.json.123.part"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    prepare(tmp_path, course.OURS, "a study of evidence")
+    (tmp_path / "mine.part").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"such as mine\.part"):
+        prepare(tmp_path, course.OURS, "a study of evidence")
+
+
+def test_a_full_disk_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "evidence.json").write_text("old", encoding="utf-8")
+    monkeypatch.setattr("sevenfold.atomic.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write(tmp_path / "evidence.json", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
+    assert (tmp_path / "evidence.json").read_text("utf-8") == "old"
+
+
+def test_pictures_without_a_role_are_not_the_studys(split: data.Split) -> None:
+    whole = pictures.contents_of(split)
+    left = replace(split, train=split.train[1:])
+    assert pictures.contents_of(left) != whole
+    merged = np.sort(np.concatenate([split.train, split.val]))
+    assert pictures.contents_of(replace(split, train=merged, val=split.val[:0])) == whole
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

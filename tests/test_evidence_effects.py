@@ -17,11 +17,13 @@ from statsmodels.stats.multitest import multipletests
 
 from evidence_study import complete_except, in_use, outcomes, study
 from sevenfold import paired
-from sevenfold.recipe import PRACTICES, Recipe, parse
+from sevenfold.practices import ensembling, imbalance, optimization, pruning
+from sevenfold.recipe import PRACTICES, Recipe, default, parse, to_toml
 from sevenfold.report import evidence as words
 from sevenfold.report.page import render as render_report
 from sevenfold.studies.evidence import table
 from sevenfold.studies.evidence.advice import advise
+from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.effects import weigh
 from sevenfold.studies.evidence.facts import facts, schema
 from sevenfold.studies.evidence.measures import expected, measured
@@ -303,6 +305,38 @@ def test_what_helps_stays_what_hurts_goes_and_the_cheaper_way_is_taken(about):
 def test_the_recommended_recipe_can_be_read_again(about, found, told):
     recipe = parse(told["recommended"], Recipe(), source="evidence.json")
     assert recipe == advise(weigh(about, found)).recipe
+
+
+@pytest.mark.parametrize("budget", ["quick", "normal", "thorough"])
+@pytest.mark.parametrize("best", ["reference", "all-but/transfer", "all-but/ensembling"])
+def test_a_training_takes_the_recommended_recipe(about, budget, best):
+    """It has the blocks that the user's training has, though the study trained fewer."""
+    given = default(budget)
+    cheap = dataclasses.replace(given.transfer, trainable_blocks=1)
+    asked = Asked(
+        dataclasses.replace(given, transfer=cheap), blocks=given.transfer.trainable_blocks
+    )
+    here = dataclasses.replace(about, recipe=to_toml(asked.wanted))
+    truth = {**dict.fromkeys(here.arms, 0.8), best: 0.95}
+    recipe = advise(weigh(here, outcomes(here, truth))).recipe
+    ensembling.check(recipe.ensembling, cut=recipe.transfer.trainable_blocks)
+    voters = 1 if recipe.ensembling.distil else recipe.ensembling.members
+    pruning.check(recipe.pruning, voters=1 if recipe.ensembling.average else voters)
+    optimization.check(recipe.optimization)
+    imbalance.check(recipe.imbalance)
+    assert recipe.evidence_minutes == 0
+    on = best == "reference"  # elsewhere the head alone is as good, and cheaper
+    assert recipe.transfer.trainable_blocks == (given.transfer.trainable_blocks if on else 0)
+
+
+def test_a_vote_that_ships_as_one_network_costs_training_alone(about):
+    costs = {"reference": (30.0, 12.0, 4.0), "all-but/ensembling": (10.0, 4.0, 1.5)}
+    one = dataclasses.replace(about, recipe=to_toml(default("normal")))
+    found = outcomes(about, {}, costs=costs)
+    for here, saved in ((about, {"latency_ms", "megabytes", "seconds"}), (one, {"seconds"})):
+        choices = {each.practice: each for each in advise(weigh(here, found)).choices}
+        assert set(choices["ensembling"].saves) == saved
+    assert "training is shorter" in choices["ensembling"].reason
 
 
 def test_a_pruned_vote_is_distilled_since_one_network_is_pruned(about):

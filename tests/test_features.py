@@ -726,3 +726,14 @@ def test_views_of_pixels_never_end(folder):
     np.testing.assert_array_equal(
         plain.get(np.array([2]), np.array([0]))[0], image.resize(dataset.decode(2), 32)
     )
+
+
+def test_a_trunk_stays_where_it_is(trunk: nets.Trunk, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines._torch_engine(trunk, 32, (1,), "meta")
+    assert {one.device.type for one in trunk.parameters()} == {"cpu"}
+
+
+def test_rows_are_asked_for_by_many_threads_which_mps_does_not_survive(
+    trunk: nets.Trunk, engine: engines.Engine
+) -> None:
+    assert engines.engine(trunk, 32, "mps").key == engine.key

@@ -58,3 +58,17 @@ def test_groups_stay_whole(split):
     for group in set(groups):
         members = {at for at in split.train.tolist() if groups[at] == group}
         assert members <= kept or not members & kept
+
+
+def test_no_class_is_lost_among_groups_of_others(split):
+    labels, groups = split.dataset.labels.copy(), list(split.dataset.groups)
+    # Every red picture shares a photo with two blue ones.
+    reds, blues = (np.flatnonzero(labels == label).tolist() for label in (2, 0))
+    for at, red in enumerate(reds):
+        for one in (red, *blues[2 * at : 2 * at + 2]):
+            groups[one] = f"photo {at}"
+    mixed = replace(split, dataset=replace(split.dataset, groups=tuple(groups)))
+    for seed in range(40):
+        shares = [set(given(mixed, Growth(share), seed)) for share in (0.02, 0.1, 0.3, 0.7)]
+        assert all((counts(mixed, sorted(some)) > 0).all() for some in shares)
+        assert all(small <= large for small, large in pairwise(shares))

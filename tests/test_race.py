@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fake_ray import FakeRay
 from photos import write
@@ -22,6 +24,8 @@ from sevenfold.engines import cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices import optimization
+from sevenfold.practices.growth import Growth
+from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.optimization import Optimization
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
@@ -174,6 +178,34 @@ def test_a_training_is_named_by_all_that_it_depends_on(photos, monkeypatch):
     monkeypatch.setattr(trial, "source_hash", lambda: "changed")
     keys.append(trial.key(Recipe(), split, 0, place))
     assert len(set(keys)) == len(keys)
+
+
+def test_a_training_is_named_by_the_content_of_its_weights(photos, tmp_path):
+    split, place = data.split(data.read(str(photos))), Place("cpu", 1)
+    path = tmp_path / "mine.safetensors"
+    recipe = apply(Recipe(), (f"transfer.weights={path}",))
+    keys = set()
+    for content in (b"first", b"other"):
+        path.write_bytes(content)
+        os.utime(path, ns=(len(keys), len(keys)))
+        keys.add(trial.key(recipe, split, 0, place))
+    assert len(keys) == 2
+
+
+def test_a_gpu_convolves_repeatably_in_full_precision_and_is_named(photos, monkeypatch):
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    split = data.split(data.read(str(photos)))
+    place = trial.place("cuda", torch.get_num_threads())
+    assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    keys = set()
+    for name in ("one GPU", "another"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        keys.add(trial.key(Recipe(), split, 0, place))
+    assert len(keys) == 2
 
 
 def test_a_trial_is_never_taken_for_a_final(photos):
@@ -498,6 +530,27 @@ def test_a_method_without_room_is_refused_if_named_and_else_left_out(photos):
     named = replace(asked, only=("none", "undersampling"))
     with pytest.raises(UsageError, match="undersampling"):
         field.lined_up(named, field.check(named), recipe, split)
+
+
+def test_a_method_races_with_what_was_set_of_it(photos):
+    whole = data.split(data.read(str(photos)))
+    recipe = apply(Recipe(), (*SETTINGS, "imbalance.price=0.02", "imbalance.temperature=2"))
+    asked = Asked("imbalance", trials=0, only=("none", "auto", "adjusted_after"))
+    found = field.lined_up(asked, field.check(asked), recipe, carved(whole)).recipes
+    assert found["auto"].imbalance.price == 0.02
+    assert found["auto"].imbalance.temperature == 0
+    assert found["adjusted_after"].imbalance.temperature == 2
+    assert found["none"].imbalance == Imbalance.off
+
+
+def test_a_share_of_the_pictures_counts_as_much_room(photos):
+    whole = data.split(data.read(str(photos)))
+    recipe = train.settle(apply(Recipe(), (*SETTINGS, "batch=12")), whole)
+    half = replace(recipe, growth=Growth(0.25))
+    asked = Asked("imbalance", trials=0)
+    for one, out in ((recipe, False), (half, True)):
+        found = field.lined_up(asked, field.check(asked), one, carved(whole))
+        assert ("undersampling" in found.left_out) == out
 
 
 def test_a_setting_that_one_optimizer_would_ignore_is_refused(photos):

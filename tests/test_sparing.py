@@ -14,6 +14,7 @@ from sevenfold import data, nets
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels, ingest
 from sevenfold.loop import Place
+from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
@@ -272,3 +273,10 @@ def test_what_acts_is_not_refused() -> None:
     stronger.refuse_views(more, frozen=True)
     stronger.refuse_idle(more, np.array([30, 20]))
     stronger.refuse_idle(AUTO, np.array([20, 20]))
+
+
+def test_what_the_check_saw_does_not_outlive_the_code_that_drew_it(monkeypatch) -> None:
+    operation = augmentation.UNTOUCHED
+    before = sparing._viewer(operation, 32).key
+    monkeypatch.setattr(augmentation, "CODE", "of the next release")
+    assert sparing._viewer(operation, 32).key != before

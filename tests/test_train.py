@@ -2,12 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from photos import write
-from sevenfold import data, train
-from sevenfold.errors import DataError
-from sevenfold.recipe import Recipe
-from sevenfold.train.bench import refuse_folds
+from sevenfold import data, nets, train
+from sevenfold.errors import DataError, UsageError
+from sevenfold.features.pixels import Pixels, fill
+from sevenfold.loop import Place
+from sevenfold.practices.imbalance import Imbalance
+from sevenfold.progress import silent
+from sevenfold.recipe import Recipe, apply
+from sevenfold.train import bench
+from sevenfold.train.bench import fewest, refuse_folds
+from sevenfold.train.benches import benches
 from sevenfold.train.member import _telling
 
 
@@ -103,3 +110,65 @@ def test_a_rare_class_makes_the_mean_of_recalls_unsure():
     share = 0.7
     error = (share * (1 - share) / _telling(labels, "balanced_accuracy")) ** 0.5
     assert error == pytest.approx((share * (1 - share) * (1 / 150 + 1 / 8)) ** 0.5 / 2)
+
+
+def test_a_method_that_a_fold_leaves_no_room_for_is_refused_before_any_work(split, tmp_path):
+    labels = split.dataset.labels[split.train]
+    some = [split.train[labels == 0], split.train[labels == 1], split.train[labels == 2][:11]]
+    split = replace(split, train=np.sort(np.concatenate(some)))
+    counts, least = np.array([len(one) for one in some]), fewest(split, split.train)
+    assert (least < counts).all()
+    assert (least >= counts * 0.6).all()
+    recipe = Recipe(imbalance=Imbalance("undersampling"), batch=32)
+    assert 3 * least.min() < recipe.batch <= 3 * counts.min()
+    with pytest.raises(UsageError, match="fewer than a batch"):
+        train.fit(
+            recipe, split, seed=0, place=Place("cpu", 1), pixels=Pixels(32), folder=tmp_path,
+            progress=silent,
+        )  # fmt: skip
+
+
+SMALL = apply(
+    Recipe(),
+    ("transfer.backbone=resnet20", "transfer.weights=random", "transfer.trainable_blocks=1000",
+     "side=16", "epochs=1", "views=1", "batch=16", "ensembling.members=2"),
+)  # fmt: skip
+
+
+def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
+    place, pixels = Place("cpu", 1), Pixels(20)
+    fill(pixels, split.dataset, split.train, threads=1, progress=silent)
+    recipe = train.settle(SMALL, split)
+    first = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 0, silent)
+    (one, _), (two, rate) = benches(first, 0.1, 0, pixels)
+    assert one is first
+    assert rate == 0.1
+    some, views = split.train[:4], np.zeros(4, np.int64)
+    assert (one.views.get(some, views) != two.views.get(some, views)).any()
+    alone = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 1, silent)
+    assert (two.views.get(some, views) == alone.views.get(some, views)).all()
+
+
+def test_a_student_and_its_teachers_are_shown_the_same(split, tmp_path, monkeypatch):
+    shown = []
+    forward = nets.Network.forward
+
+    def seen(self, x):
+        shown.append((torch.is_grad_enabled(), x.detach().clone()))
+        return forward(self, x)
+
+    monkeypatch.setattr(nets.Network, "forward", seen)
+    recipe = replace(SMALL, ensembling=replace(SMALL.ensembling, distil=True))
+    pixels = Pixels(20)
+    fill(pixels, split.dataset, split.train, threads=1, progress=silent)
+    place = Place("cpu", 1)
+    train.fit(recipe, split, seed=0, place=place, pixels=pixels, folder=tmp_path, progress=silent)
+    lessons = [
+        (first, second, third)
+        for (a, first), (b, second), (c, third) in zip(shown, shown[1:], shown[2:], strict=False)
+        if (a, b, c) == (False, False, True) and len(first) == len(third)
+    ]
+    assert lessons
+    for teacher, other, student in lessons:
+        torch.testing.assert_close(teacher, student)
+        torch.testing.assert_close(other, student)

@@ -19,10 +19,14 @@ def write(path: Path, content: bytes | str) -> None:
         OSError: the disk is full, or the place cannot be written to.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     for wait in _WAITS:
         try:
             part.replace(path)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -98,14 +99,40 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     """
     recipe, wish = _recipe(request), _wish(request)
     _prepare(out, request)
-    from sevenfold import account, judging, release, train, trial
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold import account, release, versions
 
     clock = release.Clock()
-
     account.check_licence(request.licence)
     place = _place(request)
     recipe = _stronger(recipe, request, place)
+    # Nothing else may change a finished run while another takes its place.
+    there = (out / "report.json").exists()
+    with versions.locked(out) if there else nullcontext():
+        facts = _made(data, out, recipe, wish, request, place, clock, progress)
+    if recipe.evidence_minutes:
+        with clock.stage("evidence"):
+            alone = replace(recipe, evidence_minutes=0.0)
+            facts["evidence"] = _evidence(
+                data, out, alone, request, _allowed(recipe, request, clock), progress
+            )
+        facts |= {"seconds": clock.seconds, "stages": clock.noted()}
+    return facts
+
+
+def _made(
+    data: str,
+    out: Path,
+    recipe: "Recipe",
+    wish: operating.Wish,
+    request: Request,
+    place: "Place",
+    clock: "Clock",
+    progress: Progress,
+) -> dict[str, Any]:
+    """Read, fit, judge and write the run."""
+    from sevenfold import judging, release, train, trial
+    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+
     with clock.stage("read"):
         pixels = Pixels(round(MARGIN * recipe.side))
         dataset = datasets.read(
@@ -146,7 +173,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     asked = release.Asked(
         data, request.budget, request.seed, request.licence, reading, _opened(out, split), wish
     )
-    facts = release.release(
+    return release.release(
         out,
         asked,
         found.fitted,
@@ -157,13 +184,6 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         made=found.made,
         pruning=found.told,
     )
-    if recipe.evidence_minutes:
-        with clock.stage("evidence"):
-            facts["evidence"] = _evidence(
-                data, out, alone, request, _allowed(recipe, request, clock), progress
-            )
-        facts |= {"seconds": clock.seconds, "stages": clock.noted()}
-    return facts
 
 
 def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
@@ -200,14 +220,15 @@ def _evidence(
     from sevenfold.studies.append import append
 
     folder = out / "evidence"
+    blocks = recipe.transfer.trainable_blocks
     if not _names_transfer(request):
-        blocks = study.EVIDENCE_BLOCKS
-        recipe = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=blocks))
+        cheap = replace(recipe.transfer, trainable_blocks=study.EVIDENCE_BLOCKS)
+        recipe = replace(recipe, transfer=cheap)
     try:
         found = study.evidence(
             study.Reading(data, request.columns, request.group_by, request.small_classes),
             folder,
-            study.Asked(recipe, budget=request.budget, seed=request.seed),
+            study.Asked(recipe, budget=request.budget, seed=request.seed, blocks=blocks),
             study.Where(device=request.device, cores=request.threads),
             progress=progress,
             announce=lambda line: progress(f"evidence: {line}", 0, 0),

@@ -47,7 +47,7 @@ class Recipe:
         effort: factor on the steps and views that are taken where `epochs` and
             `views` are 0, 0.1 to 100.
         epochs: passes over the pictures; 0 takes as many as the data needs.
-        batch: pictures in a step, 2 to 4096.
+        batch: pictures in a step, 2 to 4096; at most 32 where the data is small.
         views: stored views of each picture; 0 takes as many as the data needs, and one
             where augmentation is off.
         evidence_minutes: most that the study of the practices after a training may take by

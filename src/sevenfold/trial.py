@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,33 @@ def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
     roles = {role: getattr(split, role).tolist() for role in ("train", "val", "test")}
     for part in (
         to_toml(recipe),
+        _content(recipe.transfer.weights),
         json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
-        f"{seed} {place} {latency.processor()} {account.versions()} {source_hash()}",
+        f"{seed} {place} {_chip(place.device)} {account.versions()} {source_hash()}",
     ):
         state.update(part.encode("utf-8", "surrogateescape"))
     return state.hexdigest()
+
+
+def _content(weights: str) -> str:
+    """Hash a file of weights, which may be another one by now; "" where it is none."""
+    path = Path(weights)
+    if weights in ("packaged", "hub", "random") or not path.is_file():
+        return ""
+    told = path.stat()
+    return _hashed(path, told.st_mtime_ns, told.st_size)
+
+
+@lru_cache(maxsize=4)
+def _hashed(path: Path, _changed: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _chip(device: str) -> str:
+    """Name what computes: another chip may round otherwise."""
+    chip = latency.processor()
+    return f"{chip} {torch.cuda.get_device_name()}" if device == "cuda" else chip
 
 
 def source_hash() -> str:
@@ -53,7 +76,10 @@ def source_hash() -> str:
 
 
 def place(device: str = "auto", threads: int = 0, workers: int = 1) -> Place:
-    """Choose the device and fix the number of threads, for torch as a whole.
+    """Choose the device, and fix threads and how a GPU convolves, for torch as a whole.
+
+    On an NVIDIA GPU convolutions are repeatable, and those that are not in bfloat16 are in full
+    precision, where torch would choose whatever is fastest and a shortened mantissa.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -74,6 +100,9 @@ def place(device: str = "auto", threads: int = 0, workers: int = 1) -> Place:
             f"--device {device}: torch sees no such device here",
             "run `sevenfold doctor`, or use --device cpu",
         )
+    if device == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
     if device != "cpu":
         workers = 1
     workers = workers or max(1, threads // threads_each(threads))

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 import photos
-from sevenfold import account, cli, data, job, predict, recipe
+from sevenfold import account, cli, data, job, predict, recipe, versions
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
 from sevenfold.job import Request
 from sevenfold.practices.transfer import Transfer, build
@@ -381,6 +381,14 @@ def test_a_finished_run_is_not_replaced_by_accident(with_val, roles):
     with pytest.raises(UsageError, match="holds a finished run") as caught:
         job.train(str(roles), run, request=REQUEST, progress=silent)
     assert "--replace" in caught.value.cure
+    assert sha256(run / "report.json") == before
+
+
+def test_a_run_that_another_command_changes_is_not_replaced(with_val, roles):
+    run, _ = with_val
+    before = sha256(run / "report.json")
+    with versions.locked(run), pytest.raises(ResourceError, match="is being changed"):
+        job.train(str(roles), run, request=replace(REQUEST, replace=True), progress=silent)
     assert sha256(run / "report.json") == before
 
 

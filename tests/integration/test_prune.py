@@ -243,6 +243,12 @@ def test_a_latency_table_of_another_machine_steers(run, tmp_path):
     table = {"schema": "sevenfold.latency/1", "machine": "a board", "side": 32, "overhead_ms": 0.0}
     path.write_text(json.dumps(table | {"layers": layers}), encoding="utf-8")
     asked = replace(ASKED, target="latency=3", steps=1, controls="none", latency_table=str(path))
+    # What another table chose is not taken for what this one chooses.
+    milder = [one | {"ms": one["ms"] / 1.3} for one in layers]
+    path.write_text(json.dumps(table | {"layers": milder}), encoding="utf-8")
+    with pytest.raises(GateRefused, match="no step is faster"):
+        remake.prune(run, asked, **{**HOW, "timer": slower})
+    path.write_text(json.dumps(table | {"layers": layers}), encoding="utf-8")
     facts = remake.prune(run, asked, **HOW)
     assert facts["steps"][0]["macs"] <= 3e7 < facts["dense"]["macs"]
     path.write_text(json.dumps(table | {"side": 64, "layers": layers}), encoding="utf-8")

@@ -54,14 +54,24 @@ def evidence(
     from sevenfold.studies import evidence as study
 
     base = recipes.default(budget)
-    base = replace(base, transfer=replace(base.transfer, trainable_blocks=study.EVIDENCE_BLOCKS))
-    base = recipes.read(Path(recipe), base) if recipe else base
+    cheap = replace(base.transfer, trainable_blocks=study.EVIDENCE_BLOCKS)
+    wanted, measured = (
+        recipes.apply(recipes.read(Path(recipe), one) if recipe else one, set)
+        for one in (base, replace(base, transfer=cheap))
+    )
     names = tuple(name.strip() for name in practices.split(",") if name.strip())
     with _watching() as watch:
         facts = study.evidence(
             study.Reading(data, columns(reading.columns), reading.group_by, reading.small_classes),
             out,
-            study.Asked(recipes.apply(base, set), names, repetitions, budget, seed=seed),
+            study.Asked(
+                measured,
+                names,
+                repetitions,
+                budget,
+                seed=seed,
+                blocks=wanted.transfer.trainable_blocks,
+            ),
             where_of(running),
             progress=progress.Lines(sys.stderr),
             announce=warn,

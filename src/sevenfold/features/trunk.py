@@ -1,13 +1,16 @@
-"""Run a frozen trunk over pixels: in onnxruntime on a CPU, in PyTorch on a GPU.
+"""Run a frozen trunk over pixels: in onnxruntime on a CPU, in PyTorch on an NVIDIA GPU.
 
 onnxruntime folds batch norm into the convolutions and keeps its own blocked
 layout, which makes it twice as fast as PyTorch at its best on a CPU, and
 four times where PyTorch is given 32 pictures at once
-(`benchmarks/trunk_engines.py`). A picture's activations do not depend on the
+(`benchmarks/trunk_engines.py`). On MPS the trunk runs on the CPU, too: rows are asked
+for by several threads, and there two threads at once end the process
+(pytorch/pytorch#197805, seen in torch 2.14). A picture's activations do not depend on the
 batch that it came in, nor on the number of threads.
 """
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import io
@@ -145,7 +148,9 @@ def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
 
 def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) -> Engine:
     name = f"{digest(trunk, side)}-torch-{torch.__version__}-{device}"
-    module = _FromBytes(trunk).eval().to(device).to(memory_format=torch.channels_last)
+    module = (
+        _FromBytes(copy.deepcopy(trunk)).eval().to(device).to(memory_format=torch.channels_last)
+    )
 
     def run(pixels: UInt8[np.ndarray, "batch side side 3"]) -> Float16[np.ndarray, "batch *shape"]:
         with torch.inference_mode():
@@ -155,15 +160,15 @@ def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) 
 
 
 def engine(trunk: Trunk, side: int, device: str) -> Engine:
-    """Make the fastest engine for a trunk on a device.
+    """Make the fastest engine for a trunk on a device; the trunk stays where and as it is.
 
     Args:
-        trunk: frozen, not empty.
+        trunk: frozen, not empty, on the CPU.
         side: side of the pictures in pixels.
         device: `cpu`, `cuda` or `mps`.
     """
     with torch.inference_mode():
         shape = tuple(trunk(torch.zeros(1, 3, side, side)).shape[1:])
-    if device == "cpu":
+    if device != "cuda":
         return _onnx_engine(trunk, side, shape)
     return _torch_engine(trunk, side, shape, device)

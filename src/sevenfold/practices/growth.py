@@ -46,7 +46,9 @@ def given(split: Split, settings: Growth, seed: int) -> Int64[np.ndarray, "pictu
     """Return the pictures to train on: a share of each class, whole groups.
 
     Groups are ranked by a draw of their own, so that a smaller share is part of a
-    larger one, and the same data gives the same share whatever its order.
+    larger one, and the same data gives the same share whatever its order. A group counts
+    for the class that most of its pictures have; the first group of each class that any
+    of its pictures has is always taken.
 
     Args:
         split: `train` and the groups of its pictures.
@@ -64,13 +66,19 @@ def given(split: Split, settings: Growth, seed: int) -> Int64[np.ndarray, "pictu
         members.setdefault(dataset.groups[picture], []).append(picture)
     first = {group: min(dataset.hashes[one] for one in some) for group, some in members.items()}
     rank = draws.uniform(f"{seed}/growth", draws.numbers(list(first.values())), 0, 1)[:, 0]
+    ranked = [
+        members[group] for _, _, group in sorted(zip(rank, first.values(), first, strict=True))
+    ]
+    held = [np.bincount(dataset.labels[some], minlength=len(dataset.classes)) for some in ranked]
+    most = [int(each.argmax()) for each in held]
+    counts = np.bincount(most, [len(some) for some in ranked], len(dataset.classes))
+    # What decides about a group is told by its own class alone: so smaller shares stay parts.
+    taken, seen = np.zeros(len(counts), np.int64), np.zeros(len(counts), bool)
     kept: list[int] = []
-    taken = np.zeros(len(dataset.classes), np.int64)
-    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.classes))
-    for _, _, group in sorted(zip(rank.tolist(), first.values(), first, strict=True)):
-        pictures = members[group]
-        label = dataset.labels[pictures[0]]
-        if taken[label] < max(1, round(settings.share * counts[label])):
-            kept += pictures
-            taken += np.bincount(dataset.labels[pictures], minlength=len(taken))
+    for some, each, label in zip(ranked, held, most, strict=True):
+        within = taken[label] < max(1, round(settings.share * counts[label]))
+        taken[label] += len(some)
+        if within or (~seen & (each > 0)).any():
+            kept += some
+        seen |= each > 0
     return np.sort(np.array(kept, np.int64))

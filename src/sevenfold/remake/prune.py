@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -110,6 +111,9 @@ def _judged(ground: _Ground, timer: judging.Timer) -> tuple[judging.Chosen, prun
         timed = _latency(run, request)
         plan = _plan(run, request, ground.wanted, dense, timed)
         key = trial.key(run.recipe, run.split, request.seed, place)
+        if request.latency_table:  # by which the cuts are chosen, where a clock only starts them
+            content = Path(request.latency_table).read_bytes()
+            key += hashlib.blake2b(content, digest_size=8).hexdigest()
         outcome = pruned.shrunk(
             run.network,
             dense.made.temperature,

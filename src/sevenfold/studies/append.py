@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sevenfold import atomic, record, swap
+from sevenfold import atomic, record, swap, versions
 from sevenfold import data as datasets
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
@@ -32,8 +32,15 @@ def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         UsageError: a file is not what a study wrote, or the run is no finished one.
         DataError: a study is of other data than the run.
         ModelError: the run's record is damaged.
-        ResourceError: a version that the run serves cannot take its place yet.
+        ResourceError: a version that the run serves cannot take its place yet, or another
+            command changes the run.
     """
+    versions.check(run)
+    with versions.locked(run):
+        return _appended(run, studies)
+
+
+def _appended(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
     swap.finish(run)
     path = run / "report.json"
     facts = record.read(path)

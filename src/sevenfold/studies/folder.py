@@ -7,7 +7,7 @@ from typing import Any
 
 from sevenfold import atomic
 from sevenfold.errors import ResourceError, UsageError
-from sevenfold.image import shown
+from sevenfold.image import is_leftover, shown
 
 
 def prepare(out: Path, ours: Set[str], kind: str) -> None:
@@ -24,9 +24,10 @@ def prepare(out: Path, ours: Set[str], kind: str) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
-    if out.exists() and {path.name for path in out.iterdir()} - ours:
+    there = {path.name for path in out.iterdir()} if out.exists() else set()
+    if others := [name for name in sorted(there - ours) if not _left(name, ours)]:
         raise UsageError(
-            f"--out {shown(str(out))} holds other files",
+            f"--out {shown(str(out))} holds other files, such as {shown(others[0])}",
             f"name a new folder, or that of {kind}",
         )
     try:
@@ -37,6 +38,11 @@ def prepare(out: Path, ours: Set[str], kind: str) -> None:
             f"--out {shown(str(out))} cannot be written to: {error.strerror}",
             "choose another folder",
         ) from error
+
+
+def _left(name: str, ours: Set[str]) -> bool:
+    """Tell whether an operating system or a stopped study left a file."""
+    return is_leftover(name) or (name.endswith(".part") and name.rsplit(".", 2)[0] in ours)
 
 
 def kept(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sevenfold import data as datasets
@@ -115,9 +116,16 @@ def checked(call: Json) -> Json:
     return {"pictures": len(split.dataset), "kind": name}
 
 
-def contents_of(dataset: Dataset) -> str:
-    """Name the pictures by content and label, as a run's manifest does: 16 hex digits."""
-    return datasets.contents(dataset.hashes, [photo.label for photo in dataset.photos])
+def contents_of(split: Split) -> str:
+    """Name the pictures that have a role, as a run's manifest does: 16 hex digits.
+
+    By content and label; what was quarantined has no role.
+    """
+    dataset = split.dataset
+    some = np.concatenate([split.train, split.val, split.test]).tolist()
+    return datasets.contents(
+        (dataset.hashes[at] for at in some), (dataset.photos[at].label for at in some)
+    )
 
 
 def digest(dataset: Dataset, split: Split) -> str:

@@ -25,7 +25,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
 from sevenfold.train.balance import Tried, settled
-from sevenfold.train.bench import Bench, prepared, refuse_folds, tail_of
+from sevenfold.train.bench import Bench, fewest, prepared, refuse_folds, tail_of
 from sevenfold.train.benches import benches
 from sevenfold.train.crew import Job
 from sevenfold.train.member import Member, on_labels, probe
@@ -153,6 +153,10 @@ def fit(
     pictures = growth.given(split, recipe.growth, seed)
     dataset = split.dataset
     refuse_folds(split, pictures)
+    imbalance.check_data(
+        recipe.imbalance, fewest(split, pictures), dataset.classes,
+        epochs=recipe.epochs, batch=recipe.batch,
+    )  # fmt: skip
     refuse_idle(recipe, np.bincount(dataset.labels[pictures], minlength=len(dataset.classes)))
     recipe, checked = spared(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)

@@ -199,6 +199,17 @@ def refuse_folds(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
             )
 
 
+def fewest(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> Int64[np.ndarray, "classes"]:
+    """Count the pictures of each class in the training that has fewest of it."""
+    labels, classes = split.dataset.labels[pictures], len(split.dataset.classes)
+    counts = np.bincount(labels, minlength=classes)
+    if len(split.val):
+        return counts
+    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    held = [np.bincount(labels[folds == fold], minlength=classes) for fold in range(FOLDS)]
+    return np.asarray(counts - np.max(held, axis=0))
+
+
 def parts_of(bench: Bench) -> list[Part]:
     """List a member's trainings: with small data its folds, and last the one that ships."""
     split, pictures = bench.split, bench.pictures

@@ -2,6 +2,7 @@
 
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices.transfer import Transfer
+from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import probe
 
@@ -11,8 +12,9 @@ def benches(
 ) -> tuple[tuple[Bench, float], ...]:
     """Return the bench and the largest rate of each member.
 
-    Members of the same cut and backbone share both; another trunk looks at every picture
-    once, too, and its tail has a rate of its own.
+    Members of the same cut and backbone share both, but where nothing is frozen each draws
+    views of its own. Another trunk looks at every picture once, too, and its tail has a rate
+    of its own.
 
     Args:
         bench: of member 0.
@@ -21,21 +23,29 @@ def benches(
         pixels: the store of decoded pictures.
         probing: whether rates are looked for; otherwise all have the one given.
     """
+
+    def other(recipe: Recipe, seed: int) -> Bench:
+        return prepared(
+            recipe,
+            bench.split,
+            bench.pictures,
+            bench.place,
+            pixels,
+            bench.folder,
+            seed,
+            bench.progress,
+        )
+
+    settings = bench.recipe.ensembling
+    if not (bench.trunk or settings.cuts or settings.backbones):
+        others = [(other(bench.recipe, seed + at), rate) for at in range(1, settings.members)]
+        return (bench, rate), *others
     made: dict[Transfer, tuple[Bench, float]] = {bench.recipe.transfer: (bench, rate)}
     found = []
-    for number in range(bench.recipe.ensembling.members):
+    for number in range(settings.members):
         recipe = bench.recipe.member(number)
         if recipe.transfer not in made:
-            other = prepared(
-                recipe,
-                bench.split,
-                bench.pictures,
-                bench.place,
-                pixels,
-                bench.folder,
-                seed,
-                bench.progress,
-            )
-            made[recipe.transfer] = other, probe(other, seed)[0] if probing else rate
+            own = other(recipe, seed)
+            made[recipe.transfer] = own, probe(own, seed)[0] if probing else rate
         found.append(made[recipe.transfer])
     return tuple(found)

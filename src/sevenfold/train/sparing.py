@@ -190,7 +190,8 @@ def _viewer(operation: Operation, side: int) -> Viewer:
         return augmentation.augment(pixels, operation.settings, drawn, side)
 
     fixed = {int(place): value for place, value in operation.fixed.items()}
-    return Viewer(f"label check/{operation.settings}/{fixed}/{side}", make)
+    name = f"label check/{operation.settings}/{fixed}/{side}/{augmentation.CODE}"
+    return Viewer(name, make)
 
 
 def _answers(

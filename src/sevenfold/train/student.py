@@ -131,20 +131,20 @@ def distilled(
             pictures, views = named.cpu().numpy().astype(np.int64).T
 
             def blended(own: Bench) -> Tensor:
-                if own.views is bench.views:
+                if own.recipe.transfer == recipe.transfer:  # whatever it was trained on
                     return shown.mix(inputs, named, numbers, epoch)[0]
                 turns = views % own.views.count if own.views.count else views
                 theirs = to_input(own.views.get(pictures, turns), bench.place.device)
                 return shown.mix(theirs, named, numbers, epoch)[0]
 
-            blends = {id(own.views): blended(own) for own in (bench, *each)}
+            blends = {own.recipe.transfer: blended(own) for own in (bench, *each)}
             answers = []
             for tail, own in zip(tails, each, strict=True):
                 with torch.no_grad(), bench.place.cast(tail):
-                    answers.append(tail(blends[id(own.views)]).float().cpu().numpy())
+                    answers.append(tail(blends[own.recipe.transfer]).float().cpu().numpy())
             told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote))
             softened = torch.softmax(told.float(), dim=1).to(inputs.device)
-            return blends[id(bench.views)], softened
+            return blends[recipe.transfer], softened
 
         return replace(shown, mix=taught)
 

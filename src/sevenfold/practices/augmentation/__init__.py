@@ -31,6 +31,7 @@ from sevenfold.practices.augmentation.settings import (
     without,
 )
 from sevenfold.practices.augmentation.views import (
+    CODE,
     DRAWS,
     Draw,
     affine,
@@ -41,6 +42,7 @@ from sevenfold.practices.augmentation.views import (
 
 __all__ = [
     "CHANGES",
+    "CODE",
     "DRAWS",
     "OPERATIONS",
     "UNTOUCHED",

@@ -58,7 +58,7 @@ _BLUR_SIDE: Final = 160  # the side at which `blur` sigma of 1 pixel is meant
 _GRAINS: Final = 64  # grains of noise along a side, whatever its pixels
 _SMALLEST_ERASED: Final = 0.02  # Zhong et al. (2020, arXiv 1708.04896), as the ratio
 _ERASED_RATIO: Final = 3.3
-_CODE: Final = hashlib.blake2b(
+CODE: Final = hashlib.blake2b(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     + cv2.__version__.encode(),
     digest_size=8,
@@ -265,7 +265,7 @@ def viewer(settings: Augmentation, side: int, salt: str) -> Viewer:
     """
     if settings.seed:
         salt = f"{settings.seed}:{salt}"
-    name = f"{settings}/{side}/{salt}/{_CODE}"
+    name = f"{settings}/{side}/{salt}/{CODE}"
 
     def make(
         pixels: UInt8[np.ndarray, "source source 3"], picture: int, view: int

@@ -1,5 +1,6 @@
 """Weigh two sides' answers to the same pictures: differences with intervals, and a verdict."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -50,7 +51,9 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
         "disagreement": float((found.answers[0] != found.answers[1]).mean()),
         "trustworthy": not grouped or len(np.unique(groups)) >= FEWEST_GROUPS,
         "verdict": said,
-        "to_resolve": paired.pictures_to_detect(POINT, max(counts.churn, POINT))
+        "to_resolve": math.ceil(
+            design.effect * paired.pictures_to_detect(POINT, max(counts.churn, POINT))
+        )
         if said == "cannot tell"
         else None,
         "classes": _classes(found, right),

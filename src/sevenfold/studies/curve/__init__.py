@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
-from sevenfold import atomic, train
+from sevenfold import atomic, evaluate, train
 from sevenfold import data as datasets
 from sevenfold.data import Split
 from sevenfold.errors import UsageError
@@ -135,7 +135,7 @@ def curve(
         "schema": SCHEMA,
         "data": data,
         "name": dataset.name,
-        "contents": contents_of(dataset),
+        "contents": contents_of(whole),
         "labelled": len(split.train),
         "backbone": recipe.transfer.backbone,
         "repetitions": folds,
@@ -172,14 +172,16 @@ def told(results: Sequence[Mapping[str, Any]], labelled: int, target: float) -> 
     """
     measured = courses.curve_of(results)
     balanced = 1 - courses.curve_of(results, "balanced_accuracy").errors.mean(axis=0)
+    rights = np.array([[sum(one["right"]) for one in result["sizes"]] for result in results])
+    judged = int(np.sum([result["judged"] for result in results]))
     points = [
         {
             "pictures": round(pictures),
-            **_inside(_interval(1 - errors, "accuracy")),
+            **_inside(_hull(_interval(1 - errors, "accuracy"), int(right), judged)),
             "balanced_accuracy": mean,
         }
-        for pictures, errors, mean in zip(
-            measured.pictures, measured.errors.T, balanced.tolist(), strict=True
+        for pictures, errors, mean, right in zip(
+            measured.pictures, measured.errors.T, balanced.tolist(), rights.sum(axis=0), strict=True
         )
     ]
     found: dict[str, Any] = {
@@ -255,6 +257,13 @@ def _interval(values: np.ndarray[Any, Any], name: str, level: float = 0.95) -> d
     mean = float(values.mean())
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
     return {name: mean, "low": mean - half, "high": mean + half}
+
+
+def _hull(interval: Mapping[str, float], right: int, judged: int) -> dict[str, float]:
+    """Widen an interval to Wilson's: where all repetitions agree, they know no more than that."""
+    wilson = evaluate.wilson(right, judged)
+    low, high = min(interval["low"], wilson.low), max(interval["high"], wilson.high)
+    return {**interval, "low": low, "high": high}
 
 
 def _inside(interval: Mapping[str, float]) -> dict[str, float]:

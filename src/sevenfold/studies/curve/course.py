@@ -54,7 +54,8 @@ class Course:
         seed: of the rankings.
         folder: of results; None keeps none.
         progress: is told what is under way.
-        worth_of: so many classes, the weakest, are judged by what their pictures are worth.
+        worth_of: so many classes are judged by what their pictures are worth; of more, those
+            that a head answers worst on training pictures that it has not seen.
         engine: where repetitions are measured; None: here, one after another.
         called: the ground of all its calls.
     """
@@ -194,11 +195,16 @@ def strength(course: Course) -> float:
     fold_of = course.split.folds(course.repetitions)
     split = replace(course.split, train=course.split.train[fold_of != 0])
     some = growth.given(split, Growth(min(1.0, _CHOOSING / len(split.train))), course.seed)
-    labels = split.dataset.labels[some]
-    often = np.bincount(labels, minlength=len(split.dataset.classes))[labels] >= heads.FOLDS
+    labels, groups = split.dataset.labels[some], [split.dataset.groups[at] for at in some.tolist()]
+    pairs = {(int(label), group) for label, group in zip(labels, groups, strict=True)}
+    apart = np.bincount([label for label, _ in pairs], minlength=len(split.dataset.classes))
+    often = np.flatnonzero(apart[labels] >= heads.FOLDS)
+    if len(np.unique(labels[often])) < 2:
+        return heads.MIDDLE
     rows = _rows(course, some[often])
-    groups = [split.dataset.groups[at] for at in some[often].tolist()]
-    return heads.regularity(heads.axes(rows).of(rows), labels[often], groups)
+    return heads.regularity(
+        heads.axes(rows).of(rows), labels[often], [groups[at] for at in often.tolist()]
+    )
 
 
 def _rows(course: Course, some: Int64[np.ndarray, "some"]) -> heads.Rows:
@@ -232,10 +238,9 @@ def _repetition(
     counts = np.bincount(truth, minlength=classes)
     full = growth.given(parted, Growth(min(1.0, _GIVEN_MOST / len(parted.train))), seed)
     whole = answered(full) if len(full) < len(parted.train) else sizes[-1]["right"]
-    recalls = np.array(whole) / np.maximum(counts, 1)
-    weakest = sorted(range(classes), key=lambda label: (recalls[label], label))
     given = []
-    for at, label in enumerate(sorted(weakest[: course.worth_of])):
+    some = replace(parted, train=full)
+    for at, label in enumerate(_weakest(course, some, axes, prior)):
         progress("classes", at, min(classes, course.worth_of))
         mine = full[dataset.labels[full] == label]
         fewer = growth.given(replace(parted, train=mine), Growth(0.5), seed)
@@ -247,6 +252,26 @@ def _repetition(
         )
     progress("classes", 1, 1)
     return {"judged": counts.tolist(), "sizes": sizes, "whole": whole, "given": given}
+
+
+def _weakest(course: Course, given: Split, axes: heads.Axes, prior: float) -> list[int]:
+    """Return the classes that a head answers worst, ascending by number.
+
+    Asked are training pictures that it has not seen: by the fold that judges, chance would
+    choose, and what it chose would look worth less than it is.
+    """
+    dataset, classes = given.dataset, len(given.dataset.classes)
+    groups = {dataset.groups[one] for one in given.train.tolist()}
+    if classes <= course.worth_of or len(groups) < heads.FOLDS:
+        return list(range(classes))[: course.worth_of]
+    aside = given.folds(heads.FOLDS) == 0
+    seen, unseen = given.train[~aside], given.train[aside]
+    head = heads.trained(axes.of(_rows(course, seen)), dataset.labels[seen], prior)
+    labels = dataset.labels[unseen]
+    fine = heads.right(head, axes.of(_rows(course, unseen)), labels)
+    held = np.bincount(labels, minlength=classes)
+    recalls = np.bincount(labels[fine], minlength=classes) / np.maximum(held, 1)
+    return sorted(sorted(range(classes), key=lambda at: (recalls[at], at))[: course.worth_of])
 
 
 def curve_of(results: Sequence[Mapping[str, Any]], measure: str = "accuracy") -> Curve:

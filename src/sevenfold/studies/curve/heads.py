@@ -25,6 +25,8 @@ from sevenfold.recipe import Recipe
 
 COMPONENTS: Final = 256
 _REGULARITIES: Final = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+MIDDLE: Final = 3e-2
+"""Strength of the prior where too few groups choose none."""
 _STEPS: Final = 200
 FOLDS: Final = 3
 
@@ -112,16 +114,24 @@ def regularity(rows: Rows, labels: Labels, groups: Sequence[str]) -> float:
 
     Args:
         rows: of the pictures that choose, of unit scale.
-        labels: of classes with at least three pictures each.
+        labels: of two classes or more with at least three groups each.
         groups: of pictures that no two folds share.
     """
     losses = []
     parts: Any = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    folds = list(parts.split(rows, labels, groups))
+    folds = [
+        (others, these)
+        for others, these in parts.split(rows, labels, groups)
+        if len(np.unique(labels[others])) > 1
+    ]
     for strength in _REGULARITIES:
         loss = 0.0
         for others, these in folds:
             head = trained(rows[others], labels[others], strength)
+            # Groups of several classes can leave a fold's others without one of them.
+            these = these[np.isin(labels[these], head.classes_)]
+            if not len(these):
+                continue
             p = head.predict_proba(rows[these])[
                 np.arange(len(these)), np.searchsorted(head.classes_, labels[these])
             ]

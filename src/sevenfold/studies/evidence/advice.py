@@ -85,6 +85,8 @@ def _choice(finding: Finding, evidence: Evidence) -> Choice:
         if abs(share := _more(evidence, one.contrast.with_arm, one.contrast.without_arm, name))
         > MATERIAL
     }
+    if finding.practice == "ensembling" and _one_ships(evidence):
+        more = {name: share for name, share in more.items() if name == "seconds"}
     if finding.practice == "growth":
         return Choice("growth", True, _growth(finding), 0.0, {})
     if finding.verdict in ("helps", "hurts"):
@@ -95,7 +97,8 @@ def _choice(finding: Finding, evidence: Evidence) -> Choice:
     unsure = "it makes no difference"
     if finding.verdict == "cannot tell":
         unsure = "whether it helps cannot be told"
-    way = f"{'with' if on else 'without'} it the model is {'cheaper' if more else 'simpler'}"
+    cheaper = "training is shorter" if set(more) == {"seconds"} else "the model is cheaper"
+    way = f"{'with' if on else 'without'} it {cheaper if more else 'the model is simpler'}"
     given = max(0.0, -effect.low if on else effect.high)
     return Choice(
         finding.practice,
@@ -104,6 +107,12 @@ def _choice(finding: Finding, evidence: Evidence) -> Choice:
         given if math.isfinite(effect.low) else math.nan,
         _saved(more, on),
     )
+
+
+def _one_ships(evidence: Evidence) -> bool:
+    """Tell whether the recipe makes one network of its vote, which is larger and slower."""
+    held = parse(evidence.study.recipe, Recipe(), source="the study's recipe").ensembling
+    return held.average or held.distil
 
 
 def _growth(finding: Finding) -> str:
@@ -137,7 +146,9 @@ def _switched(recipe: Recipe, choice: Choice) -> Recipe:
     if choice.recommended:
         return _on(recipe, choice.practice)
     if choice.practice == "transfer":  # off is a linear probe in the table, no random start
-        return replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=0))
+        alike = replace(recipe.ensembling, cuts=())  # no member trains fewer blocks than none
+        probe = replace(recipe.transfer, trainable_blocks=0)
+        return replace(recipe, transfer=probe, ensembling=alike)
     without = recipe.without(choice.practice)
     return replace(without, views=1) if choice.practice == "augmentation" else without
 

@@ -34,6 +34,8 @@ SCRATCH: Final = 4
 """By how much the side is smaller where the whole network trains from a random start."""
 LEFT: Final = 0.75
 """Share of the multiply-accumulates that the one step of pruning leaves."""
+CUT: Final = Pruning(blocks=False)
+"""How it is pruned: which blocks may go takes longer to find than the cut and the training."""
 RETRAINED: Final = 960
 """Pictures that the pruned network and the unpruned one are trained on further, once each."""
 _SMALLEST: Final = 32
@@ -158,6 +160,8 @@ def off(recipe: Recipe) -> dict[str, str]:
         found["imbalance"] = "the recipe has it off"
     if recipe.transfer.weights == "random":
         found["transfer"] = "the recipe starts at random"
+    elif not recipe.transfer.trainable_blocks:
+        found["transfer"] = "the head alone is trained, which is what others are compared with"
     if recipe.augmentation == Augmentation.off:
         found["augmentation"] = "the recipe has it off"
     return found
@@ -222,9 +226,7 @@ def _carving(full: Recipe, start: Recipe | None = None) -> Carving:
     # The gentlest rate of the probe: all weights are trained, and have been trained before.
     rate = optimization.rates(full.optimization)[0]
     augmented = (start or full).augmentation
-    # Which blocks may go takes longer to find than the cut and the training after it.
-    settings = Pruning(blocks=False)
-    return Carving(replace(full, augmentation=augmented), settings, LEFT, RETRAINED, rate)
+    return Carving(replace(full, augmentation=augmented), CUT, LEFT, RETRAINED, rate)
 
 
 _Made = tuple[list[Arm], list[Contrast]]
@@ -275,25 +277,21 @@ def _transfer(name: str, top: Training, bottom: Training) -> _Made:
     probe = replace(top.recipe, transfer=replace(held, trainable_blocks=0))
     side = min(top.recipe.side, max(_SMALLEST, top.recipe.side // SCRATCH))
     scratch = replace(held, weights="random", sha256="", trainable_blocks=ALL_BLOCKS)
-    start = replace(top.recipe, side=side, views=0, transfer=scratch)
+    # Views of a class are stored, and without a frozen trunk nothing is.
+    views = replace(top.recipe.augmentation, class_views={})
+    start = replace(top.recipe, side=side, views=0, transfer=scratch, augmentation=views)
     trained = replace(bottom, recipe=replace(bottom.recipe, transfer=held), carving=None)
     random = f"a random start of the whole network, in as many steps at {side} px"
-    arms = [Arm(all_but(name, "random"), (Training(start),))]
-    contrasts = [
-        Contrast(
-            name,
-            "leave_one_out",
-            REFERENCE,
-            all_but(name, "random"),
-            random,
-            deciding=not held.trainable_blocks,
-        )
+    means = "a linear probe: the head alone is trained on frozen features"
+    arms = [
+        Arm(all_but(name), (Training(probe),)),
+        Arm(base_with(name), (trained,)),
+        Arm(all_but(name, "random"), (Training(start),)),
     ]
-    if held.trainable_blocks:
-        means = "a linear probe: the head alone is trained on frozen features"
-        arms = [Arm(all_but(name), (Training(probe),)), Arm(base_with(name), (trained,)), *arms]
-        contrasts = [*_both(name, means), *contrasts]
-    return arms, contrasts
+    second = Contrast(
+        name, "leave_one_out", REFERENCE, all_but(name, "random"), random, deciding=False
+    )
+    return arms, [*_both(name, means), second]
 
 
 def _ensembling(name: str, top: Training, bottom: Training) -> _Made:

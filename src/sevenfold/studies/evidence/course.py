@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ class Asked:
         budget: as the user named it, for the head of the table.
         kept: whether checkpoints lie in the run, so that a stopped trial goes on.
         seed: of the study; another number draws other folds, views and seeds of training.
+        blocks: trained blocks of the recipe that is advised, where the study trains fewer to
+            be cheap; None: those of `recipe`.
     """
 
     recipe: Recipe
@@ -51,6 +53,16 @@ class Asked:
     budget: str = ""
     kept: bool = True
     seed: int = 0
+    blocks: int | None = None
+
+    @property
+    def wanted(self) -> Recipe:
+        """Return the recipe that advice changes: as it trains, which measures no practices."""
+        transfer = self.recipe.transfer
+        blocks = transfer.trainable_blocks if self.blocks is None else self.blocks
+        return replace(
+            self.recipe, transfer=replace(transfer, trainable_blocks=blocks), evidence_minutes=0.0
+        )
 
     def shared(self, repetition: int) -> int:
         """Return the seed that all arms of a repetition have in common."""

@@ -147,7 +147,8 @@ class Study:
         contrasts: what is compared; each names two of the arms.
         not_in_use: practices that the recipe has off, or that the data leaves nothing to do,
             with the reason.
-        recipe: that the reference stands for, as TOML.
+        recipe: that advice starts from, as TOML: what was asked about, with the blocks that
+            a training has where the study trains fewer.
         regime: plain facts that the evidence holds in: cut, budget, side, views, epochs,
             pictures, threads, processor, versions.
     """

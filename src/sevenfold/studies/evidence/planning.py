@@ -17,7 +17,7 @@ from sevenfold.engines import Json
 from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
 from sevenfold.loop import Place
-from sevenfold.practices import growth, pruning
+from sevenfold.practices import growth, imbalance, pruning
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.growth import Growth
 from sevenfold.progress import Progress
@@ -104,7 +104,7 @@ def laid(
         tuple(arm.name for arm in plan.arms),
         plan.contrasts,
         plan.not_in_use,
-        to_toml(replace(asked.recipe, objective=recipe.objective)),
+        to_toml(replace(asked.wanted, objective=recipe.objective)),
         _regime(recipe, asked, parted[0], split, ground.place)
         | {"store_megabytes": cost.rows * cost.row_bytes / 1e6},
     )
@@ -139,7 +139,7 @@ def _unprunable(recipe: Recipe, classes: int) -> str:
         coupling = pruning.couple(network.eval(), recipe.side)
         limits = pruning.Limits(dense={one.name: one.channels for one in coupling.groups})
         noise = torch.rand(2, 3, recipe.side, recipe.side) * 255, torch.zeros(2, classes)
-        how = pruning.Trimming(pruning.Pruning(), limits, lambda: iter([noise]), recipe.side, 0)
+        how = pruning.Trimming(plans.CUT, limits, lambda: iter([noise]), recipe.side, 0)
         least = pruning.cost(pruning.smallest(network, how), recipe.side).macs
     except SevenfoldError as error:
         return error.problem
@@ -194,10 +194,19 @@ def _task(
     asked: Asked,
     out: Path,
 ) -> Task:
-    """Name a trial by all that its result depends on."""
+    """Name a trial by all that its result depends on.
+
+    Raises:
+        UsageError: its pictures leave its way with rare classes no room.
+    """
     shared = asked.shared(repetition)
     seed = shared + training.number * asked.repetitions
     trained_on = growth.given(split, Growth(training.share), shared)
+    recipe, classes = training.recipe, split.dataset.classes
+    counts = np.bincount(split.dataset.labels[trained_on], minlength=len(classes))
+    imbalance.check_data(
+        recipe.imbalance, counts, classes, epochs=recipe.epochs, batch=recipe.batch
+    )
     key = trial.key(training.recipe, replace(split, train=trained_on), seed, ground.place)
     if training.carving or reading["device"] != ground.place.device:
         key = f"{key} {training.carving} {reading['device']}"
@@ -234,7 +243,7 @@ def _regime(
         "trained_on": len(fold.train),
         "stopped_by": len(fold.val),
         "closed": len(split.test),
-        "contents": contents_of(split.dataset),
+        "contents": contents_of(split),
         "members": plans.MEMBERS,
         "macs_left": plans.LEFT,
         "retrained_on": plans.RETRAINED,

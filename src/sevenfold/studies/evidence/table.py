@@ -52,7 +52,7 @@ def lines(told: Facts) -> Iterator[str]:
     ]
     if changes:
         yield f"recommended    {', '.join(changes)}"
-    yield f"time           {told['seconds']:.0f} s of training"
+    yield f"time           {told['seconds']:.0f} s of training, counted for each arm"
 
 
 def _cells(one: Row) -> tuple[str, ...]:

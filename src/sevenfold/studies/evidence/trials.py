@@ -1,6 +1,7 @@
 """Train one trial of a study, wherever the call lands: what an engine's workers run."""
 
 import base64
+import copy
 import shutil
 import tempfile
 import time
@@ -221,10 +222,12 @@ def _carved(
 
 
 def _some(split: Split, count: int, seed: int) -> Int64[np.ndarray, "some"]:
-    """Draw so many of the training pictures."""
+    """Draw so many of the training pictures, one of each class among them."""
     numbers = draws.numbers([split.dataset.hashes[one] for one in split.train])
-    order = draws.order(f"{seed}/retrain", numbers, 0)
-    return np.sort(split.train[order[:count]])
+    drawn = split.train[draws.order(f"{seed}/retrain", numbers, 0)]
+    _, first = np.unique(split.dataset.labels[drawn], return_index=True)
+    others = np.delete(drawn, first)[: max(0, count - len(first))]
+    return np.sort(np.concatenate([drawn[first], others]))
 
 
 def _saved(recipe: Recipe, classes: int, smaller: nets.Network) -> dict[str, Any]:
@@ -276,7 +279,7 @@ def answers(
     else:
         fill(plain, split.dataset, pictures, threads=place.threads, progress=silent)
         views = pixel_views(split.dataset, plain, PLAIN, threads=place.threads, count=1)
-    return loop.predict(tail.to(place.device), views, pictures, place)
+    return loop.predict(copy.deepcopy(tail).to(place.device), views, pictures, place)
 
 
 def temperature_of(

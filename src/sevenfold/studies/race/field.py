@@ -143,6 +143,7 @@ def lined_up(asked: Asked, names: Sequence[str], recipe: Recipe, split: Split) -
         return Field(recipes, {})
     counts = np.bincount(split.dataset.labels[split.train], minlength=len(split.dataset.classes))
     _check_uneven(counts, split)
+    counts = np.minimum(counts, np.maximum(1, np.round(recipe.growth.share * counts).astype(int)))
     recipes, left_out = {}, {}
     for name in names:
         try:
@@ -175,7 +176,9 @@ def _method(recipe: Recipe, name: str) -> Recipe:
     if name in imbalance.DEFERRED:
         value = replace(value, defer=given.defer)
     if name == "auto":
-        value = replace(value, trainings=given.trainings)
+        value = replace(value, trainings=given.trainings, price=given.price)
+    if name == "adjusted_after":
+        value = replace(value, temperature=given.temperature)
     imbalance.check(value)
     return replace(recipe, imbalance=value)
 

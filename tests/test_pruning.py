@@ -259,6 +259,10 @@ def test_counts_that_are_no_multiple_reach_one_first_and_small_groups_lose_singl
     assert choose(low, coupling, dense, count=1) == {"0": (0, 1, 2, 3)}
     assert choose(low, coupling, dense, count=5) == {"0": tuple(range(12))}
     assert choose(low, coupling, dense, count=14) == {"0": tuple(range(12)), "2": (0, 1)}
+    # The last to go are four at once: of those before, the highest need not have gone.
+    first = [np.arange(20.0) + 100, np.arange(12.0)]
+    assert choose(first, coupling, dense, count=4) == {"2": (0, 1, 2, 3)}
+    assert choose(first, coupling, dense, count=6) == {"0": (0, 1, 2, 3), "2": (0, 1)}
     # What went before counts: 10 of 12 are left, and the floor is 8.
     with pytest.raises(UsageError, match="at most 16"):
         choose(low, coupling, dense, count=17)

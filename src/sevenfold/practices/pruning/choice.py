@@ -140,22 +140,41 @@ def chosen(
     parameters: float = 0.0,
     limits: Limits = USUAL,
 ) -> Choice:
-    """Choose as `choose` does; where the target is out of reach, all that may go."""
+    """Choose as `choose` does; where the target is out of reach, all that may go.
+
+    The lowest go until the target is reached. Where the last to go is large, others need not
+    have gone: from the highest down, each comes back without which the target is reached still.
+    """
     chunks = [
         chunk
         for group, values in zip(coupling.groups, scores, strict=True)
         for chunk in _chunks(group, values, limits)
     ]
-    gone: dict[str, tuple[int, ...]] = {}
-    reached, highest = 0.0, 0.0
+    wanted, reached = count or macs or parameters, 0.0
+    taken: list[_Chunk] = []
     for chunk in sorted(chunks, key=lambda one: one.score):
-        gone[chunk.group] = (*gone.get(chunk.group, ()), *chunk.channels)
-        reached = _reached(gone, coupling, dense, count, macs)
-        highest = chunk.score
-        if reached >= (count or macs or parameters):
+        taken.append(chunk)
+        reached = _reached(_joined(taken), coupling, dense, count, macs)
+        if reached >= wanted:
             break
-    ordered = {name: tuple(sorted(channels)) for name, channels in gone.items()}
-    return Choice(ordered, reached, highest)
+    kept: set[str] = set()  # groups one of whose chunks must go: so must those below it
+    for chunk in reversed(taken[:-1]) if reached >= wanted else ():
+        fewer = [one for one in taken if one is not chunk]
+        left = _reached(_joined(fewer), coupling, dense, count, macs)
+        if chunk.group not in kept and chunk.group != taken[-1].group and left >= wanted:
+            taken, reached = fewer, left
+        else:
+            kept.add(chunk.group)
+    highest = max((one.score for one in taken), default=0.0)
+    return Choice(_joined(taken), reached, highest)
+
+
+def _joined(taken: Sequence[_Chunk]) -> dict[str, tuple[int, ...]]:
+    """Return the channels of chunks by group, in rising order."""
+    gone: dict[str, list[int]] = {}
+    for chunk in taken:
+        gone.setdefault(chunk.group, []).extend(chunk.channels)
+    return {name: tuple(sorted(channels)) for name, channels in gone.items()}
 
 
 def _reached(

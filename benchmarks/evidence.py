@@ -330,8 +330,11 @@ def kills(results: Results, asked: argparse.Namespace) -> None:
 
 
 def engines(results: Results, asked: argparse.Namespace) -> None:
-    """Run one study with one process, with two, and on Ray."""
-    kinds = {"one process": ("--threads", str(asked.cores)), "two processes": ("--threads", "1")}
+    """Run one study with one process, with two, and on Ray, each trial on one thread."""
+    kinds = {
+        "one process": ("--threads", "1", "--workers", "1"),
+        "two processes": ("--threads", "1", "--workers", "2"),
+    }
     if importlib.util.find_spec("ray"):
         kinds["Ray"] = ("--threads", "1", "--engine", "ray", "--address", "local")
     data = few(asked.data, asked.place / "engine-photos", 30)
@@ -342,7 +345,7 @@ def engines(results: Results, asked: argparse.Namespace) -> None:
         stores = {"SEVENFOLD_CACHE": str(asked.place / "engine-stores")}
         found = measured(small(data, out, *words), stores)
         results.append(
-            f"engine/{kind}", seed=0, n=90, engine=kind, threads=words[1],
+            f"engine/{kind}", seed=0, n=90, engine=kind,
             seconds=found.seconds, hash=fingerprint(out),
         )  # fmt: skip
 
@@ -408,7 +411,7 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
     if ended:
         same = sum(row["same"] for row in ended)
         titles.append(f"{same} of {len(ended)} killed studies ended with the same evidence.")
-    ran = [row for key, row in known.items() if key.startswith("engine/") and row["threads"] == "1"]
+    ran = [row for key, row in known.items() if key.startswith("engine/")]
     if len(ran) > 1:
         alike = "the same" if len({row["hash"] for row in ran}) == 1 else "not the same"
         titles.append(f"{' and '.join(row['engine'] for row in ran)}: {alike} evidence.")

@@ -32,11 +32,18 @@ def measure(results: Results, name: str, run: Path) -> None:
     roles = np.array(found.roles)
     chosen_by = "val" if "val" in roles else "train"
     chosen, test = roles == chosen_by, roles == "test"
-    groups = [group for group, mine in zip(found.groups, test, strict=True) if mine]
+    groups, choosing = (
+        [group for group, mine in zip(found.groups, role, strict=True) if mine]
+        for role in (test, chosen)
+    )
 
     def on_test(wish: Wish) -> dict[str, Any]:
         point = operating.choose(
-            wish, found.classes, found.probabilities[chosen], found.labels[chosen]
+            wish,
+            found.classes,
+            found.probabilities[chosen],
+            found.labels[chosen],
+            choosing if all(choosing) else (),
         )
         told = decisions.measured(
             point,

@@ -158,6 +158,21 @@ def test_decisions_of_the_page_are_followed(faulty: Path, tmp_path: Path) -> Non
     assert "02-other-label.bmp" not in rows
 
 
+@pytest.mark.parametrize("dropped", [["04.png"], ["04-again.bmp"], ["04.png", "04-again.bmp"], []])
+def test_of_copies_one_stays_that_was_not_dropped(
+    faulty: Path, tmp_path: Path, dropped: list[str]
+) -> None:
+    chosen = tmp_path / "labels.csv"
+    rows = "".join(f'"train/a/{name}","","drop"\r\n' for name in dropped)
+    chosen.write_text(f"path,label,decision\r\n{rows}", encoding="utf-8")
+    run(faulty, fix=tmp_path / "clean.csv", decisions=chosen)
+    with (tmp_path / "clean.csv").open(encoding="utf-8", newline="") as file:
+        names = {Path(row["path"]).name for row in csv.DictReader(file)}
+    left = {"04.png", "04-again.bmp"} - set(dropped)
+    assert len(names & left) == min(1, len(left))
+    assert not names & set(dropped)
+
+
 def test_boxes_of_one_photo_are_decided_apart(tmp_path: Path) -> None:
     scene(0).save(tmp_path / "0.png")
     boxes = {"0.0,0.0,0.5,0.5": "a", "0.5,0.5,0.5,0.5": "b", "0.5,0.0,0.5,0.5": "b"}
@@ -361,6 +376,12 @@ def test_roles_groups_and_other_places_are_compared() -> None:
     assert found["other_group"] == [{"path": "a/1.png", "before": "ann", "now": "bob"}]
     assert found["elsewhere"] == ["b/3.png"]
     assert not found["gone"]
+    # With small data what was called val is trained on.
+    small = replace(known, rows=known.rows[:2])
+    assert not changes.since(small, here[:1], hashes[:1])["other_role"]
+    left_out = replace(known, quarantined=(datasets.Quarantined("a/9.png", "leak"),))
+    copy = [*here, datasets.Photo("a/9.png", "a", "test")]
+    assert changes.since(left_out, copy, [*hashes[:2], hashes[0]]) == found
     again = [*here, datasets.Photo("b/3.png", "b")]
     assert not changes.since(known, again, hashes)["elsewhere"]
 

@@ -545,3 +545,45 @@ def test_what_our_tables_quote_is_read_as_it_was(tmp_path):
         csv.writer(file).writerows([("path", "label", "group"), map(guarded, texts)])
     (found,) = data.scan(str(tmp_path / "labels.csv")).photos
     assert (found.label, found.group) == ("=1+1", "@site")
+
+
+def test_small_classes_of_a_training_are_known_again(tmp_path):
+    folder(tmp_path)
+    write(tmp_path / "owl" / "0.png", 90)
+    known = {"classes": ("cat", "dog")}
+    with pytest.raises(DataError, match="absent from training"):
+        data.read(str(tmp_path), **known)
+    dropped = data.read(str(tmp_path), small_classes="drop", **known)
+    assert (len(dropped), dropped.classes) == (12, ("cat", "dog"))
+    assert {one.path: one.reason for one in dropped.quarantined} == {
+        "owl/0.png": "class owl is none of the model's"
+    }
+    with pytest.raises(DataError, match="absent from training"):
+        data.read(str(tmp_path), small_classes="other", **known)
+    merged = data.read(str(tmp_path), small_classes="other", classes=("cat", "dog", "other"))
+    assert [photo.label for photo in merged.photos].count("other") == 1
+    assert np.bincount(merged.labels).tolist() == [6, 6, 1]
+
+
+def test_paths_of_windows_are_one_kind_of_path(tmp_path, monkeypatch):
+    write(tmp_path / "a\\b_1.png", 1)
+    write(tmp_path / "a" / "b_1.png", 2)
+    text = table(tmp_path / "t.csv", [["path", "label"], ["a\\b_1.png", "x"]])
+    assert data.scan(text).photos[0].path == "a\\b_1.png"
+    monkeypatch.setattr("sevenfold.data.tables.os.sep", "\\")
+    assert data.scan(text).photos[0].path == "a/b_1.png"
+
+
+def test_a_parquet_files_own_column_of_paths_is_read(tmp_path):
+    names = [f"patient{i // 2}_{i}.png" for i in range(4)]
+    images = [picture(i) for i in range(4)]
+    source = parquet(tmp_path / "p.parquet", images, ["a", "b"] * 2, filename=names)
+    listing = data.scan(source, columns={"path": "filename"}, group_by=r"^(patient\d+)_")
+    assert [photo.group for photo in listing.photos] == ["patient0"] * 2 + ["patient1"] * 2
+
+
+def test_a_box_of_no_width_is_refused(tmp_path):
+    write(tmp_path / "a.png", 1)
+    text = table(tmp_path / "t.csv", [["path", "label", "box"], ["a.png", "x", "0,0,1e-320,1"]])
+    with pytest.raises(DataError, match="not within the picture"):
+        data.scan(text)

@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -51,3 +52,13 @@ def test_names_of_overlays_are_safe(path):
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,130}-[0-9a-f]{8}\.png", name)
     assert not name.startswith("-")
     assert name != maps.file_name(path + "2", "../<label>")
+
+
+def test_the_overlay_of_a_large_photo_takes_little_more_than_the_photo():
+    pixels = np.full((1500, 2000, 3), 90, np.uint8)
+    evidence = np.random.default_rng(0).random((8, 8))
+    tracemalloc.start()
+    maps.overlay(pixels, evidence)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * pixels.nbytes

@@ -30,6 +30,21 @@ def test_without_a_point_the_most_probable_class_is_answered_and_sure():
     assert sure.all()
 
 
+def test_a_recall_is_promised_by_groups_not_by_their_pictures():
+    p, labels = drawn(900, 3)
+    patients = [f"patient {at // 20}" for at in range(900)]
+    wish = Wish({"crack": 0.9})
+    alone, together = (choose(wish, CLASSES, p, labels, groups) for groups in ((), patients))
+    answers, _ = decide(together, p)
+    cracks = labels == 0
+    missed = {patients[at] for at in np.flatnonzero(cracks & (answers != 0))}
+    held = {patients[at] for at in np.flatnonzero(cracks)}
+    assert len(missed) == operating.rank(len(held), 0.9) - 1
+    assert together.weights[0] > alone.weights[0]
+    names = [str(at) for at in range(900)]
+    assert choose(wish, CLASSES, p, labels, names).weights[0] == alone.weights[0]
+
+
 def test_by_default_the_error_among_the_answered_is_halved():
     p, labels = drawn(2000, 1)
     point = choose(Wish(), CLASSES, p, labels)

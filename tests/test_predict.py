@@ -402,6 +402,15 @@ def test_a_csv_names_pictures_beside_it(tmp_path):
             read()
 
 
+def test_parts_of_pictures_are_refused_since_whole_ones_are_answered(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text('path,box\na.png,""\nb.png,"0,0,0.5,1"\n', encoding="utf-8")
+    found = sources([table])
+    assert Path(next(found)[0]).name == "a.png"
+    with pytest.raises(DataError, match="line 3, names a part of a picture"):
+        next(found)
+
+
 @pytest.mark.parametrize("data", [b"", b"file\nx.png\n", b'path\n"' + b"x" * 200_000])
 def test_a_csv_that_cannot_be_used_is_named(tmp_path, data):
     (tmp_path / "list.csv").write_bytes(data)

@@ -341,8 +341,11 @@ def test_a_body_that_is_too_large_is_heard_out_so_that_its_sender_sees_why(port:
 class Connection:
     """Look like one of uvicorn's."""
 
-    def __init__(self, cycle: object) -> None:
-        self.cycle, self.transport, self.ended = cycle, self, False
+    def __init__(self, cycle: object, unsent: int = 0) -> None:
+        self.cycle, self.transport, self.ended, self.unsent = cycle, self, False, unsent
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         self.ended = True
@@ -354,6 +357,14 @@ def test_silence_is_counted_from_the_latest_answer() -> None:
         SimpleNamespace(response_complete=False),
     )
     new, idle, busy, again = (Connection(cycle) for cycle in (None, done, running, done))
+    silence = Silence(10)
+    reading, stuck = Connection(running, 9_000), Connection(done, 9_000)
+    for second in range(25):
+        reading.transport.unsent -= 100 if second % 9 == 0 else 0
+        stuck.transport.unsent += 100
+        silence.end([reading, stuck], second)
+        assert stuck.ended == (second >= 10)
+    assert not reading.ended
     silence = Silence(10)
     for second in range(25):
         again.cycle = SimpleNamespace(response_complete=True) if second % 9 == 0 else again.cycle

@@ -366,3 +366,29 @@ def test_joined_listings_read_each_photo_where_it_lies():
         read = [found.source.load(photo).decode() for photo in found.photos]
         assert read == [f"x/{one}", f"y/{one}"]
         assert len({photo.path for photo in found.photos}) == 2
+
+
+def test_what_was_left_out_stays_told_and_a_known_picture_joins_its_group(tmp_path):
+    source = data.FolderSource(tmp_path, str(tmp_path))
+
+    def dataset(photos, numbers, left_out):
+        prints = [data.Fingerprint(f"{at:032x}", 8, 8) for at in numbers]
+        return data.assemble(
+            data.Listing("x", tuple(photos), source, left_out), prints, classes=["a"]
+        )
+
+    old = dataset([data.Photo("0.png", "a"), data.Photo("1.png", "a")], [0, 1], ())
+    rows = tuple(
+        data.Row(photo.path, content, "a", "train")
+        for photo, content in zip(old.photos, old.hashes, strict=True)
+    )
+    manifest = data.Manifest("x", ("a",), rows, quarantined=(data.Quarantined("b.png", "torn"),))
+    frames = [data.Photo("again.png", "a", group="ann"), data.Photo("2.png", "a", group="ann")]
+    fresh = dataset(frames, [1, 2], (data.Quarantined("c.png", "empty"),))
+    both = incoming._joined(old, fresh, [1], manifest, ("a",), 1, [source, source])
+    assert len(set(both.groups)) == 2
+    assert both.groups[1] == both.groups[2] == "ann"
+    assert [(one.path, one.reason) for one in both.quarantined] == [
+        ("b.png", "torn"),
+        ("added:1:c.png", "empty"),
+    ]

@@ -12,8 +12,15 @@ from typing import Any
 import pytest
 
 import bundles as made
-from sevenfold import atomic, bundles, cli, data, swap, versions
+import photos
+import report_facts
+import test_append
+from sevenfold import atomic, bundles, cli, data, job, swap, versions
 from sevenfold.errors import ModelError, ResourceError, UsageError
+from sevenfold.progress import silent
+from sevenfold.studies import suggest
+from sevenfold.studies.append import append
+from sevenfold.studies.audit import changes
 
 CLASSES = ("blue", "red")
 
@@ -209,3 +216,54 @@ def test_the_lock_of_another_machine_holds(run):
     shutil.rmtree(run)
     with pytest.raises(ResourceError, match="cannot be written"), versions.locked(run):
         pass
+
+
+def test_what_a_swap_has_not_brought_yet_is_told_of_where_it_lies(run):
+    versions.keep(run)
+    shutil.copytree(run / "versions" / "1", run / "versions" / "2")
+    rows = (data.Row("a.png", "0" * 32, "red", "train", "ann"),)
+    newer = data.to_json(data.Manifest("photos", CLASSES, rows))
+    (run / "versions" / "2" / "data.json").write_text(newer, encoding="utf-8")
+    assert job._known(run).rows == ()
+    swap.begin(run, 2)
+    assert job._known(run).rows == suggest_known(run) == rows
+    assert changes.manifest(run).rows == rows
+    data.log_opening(run)
+    swap.finish(run)
+    assert len(job._known(run).openings) == 1
+    assert job._known(run).rows == rows
+
+
+def suggest_known(run: Path) -> tuple[data.Row, ...]:
+    assert suggest._known(run) == {"0" * 32}
+    return job._known(run).rows
+
+
+def test_new_pictures_of_a_group_that_was_trained_on_are_no_test(run, tmp_path):
+    rows = (data.Row("a.png", "0" * 32, "red", "train", "ann"),)
+    told = data.to_json(data.Manifest("photos", CLASSES, rows))
+    (run / "data.json").write_text(told, encoding="utf-8")
+    folder = photos.write(tmp_path / "photos", {"blue": 2, "red": 2})
+    lines = ["path,label,group", "blue/000.png,blue,ann", "blue/001.png,blue,bob"]
+    (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = job.evaluate(
+        run, str(folder / "t.csv"), split="test", columns={}, group_by="",
+        small_classes="refuse", threads=1, progress=silent,
+    )  # fmt: skip
+    assert found["scores"]["pictures"] == 1
+    assert found["left_out"] == 1
+
+
+def test_a_study_in_the_report_comes_back_with_its_version(run, tmp_path):
+    versions.keep(run)
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(test_append.CURVE | {"name": "photos"}), encoding="utf-8")
+    facts = report_facts.facts()
+    facts["data"]["name"] = "photos"
+    for folder in (run, run / "versions" / "1"):
+        (folder / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    append(run, [path])
+    versions.renewed(run, 1, {"data": "more"}, candidate)
+    assert "curve" not in json.loads((run / "report.json").read_text("utf-8"))
+    versions.rollback(run, 1)
+    assert "curve" in json.loads((run / "report.json").read_text("utf-8"))

@@ -76,11 +76,14 @@ def guards(
 
     Raises:
         UsageError: the recalls that were asked for cannot be had together.
+        DataError: there are fewer pictures left to choose by than a recall needs.
     """
     dataset, small = split.dataset, len(split.val) == 0
     classes, judged = dataset.classes, split.train if small else split.val
     labels = dataset.labels[judged]
-    point = operating.choose(wish, classes, chosen, labels)
+    groups = [dataset.groups[row] for row in judged.tolist()]
+    operating.check(wish, classes, operating.separate(labels, groups, len(classes)))
+    point = operating.choose(wish, classes, chosen, labels, groups)
     measured = {
         role: decisions.measured(
             point,

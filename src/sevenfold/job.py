@@ -148,9 +148,8 @@ def _made(
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
     judged = split.val if len(split.val) else split.train
-    # Pictures of one group tell as much of new ones as one picture does.
-    apart = {(dataset.groups[at], int(dataset.labels[at])) for at in judged.tolist()}
-    counts = np.bincount([label for _, label in apart], minlength=len(dataset.classes))
+    groups = [dataset.groups[at] for at in judged.tolist()]
+    counts = operating.separate(dataset.labels[judged], groups, len(dataset.classes))
     operating.check(wish, dataset.classes, counts)
     alone = replace(recipe, evidence_minutes=0.0)  # a training is the same with it and without
     folder = out / "trials" / trial.key(alone, split, request.seed, place)
@@ -313,10 +312,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a run or bundle on labelled pictures; needs no torch.
 
-    A picture that the run knows has the role that the run gave it, whatever the data says, so
-    that nothing is scored as test that weights were fitted to; where some have roles, the
-    others, which the run has never seen, are test. Opening the run's test pictures is written
-    down in its `data.json`.
+    A picture that the run knows, or others of its group, has the role that the run gave it,
+    whatever the data says, so that nothing is scored as test that weights were fitted to; where
+    some have roles, the others, which the run has never seen, are test. Opening the run's test
+    pictures is written down in its `data.json`.
 
     Returns:
         The object of `evaluate --json`, schema "sevenfold.evaluate/1".
@@ -335,8 +334,9 @@ def evaluate(
     )
     known = _known(model)
     roles_by_hash = {row.hash: row.role for row in known.rows}
+    roles_by_group = {row.group: row.role for row in known.rows if row.group}
     roles = [
-        roles_by_hash.get(content) or photo.role
+        roles_by_hash.get(content) or roles_by_group.get(photo.group) or photo.role
         for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
     ]
     with_roles = any(roles) and split != "all"
@@ -377,7 +377,7 @@ def evaluate(
 
 def _known(model: Path) -> datasets.Manifest:
     """Read what a run knows of its pictures; a bundle alone knows none."""
-    path = model / "data.json"
+    path = swap.told(model, "data.json")
     if not path.exists():
         return datasets.EMPTY
     return datasets.from_json(path.read_text("utf-8"), name=str(path))

@@ -175,8 +175,28 @@ def check(wish: Wish, classes: Sequence[str], counts: Int64[np.ndarray, " classe
             )
 
 
+def separate(labels: Labels, groups: Sequence[str], classes: int) -> Int64[np.ndarray, "classes"]:
+    """Count the groups of each class: pictures of one tell as much of new ones as one does.
+
+    Args:
+        labels: of each picture.
+        groups: of each; a picture of no group is one of its own.
+        classes: how many there are.
+
+    Example:
+        >>> separate(np.array([0, 0, 0, 1]), ["a", "a", "b", "a"], 2).tolist()
+        [2, 1]
+    """
+    pairs = set(zip(labels.tolist(), groups, strict=True))
+    return np.bincount([label for label, _ in pairs], minlength=classes)
+
+
 def choose(
-    wish: Wish, classes: Sequence[str], probabilities: Probabilities, labels: Labels
+    wish: Wish,
+    classes: Sequence[str],
+    probabilities: Probabilities,
+    labels: Labels,
+    groups: Sequence[str] = (),
 ) -> Operating:
     """Choose the operating point on pictures that no weight was trained on.
 
@@ -184,8 +204,8 @@ def choose(
       answered is at most half of that among all, with at least half of them answered.
     * `min_recall` raises the weight of a class until it is answered for all of its pictures
       but so few (`rank`) that its recall on new ones is as asked with confidence
-      `CONFIDENCE`: a margin, as a share of few pictures would be luck. Such an answer is
-      always sure.
+      `CONFIDENCE`: a margin, as a share of few pictures would be luck. A group counts as
+      its worst picture does. Such an answer is always sure.
     * `costs` answers with the least expected cost; each class has the threshold at which
       the expected costs of its answers and of those that are not sure sum to the least.
 
@@ -194,6 +214,7 @@ def choose(
         classes: of the columns.
         probabilities: calibrated.
         labels: true classes.
+        groups: of the pictures; empty: each is one of its own.
 
     Raises:
         UsageError: several classes cannot all have the recall that was asked for.
@@ -204,7 +225,10 @@ def choose(
     weights, names = np.ones(len(classes)), list(classes)
     asked = {names.index(name): recall for name, recall in wish.min_recall.items()}
     if asked:
-        weights = _weights(asked, p, labels, names)
+        numbers = np.arange(len(p))
+        if len(groups):
+            numbers = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)[1]
+        weights = _weights(asked, p, labels, numbers, names)
     answers = _best(p, weights)
     free = ~np.isin(answers, list(asked))
     confidence = p[np.arange(len(p)), answers]
@@ -350,7 +374,11 @@ def _best(p: Probabilities, weights: Float64[np.ndarray, " classes"]) -> Labels:
 
 
 def _weights(
-    asked: Mapping[int, float], p: Probabilities, labels: Labels, names: Sequence[str]
+    asked: Mapping[int, float],
+    p: Probabilities,
+    labels: Labels,
+    groups: Int64[np.ndarray, "pictures"],
+    names: Sequence[str],
 ) -> Float64[np.ndarray, " classes"]:
     """Raise the weights of classes until each is answered often enough, the others' given."""
     log_p, levels = np.log(np.maximum(p, _TINY)), np.zeros(p.shape[1])
@@ -359,8 +387,11 @@ def _weights(
         for at, recall in asked.items():
             mine = log_p[labels == at] + levels
             leads = log_p[labels == at, at] - np.delete(mine, at, axis=1).max(axis=1)
+            worst = np.full(int(groups.max()) + 1, np.inf)
+            np.minimum.at(worst, groups[labels == at], leads)
+            worst = np.sort(worst[np.isfinite(worst)])
             # A hair more, so that the picture that sets the weight is answered so, too.
-            lead = float(np.sort(leads)[max(1, rank(len(leads), recall)) - 1])
+            lead = float(worst[max(1, rank(len(worst), recall)) - 1])
             levels[at] = max(levels[at], -lead + 1e-9 if lead < 0 else 0.0)
         if np.array_equal(before, levels):
             return np.asarray(np.exp(levels))

@@ -362,8 +362,15 @@ def _in_csv(path: Path) -> Iterator[Source]:
                     f"{image.shown(str(path))} has no column `path`",
                     "name the column that holds the paths of the pictures `path`",
                 )
+            boxes = {"box", "x"} & set(rows.fieldnames or ())
             for row in rows:
                 cell = bare(row["path"] or "")
+                if any((row[name] or "").strip() for name in boxes):
+                    raise DataError(
+                        f"{image.shown(str(path))}, line {rows.line_num}, names a part of a "
+                        "picture, and whole pictures are answered",
+                        "cut the parts out, or score the table by `sevenfold evaluate`",
+                    )
                 if cell:
                     yield _file(str(path.parent / cell))
                 else:

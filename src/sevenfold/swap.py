@@ -63,6 +63,12 @@ def serving(path: Path) -> Path:
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 
+def told(run: Path, name: str) -> Path:
+    """Return the file in which a run tells of the version that it serves now."""
+    number = pending(run)
+    return (folder_of(run, number) if number else run) / name
+
+
 def begin(run: Path, number: int) -> None:
     """Make a version, which must be complete, the one that the run serves."""
     atomic.write(run / JOURNAL, json.dumps({"version": number}).encode())

@@ -145,10 +145,9 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"renamed        {old} -> {name}"
     yield from _agreement(facts["agreement"])
     if facts["dry_run"]:
-        yield (
-            f"dry run        {facts['epochs']} epochs, about {facts['estimated_seconds']:.0f} s "
-            "of training"
-        )
+        seconds = facts["estimated_seconds"]
+        told = f"about {seconds:.0f} s of training" if seconds else "their time is not known"
+        yield f"dry run        {facts['epochs']} epochs, {told}"
     yield from _judged(facts)
 
 

@@ -152,8 +152,9 @@ def assemble(
             such classes into one.
         max_unreadable: the share of unreadable photos beyond which the data is
             refused, 0 to 1.
-        classes: those of a trained model. Labels then index these, no class is
-            too small, and any other label is an error.
+        classes: those of a trained model. Labels then index these, and no class is too
+            small; any other label is an error, with `drop` left out, and with `other` that
+            class's, if there is one.
 
     Raises:
         DataError: too many photos are unreadable, a class is too small, fewer
@@ -176,9 +177,11 @@ def assemble(
     ]
     _check_readable(listing, unreadable, max_unreadable)
     kept, conflicts = _without_conflicts(kept)
-    small: list[Quarantined] = []
-    if not classes:
-        kept, small = _without_small(listing, kept, small_classes)
+    kept, small = (
+        _known(kept, classes, small_classes)
+        if classes
+        else _without_small(listing, kept, small_classes)
+    )
     photos = tuple(photo for photo, _ in kept)
     names = tuple(classes) or tuple(sorted({photo.label for photo in photos}))
     _check_classes(listing, photos, names, known=bool(classes))
@@ -251,6 +254,25 @@ def _without_conflicts(kept: _Kept) -> tuple[_Kept, list[Quarantined]]:
 def conflict(labels: Iterable[str]) -> str:
     """Say that the same pixels have several labels."""
     return f"conflicting labels {' and '.join(sorted(labels))}"
+
+
+def _known(
+    kept: _Kept, classes: Sequence[str], small_classes: SmallClasses
+) -> tuple[_Kept, list[Quarantined]]:
+    """Do with labels that a model has not learnt as its training did with small classes."""
+    if small_classes == "drop":
+        dropped = [
+            Quarantined(photo.path, f"class {photo.label} is none of the model's")
+            for photo, _ in kept
+            if photo.label not in classes
+        ]
+        return [pair for pair in kept if pair[0].label in classes], dropped
+    if small_classes == "other" and OTHER in classes:
+        return [
+            (photo if photo.label in classes else replace(photo, label=OTHER), print_)
+            for photo, print_ in kept
+        ], []
+    return kept, []
 
 
 def _without_small(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sevenfold import atomic
+from sevenfold import atomic, swap
 from sevenfold.data.photos import Quarantined
 from sevenfold.errors import ModelError
 from sevenfold.image import WHOLE, Box, shown
@@ -84,7 +84,7 @@ def log_opening(run: Path) -> None:
 
     Of two commands that do so in the same moment one may not be written down.
     """
-    path = run / "data.json"
+    path = swap.told(run, "data.json")
     manifest = from_json(path.read_text("utf-8"), name=str(path))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     told = to_json(opened(manifest, now, " ".join(sys.argv[1:])))

@@ -39,7 +39,7 @@ def read_csv(source: str, file: Path, columns: Mapping[str, str]) -> Listing:
         path = cells["path"].strip()
         if not path:
             raise DataError(f"{where}: the path is empty.", "Name the photo's file.")
-        if "\\" in path and not os.path.exists(folder / path):
+        if "\\" in path and (os.sep == "\\" or not os.path.exists(folder / path)):
             path = path.replace("\\", "/")  # written on Windows
         photos.append(_photo(where, path, cells))
     return _listing(source, file.stem, photos, FolderSource(folder, source))
@@ -143,7 +143,10 @@ def _parquet_cells(
                 for row, cells in enumerate(table):
                     texts = {known: _cell(cells[name]) for known, name in names.items()}
                     texts["label"] = classes.get(texts["label"], texts["label"])
-                    texts["path"] = _cell((cells.get(image) or {}).get("path"))
+                    inner = cells.get(image)
+                    if inner and inner.get("path"):
+                        texts["path"] = _cell(inner["path"])
+                    texts.setdefault("path", "")
                     yield group, row, texts
     except (OSError, ValueError) as error:
         raise DataError(
@@ -215,7 +218,7 @@ def _box(where: str, cells: Mapping[str, str]) -> Box:
         x = y = w = h = math.nan
     inside = max(x + w, y + h) <= 1 + _TOLERANCE
     w, h = min(w, 1 - x), min(h, 1 - y)
-    if not (inside and x >= 0 and y >= 0 and w > 0 and h > 0):
+    if not (inside and x >= 0 and y >= 0 and w >= _TOLERANCE and h >= _TOLERANCE):
         raise DataError(
             f"{where}: the box `{shown(','.join(parts))}` is not within the picture.",
             "Write x,y,w,h as fractions of the width and height, between 0 and 1.",

@@ -148,7 +148,8 @@ def _scores(members: Sequence[Facts]) -> Curve:
     ):
         for member in members:
             points = _points(member, key)
-            best = tuple(point for point in points if point[0] == member.get("best_epoch"))
+            kept = number(member.get("best_epoch")) + 1  # epochs are told from 1
+            best = tuple(point for point in points if point[0] == kept)
             lines.append(Line(name, points, style, best))
     figure = plots.chart(
         lines,

@@ -144,8 +144,12 @@ class _Served:
     async def infer(self, request: Request) -> Response:
         """Answer an inference request of the protocol."""
         self._check_ready()
-        work = partial(protocol.infer, self._predictor)
-        return JSONResponse(await self._pool.answered(request, work))
+
+        def work(data: bytes) -> Response:
+            # Written here, in a thread: features are megabytes, and others wait meanwhile.
+            return JSONResponse(protocol.infer(self._predictor, data))
+
+        return await self._pool.answered(request, work)
 
     def correcting(self, collection: Collection) -> Route:
         """Make the route on which a person names the class of a kept picture."""

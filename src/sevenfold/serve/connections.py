@@ -1,4 +1,4 @@
-"""End connections: those on which nothing comes, and all of them when the server ends.
+"""End connections: those on which nothing comes or is read, and all when the server ends.
 
 A server that closes its socket at once cuts whoever has connected and asked, but has
 not been read yet. So from the signal on requests are still taken, each answer closes
@@ -20,7 +20,9 @@ _STEP: Final = 0.02
 
 @final
 class Silence:
-    """Close connections that have waited for a request, or the rest of one, for too long.
+    """Close connections that have waited for a client for too long.
+
+    For a request, for the rest of one, or for it to read what it has been answered.
 
     Args:
         seconds: that a connection may wait.
@@ -28,7 +30,7 @@ class Silence:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._waiting: dict[Any, tuple[Any, float]] = {}
+        self._waiting: dict[Any, tuple[Any, int, float]] = {}
 
     def end(self, connections: Collection[Any], now: float) -> None:
         """Close what has waited for too long; called again and again.
@@ -40,12 +42,14 @@ class Silence:
         waiting = {}
         for one in tuple(connections):
             cycle = one.cycle  # the latest request, None before the first
-            if cycle is not None and not cycle.response_complete:
+            unsent = one.transport.get_write_buffer_size()
+            if cycle is not None and not cycle.response_complete and not unsent:
                 continue
-            before, since = self._waiting.get(one, (cycle, now))
-            since = since if before is cycle else now
+            before, left, since = self._waiting.get(one, (cycle, unsent, now))
+            # What the client asks or reads is a sign of life; what the server adds is none.
+            since = since if before is cycle and unsent >= left else now
             if now - since < self._seconds:
-                waiting[one] = cycle, since
+                waiting[one] = cycle, unsent, since
             else:
                 one.transport.abort()  # close() would wait for a client that reads nothing
         self._waiting = waiting

@@ -19,7 +19,10 @@ KINDS: Final = {
 
 
 def append(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
-    """Show studies in the report of a run. Writes `report.html` and `report.json`.
+    """Show studies in the report of a run. Writes its `report.html` and `report.json`.
+
+    Those of the kept copy of the version that it serves are written, too, so that a rollback
+    brings the studies back.
 
     Args:
         run: the folder that `train` wrote.
@@ -62,11 +65,10 @@ def _appended(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
             )
         facts[name] = found
         added.append(name)
-    for name, text in (
-        ("report.html", render(facts)),
-        ("report.json", json.dumps(facts, indent=1)),
-    ):
-        atomic.write(run / name, text)
+    kept = versions.current(run)
+    for folder in (*([swap.folder_of(run, kept)] if kept else []), run):
+        atomic.write(folder / "report.html", render(facts))
+        atomic.write(folder / "report.json", json.dumps(facts, indent=1))
     return {
         "schema": "sevenfold.appended/1",
         "report": str(run / "report.html"),

@@ -132,7 +132,10 @@ def read(run: runs.Run, asked: Asked, *, threads: int, progress: Progress) -> In
         names,
         asked.new_classes,
         renamed,
-        (*fresh.quarantined, *split.quarantined),
+        (
+            *fresh.quarantined,
+            *(one for one in split.quarantined if one not in dataset.quarantined),
+        ),
         reading,
         source,
     )
@@ -330,11 +333,17 @@ def _joined(
     place: int,
     parts: Sequence[datasets.Source],
 ) -> Dataset:
-    """Put what is new behind what a run has."""
+    """Put what is new behind what a run has; a known picture joins the group that it came in."""
     alone = not isinstance(old.source, JoinedSource)
+    groups = {
+        content: photo.group for photo, content in zip(fresh.photos, fresh.hashes, strict=True)
+    }
     photos = [
         replace(
-            photo, path=datasets.prefixed(photo.path, 0) if alone else photo.path, label=row.label
+            photo,
+            path=datasets.prefixed(photo.path, 0) if alone else photo.path,
+            label=row.label,
+            group=photo.group or groups.get(row.hash, ""),
         )
         for photo, row in zip(old.photos, manifest.rows, strict=True)
     ]
@@ -345,7 +354,15 @@ def _joined(
     hashes = [*old.hashes, *(fresh.hashes[at] for at in new)]
     sizes = [*old.sizes.tolist(), *(fresh.sizes[at].tolist() for at in new)]
     prints = [Fingerprint(name, *size) for name, size in zip(hashes, sizes, strict=True)]
-    listing = datasets.Listing(old.name, tuple(photos), JoinedSource(tuple(parts)))
+    left_out = (
+        *(
+            replace(one, path=datasets.prefixed(one.path, 0)) if alone else one
+            for one in manifest.quarantined
+        ),
+        *(replace(one, path=datasets.prefixed(one.path, place)) for one in fresh.quarantined),
+    )
+    source = JoinedSource(tuple(parts))
+    listing = datasets.Listing(old.name, tuple(photos), source, left_out)
     return datasets.assemble(listing, prints, classes=classes)
 
 

@@ -225,8 +225,11 @@ def _member(
     logits = asked[chosen]
     path.put(network, begun, ended, path.WAYS[chosen])
     if after:
-        imbalance.shift_head(network.head, bench.counts, settings.factor)
-        logits = np.asarray(imbalance.adjusted(logits, bench.counts, settings.factor))
+        # By all that is known, as the next update takes it out, not by what an epoch shows.
+        whole = bench.split.dataset.labels[bench.split.train]
+        counts = np.bincount(whole, minlength=classes)
+        imbalance.shift_head(network.head, counts, settings.factor)
+        logits = np.asarray(imbalance.adjusted(logits, counts, settings.factor))
     if small:
         logits = _remembered(run, found, bench, logits)
     made = Member(network, (), start.origin, seed, trained, steps, decision, logits)

@@ -113,6 +113,8 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
     pictures = tuning.shown(run, found, ground.asked.seed, ground.asked.seed)
     share = tuning.epochs(run.recipe) / run.recipe.epochs
     share *= len(pictures) / max(1, len(run.split.train))
+    # What an update, a pruning or a student took tells nothing of a whole training.
+    whole = 0.0 if run.facts.get("update") else float(stages.get("fit", 0.0))
     return {
         "schema": SCHEMA,
         "run": str(ground.folder),
@@ -135,7 +137,7 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
         ],
         "left_out_count": len(found.left_out),
         "epochs": tuning.epochs(run.recipe),
-        "estimated_seconds": share * float(stages.get("fit", 0.0)),
+        "estimated_seconds": share * whole or None,
         "agreement": {},
         "comparisons": [],
         "warnings": [],

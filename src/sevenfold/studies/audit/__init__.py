@@ -132,7 +132,10 @@ def audit(
         "page": "",
     }
     if fix:
-        spare = {index for group in exact for index in group[1:]}
+        spare = set()
+        for group in exact:  # the first that nobody dropped stays
+            left = [at for at in group if decided.get(album.named(dataset.photos[at])) != ""]
+            spare |= set(group) - set(left[:1])
         spare |= {index for _, group in conflicts for index in group}
         mended = clean.mended(dataset, together.tolist())
         rows = clean.write(mended, spare, decided, fix)

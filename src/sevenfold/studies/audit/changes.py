@@ -2,10 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sevenfold import data as datasets
+from sevenfold import swap
 from sevenfold.data import Manifest, Photo
 from sevenfold.errors import ModelError
 from sevenfold.image import shown
@@ -28,7 +30,7 @@ def manifest(run: Path) -> Manifest:
     Raises:
         ModelError: there is none, or it is damaged.
     """
-    path = run / "data.json"
+    path = swap.told(run, "data.json")
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +46,8 @@ def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> di
 
     A picture whose content is known never counts as new, wherever it lies now; a file
     whose content changed is a picture that is gone and another that is new. What the run
-    left out is not new either, and what updates added from other places is not gone.
+    left out is not looked at, and what updates added from other places is not gone. Where
+    the run has no val, what the data calls so was trained on.
 
     Returns:
         `new` and `gone` as paths; `relabelled`, `other_role` (only where the data says one)
@@ -55,14 +58,17 @@ def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> di
     old: dict[str, list[datasets.Row]] = defaultdict(list)
     for row in known.rows:
         old[row.hash].append(row)
+    left_out = {item.path for item in known.quarantined}
+    has_val = any(row.role == "val" for row in known.rows)
     now: dict[str, list[Photo]] = defaultdict(list)
     for photo, hash_ in zip(photos, hashes, strict=True):
-        now[hash_].append(photo)
-    left_out = {item.path for item in known.quarantined}
+        if photo.path not in left_out:
+            trained = photo.role == "val" and not has_val
+            now[hash_].append(replace(photo, role="train") if trained else photo)
     found: dict[str, list[Any]] = {name: [] for name in _KINDS}
     for hash_, here in now.items():
         if hash_ not in old:
-            found["new"] += [shown(photo.path) for photo in here if photo.path not in left_out]
+            found["new"] += [shown(photo.path) for photo in here]
             continue
         _relocated(old[hash_], here, found)
         labels = sorted({row.label for row in old[hash_]})

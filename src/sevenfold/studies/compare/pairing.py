@@ -234,8 +234,12 @@ def _learnt(
 ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """Say which pictures a side was trained or chosen by, as far as it is known."""
     if isinstance(side, Model):
-        roles = side.roles
-        return np.array([roles.get(content) in LEARNT_FROM for content in dataset.hashes])
+        roles, groups = side.roles, side.groups
+        told = [
+            roles.get(content) or groups.get(photo.group)
+            for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
+        ]
+        return np.array([role in LEARNT_FROM for role in told])
     assert found is not None, "a table was looked up"
     return np.array([at >= 0 and side.roles[at] in LEARNT_FROM for at in found.rows.tolist()])
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sevenfold import data as datasets
-from sevenfold import predict
+from sevenfold import predict, swap
 from sevenfold.answers import MARKS, bare
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError, UsageError
@@ -83,6 +83,11 @@ class Model:
         """Return the role of each picture that it knows, by content."""
         return {row.hash: row.role for row in self.known.rows}
 
+    @property
+    def groups(self) -> Mapping[str, str]:
+        """Return the role of each group that it knows."""
+        return {row.group: row.role for row in self.known.rows if row.group}
+
 
 Side = Table | Model
 
@@ -108,7 +113,7 @@ def opened(path: Path, *, answering: bool) -> Side:
     if answering:
         known = datasets.EMPTY
         if is_run:
-            held = path / "data.json"
+            held = swap.told(path, "data.json")
             known = datasets.from_json(held.read_text("utf-8"), name=str(held))
         kind: Kind = "run" if is_run else "bundle"
         return Model(name, kind, path, predict.load(path, threads=1), known)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sevenfold import data as datasets
-from sevenfold import draws, image
+from sevenfold import draws, image, swap
 from sevenfold import recipe as recipes
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
 from sevenfold.practices import augmentation
@@ -139,7 +139,7 @@ def _order(finding: Finding) -> tuple[int, float]:
 
 def _manifest(model: Path) -> datasets.Manifest:
     """Read what a run knows of its pictures; a bundle alone knows none."""
-    path = model / "data.json"
+    path = swap.told(model, "data.json")
     if not path.is_file():
         return datasets.EMPTY
     return datasets.from_json(path.read_text("utf-8"), name=str(path))

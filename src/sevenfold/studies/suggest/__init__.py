@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sevenfold import data as datasets
-from sevenfold import image, predict, unknown
+from sevenfold import image, predict, swap, unknown
 from sevenfold.answers import Failure, Source, guarded
 from sevenfold.bundles import open_session
 from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
@@ -135,7 +135,7 @@ def _source(unlabelled: Path) -> Path:
 
 def _known(model: Path) -> frozenset[str]:
     """Return the content hashes that the run has seen; a bundle tells none."""
-    path = model / "data.json"
+    path = swap.told(model, "data.json")
     if not path.is_file():
         return frozenset()
     manifest = datasets.from_json(path.read_text("utf-8"), name=str(path))

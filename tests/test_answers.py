@@ -1,6 +1,7 @@
 import builtins
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,16 +28,21 @@ def rows(path: Path) -> list[Answer]:
         with path.open(encoding="utf-8", newline="") as file:
             header, *found = csv.reader(file)
         shares = [f"p:{name}" for name in CLASSES]
-        assert header == ["path", "label", "probability", *shares, "sure", "unlike"]
+        assert header == ["path", "label", "probability", *shares, "sure", "unlike", "model"]
         cells = [
-            [bare(row[0]), bare(row[1]), *map(float, row[2:-2]), *(c == "yes" for c in row[-2:])]
+            [
+                *map(bare, row[:2]),
+                *map(float, row[2:-3]),
+                *(cell == "yes" for cell in row[-3:-1]),
+                row[-1],
+            ]
             for row in found
         ]
     else:
         import pyarrow.parquet
 
         cells = [list(row.values()) for row in pyarrow.parquet.read_table(path).to_pylist()]
-    return [Answer(*cell[:3], tuple(cell[3:-2]), *cell[-2:]) for cell in cells]
+    return [Answer(*cell[:3], tuple(cell[3:-3]), *cell[-3:-1], model=cell[-1]) for cell in cells]
 
 
 def sources(paths: list[str]):
@@ -45,6 +51,16 @@ def sources(paths: list[str]):
 
 def left(path: Path, paths: list[str], classes=CLASSES) -> list[str]:
     return [name for name, _ in unanswered(path, sources(paths), classes)]
+
+
+@FORMATS
+def test_answers_of_another_model_are_not_kept(tmp_path, name):
+    out = tmp_path / name
+    write(out, [replace(answer("a"), model="0a"), replace(answer("b"), model="0a")], CLASSES)
+    assert {row.model for row in rows(out)} == {"0a"}
+    assert [path for path, _ in unanswered(out, sources(["a", "c"]), CLASSES, "0a")] == ["c"]
+    with pytest.raises(UsageError, match="of another model"):
+        unanswered(out, sources(["a", "c"]), CLASSES, "0b")
 
 
 @given(st.text())

@@ -302,7 +302,7 @@ def test_the_options_of_preview_arrive_in_the_study(
 
 class FakePredictor:
     classes = ("cat", "dog")
-    bundle = SimpleNamespace(reference=drift.from_card({}, ("cat", "dog")))
+    bundle = SimpleNamespace(reference=drift.from_card({}, ("cat", "dog")), digest="")
 
 
 def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure) -> None:
@@ -357,7 +357,7 @@ def test_predict_writes_a_table_and_goes_on_with_it(
     assert cli.main(["predict", "runs/a", "a.jpg", "--out", str(table)]) == 0
     assert f"answers added to {table}: 1" in capsys.readouterr().out
     assert table.read_text(encoding="utf-8").startswith(
-        "path,label,probability,p:cat,p:dog,sure,unlike\n"
+        "path,label,probability,p:cat,p:dog,sure,unlike,model\n"
     )
 
 
@@ -383,7 +383,7 @@ def test_drift_is_not_told_of_the_rest_of_the_pictures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     held = drift.reference(np.array([0, 1, 1]), np.array([1, 2]), np.zeros(0))
-    monkeypatch.setattr(FakePredictor, "bundle", SimpleNamespace(reference=held))
+    monkeypatch.setattr(FakePredictor, "bundle", SimpleNamespace(reference=held, digest=""))
     out = str(tmp_path / "out.csv")
     fake_prediction(monkeypatch, CAT)
     assert cli.main(["predict", "runs/a", "a\n.jpg", "--out", out, "--json"]) == 0

@@ -18,11 +18,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 import report_facts
-from sevenfold import account, report
+from sevenfold import account, plots, report
 from sevenfold.errors import DataError
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.recipe import Recipe
-from sevenfold.report import words
+from sevenfold.report import curves, words
 from sevenfold.report.card import CODE, escaped
 from sevenfold.report.operating import operating
 from sevenfold.report.page import LIMIT_BYTES, _classes, cleaned, fitted
@@ -1043,3 +1043,18 @@ def test_small_data_is_not_said_to_have_been_chosen_by_validation() -> None:
     assert "their folds every choice" in said
     assert "out of fold, by networks of the folds" in said
     assert "validation pictures every choice" in Page(report.render(report_facts.facts())).text
+
+
+def test_the_dot_marks_the_epoch_that_was_kept() -> None:
+    history = [
+        {"epoch": at, "loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5 + at / 10}
+        for at in range(4)
+    ]
+    member = {"seed": 1, "history": history, "best_epoch": 2}
+    drawn: list[plots.Line] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves.plots, "chart", lambda lines, **_: drawn.extend(lines) or "")
+        curves._scores([member])
+    (accuracy,) = (line for line in drawn if line.label == "accuracy")
+    assert accuracy.points[0] == (1, 0.5)
+    assert accuracy.dots == ((3, 0.7),)

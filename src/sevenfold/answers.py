@@ -4,7 +4,8 @@ A row is written as soon as its answer is there. `unanswered` drops the sources
 that a file already answers, so an interrupted command goes on where it stopped:
 
 ```
-write(out, predict(predictor, unanswered(out, sources, classes), ...), classes)
+rest = unanswered(out, sources, classes, predictor.bundle.digest)
+write(out, predict(predictor, rest, ...), classes)
 ```
 """
 
@@ -42,6 +43,7 @@ class Answer:
         unlike: whether the picture is unlike anything trained on.
         distance: how far it is from training; NaN where the bundle knows no distance.
         map: file that shows where the evidence for the label lies, or "".
+        model: digest of the bundle that answers, or "".
     """
 
     path: str
@@ -52,6 +54,7 @@ class Answer:
     unlike: bool = False
     distance: float = math.nan
     map: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +106,40 @@ def write(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[st
     return (write_parquet if _is_parquet(path) else write_csv)(path, outcomes, classes)
 
 
-def unanswered(path: Path, sources: Iterable[Source], classes: Sequence[str]) -> Iterator[Source]:
+def unanswered(
+    path: Path, sources: Iterable[Source], classes: Sequence[str], model: str = ""
+) -> Iterator[Source]:
     """Drop the sources that the file at `path` answers already.
 
     Keeps 16 bytes of hash for each row of the file, whatever the length of its path.
 
+    Args:
+        path: of the file; there may be none.
+        sources: that are to be answered.
+        classes: of the model.
+        model: digest of the bundle that is to answer; "" takes the answers of any.
+
     Raises:
-        UsageError: the file exists and is not one of answers for these classes.
+        UsageError: the file exists and is not one of answers for these classes, or another
+            model gave them.
     """
-    rows = _parquet_paths(path, classes) if _is_parquet(path) else _csv_rows(path, classes)
-    done = {_key(row) for row, _ in rows}
+    rows = _parquet_rows(path, classes) if _is_parquet(path) else _csv_rows(path, classes)
+    done = set()
+    for row in rows:
+        if model and row.path and row.model != model:
+            raise UsageError(
+                f"{path} holds answers of another model, or of this one before it changed",
+                "choose another name, or remove the file",
+            )
+        done.add(_key(row.path))
     return (source for source in sources if _key(source[0]) not in done)
 
 
 def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequence[str]) -> Written:
-    """Append answers to a CSV file: `path,label,probability`, `p:CLASS` and `sure,unlike`.
+    """Append answers to a CSV file: `path,label,probability`, `p:CLASS`, `sure,unlike,model`.
 
     `sure` is `no` below the operating point's threshold, `unlike` is `yes` for a picture
-    unlike anything trained on.
+    unlike anything trained on, `model` the digest of the bundle that answered.
 
     Rows that are complete in an existing file stay; a last line that a kill tore
     is cut off. Failures have no row, so that a later call tries them again.
@@ -130,7 +149,7 @@ def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequenc
         ResourceError: the file cannot be written.
     """
     count, failures = 0, []
-    end = max((end for _, end in _csv_rows(path, classes)), default=0)
+    end = max((row.end for row in _csv_rows(path, classes)), default=0)
     with _writing(path):
         path.open("ab").close()
         os.truncate(path, end)
@@ -144,7 +163,7 @@ def write_csv(path: Path, outcomes: Iterable[Answer | Failure], classes: Sequenc
                 names = (guarded(outcome.path), guarded(outcome.label))
                 numbers = (outcome.probability, *outcome.probabilities)
                 marks = (_word(outcome.sure), _word(outcome.unlike))
-                writer.writerow((*names, *map(repr, numbers), *marks))
+                writer.writerow((*names, *map(repr, numbers), *marks, outcome.model))
                 file.flush()
                 count += 1
     return Written(count, tuple(failures))
@@ -165,7 +184,7 @@ def write_parquet(
     """
     _arrow()
     count, failures, rows = 0, [], list[Answer]()
-    for _ in _parquet_paths(path, classes):  # refuses a foreign file before it is moved
+    for _ in _parquet_rows(path, classes):  # refuses a foreign file before it is moved
         break
     parts = _parts(path)
     with _writing(path):
@@ -224,7 +243,7 @@ def _foreign(path: Path) -> UsageError:
 
 
 def _columns(classes: Sequence[str]) -> list[str]:
-    return ["path", "label", "probability", *(f"p:{name}" for name in classes), *MARKS]
+    return ["path", "label", "probability", *(f"p:{name}" for name in classes), *MARKS, "model"]
 
 
 def _word(mark: bool) -> str:
@@ -237,9 +256,17 @@ def _header(classes: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
-    # Yields the path in each complete row, and where the row ends in bytes. The
-    # header counts as a row without a path, so that an empty table has an end too.
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Hold what a complete row is of, who answered it, and where it ends in bytes."""
+
+    path: str
+    model: str
+    end: int = 0
+
+
+def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[_Row]:
+    # The header counts as a row without a path, so that an empty table has an end too.
     header, end = _header(classes).encode(), 0
     if not path.exists():
         return
@@ -251,7 +278,7 @@ def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
                     return
                 raise _foreign(path)
             end = len(header)
-            yield "", end
+            yield _Row("", "", end)
             last = b"\n"
 
             def lines() -> Iterator[str]:
@@ -261,9 +288,9 @@ def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
                     yield last.decode("utf-8", "replace")
 
             for row in csv.reader(lines()):
-                whole = len(row) == len(classes) + 3 + len(MARKS) and last.endswith(b"\n")
+                whole = len(row) == len(_columns(classes)) and last.endswith(b"\n")
                 if whole:
-                    yield bare(row[0]), end
+                    yield _Row(bare(row[0]), row[-1], end)
                 elif file.read(1):
                     raise _foreign(path)
     except (OSError, csv.Error) as error:
@@ -293,7 +320,7 @@ def _clear(parts: Path) -> None:
         parts.rmdir()
 
 
-def _parquet_paths(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _parquet_rows(path: Path, classes: Sequence[str]) -> Iterator[_Row]:
     arrow, parquet = _arrow()
     files = [path] if path.exists() else sorted(_parts(path).glob("*.parquet"))
     for name in files:
@@ -301,8 +328,8 @@ def _parquet_paths(path: Path, classes: Sequence[str]) -> Iterator[tuple[str, in
             with parquet.ParquetFile(name) as file:
                 if file.schema_arrow.names != _columns(classes):
                     raise _foreign(path)
-                for batch in file.iter_batches(columns=["path"]):
-                    yield from ((text, 0) for text in batch.column(0).to_pylist())
+                for batch in file.iter_batches(columns=["path", "model"]):
+                    yield from map(_Row, *(column.to_pylist() for column in batch.columns))
         except (OSError, arrow.ArrowInvalid) as error:
             raise _foreign(path) from error
 
@@ -315,6 +342,7 @@ def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> N
         arrow.array([row.probability for row in rows], arrow.float64()),
         *(arrow.array(column) for column in zip(*(r.probabilities for r in rows), strict=True)),
         *(arrow.array([getattr(row, mark) for row in rows], arrow.bool_()) for mark in MARKS),
+        arrow.array([row.model for row in rows], arrow.string()),
     ]
     number = 1 + max((int(part.stem) for part in parts.glob("*.parquet")), default=-1)
     unfinished = parts / "part.tmp"
@@ -325,8 +353,8 @@ def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> N
 def _join(parts: Path, path: Path, classes: Sequence[str]) -> None:
     arrow, parquet = _arrow()
     texts = [("path", arrow.string()), ("label", arrow.string())]
-    numbers = [(name, arrow.float64()) for name in _columns(classes)[2 : -len(MARKS)]]
-    marks = [(name, arrow.bool_()) for name in MARKS]
+    numbers = [(name, arrow.float64()) for name in _columns(classes)[2 : -len(MARKS) - 1]]
+    marks = [*((name, arrow.bool_()) for name in MARKS), ("model", arrow.string())]
     unfinished = parts / "joined.tmp"
     with parquet.ParquetWriter(unfinished, arrow.schema(texts + numbers + marks)) as writer:
         for part in sorted(parts.glob("*.parquet")):

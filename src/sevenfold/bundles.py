@@ -52,6 +52,7 @@ class Bundle:
         point: how probabilities become an answer.
         detector: what is unlike anything trained on.
         reference: what many answers are held against.
+        digest: 8 hex digits that name all its files; "" where it was made in memory.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Bundle:
     point: operating.Operating
     detector: unknown.Detector
     reference: drift.Reference
+    digest: str = ""
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -102,7 +104,8 @@ def _read(folder: Path) -> Bundle:
     except ValueError as error:
         raise _damaged(path, shown(str(error))) from error
     model = files["model.onnx"]
-    return Bundle(folder, classes, card["size"], card, model, point, detector, reference)
+    digest = hashlib.blake2b((folder / SUMS).read_bytes(), digest_size=4).hexdigest()
+    return Bundle(folder, classes, card["size"], card, model, point, detector, reference, digest)
 
 
 def held(model: bytes, classes: tuple[str, ...], size: int) -> Bundle:

@@ -158,6 +158,7 @@ class Predictor:
             seen.sure,
             seen.unlike,
             seen.distance,
+            model=self.bundle.digest,
         )
 
     def _run(

@@ -18,7 +18,7 @@ from sevenfold import cli, predict, runs, serve, swap, update, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
 from sevenfold.studies.suggest import suggest
-from sevenfold.update import work
+from sevenfold.update import tuning, work
 
 HOW = {"threads": 1, "device": "cpu", "progress": silent, "timer": lambda models: np.ones((2, 1))}
 pytestmark = pytest.mark.usefixtures("few_pictures")
@@ -113,6 +113,32 @@ def test_what_was_served_is_suggested_named_by_a_person_and_learnt(run, more, tm
         assert server.get("/readyz").status_code == 200
     left = suggest(run, kept, tmp_path / "left", count=36, by="margin", threads=1, progress=silent)
     assert len(left["suggestions"]) == 12
+
+
+def test_the_prior_is_that_of_all_pictures_not_of_those_an_epoch_shows(run, more, monkeypatch):
+    path = run / "recipe.toml"
+    recipe = path.read_text("utf-8")
+    assert 'method = "none"' in recipe
+    path.write_text(recipe.replace('method = "none"', 'method = "adjusted_after"'), "utf-8")
+    monkeypatch.setattr(tuning, "LEAST_REPLAY", 6)
+    monkeypatch.setattr(tuning, "REPLAY", 0)
+    counts = []
+    monkeypatch.setattr(tuning.imbalance, "shift_head", lambda _, found, __: counts.append(found))
+    update.update(run, update.Asked(more), **HOW)
+    rows = json.loads((run / "data.json").read_text("utf-8"))
+    labels = [row[2] for row in rows["rows"] if row[3] == "train"]
+    assert counts[0].tolist() == [24, 24, 24]
+    assert counts[1].tolist() == [labels.count(name) for name in sorted(photos.COLOURS)]
+    assert sum(counts[1].tolist()) == len(labels) > 72
+
+
+def test_a_dry_run_tells_no_time_where_no_whole_training_was_timed(run, more):
+    asked = update.Asked(more, dry_run=True)
+    assert update.update(run, asked, **HOW)["estimated_seconds"] > 0
+    path = run / "report.json"
+    told = json.loads(path.read_text("utf-8")) | {"update": {"version": 2}}
+    path.write_text(json.dumps(told), "utf-8")
+    assert update.update(run, asked, **HOW)["estimated_seconds"] is None
 
 
 def test_a_dry_run_changes_nothing(run, more):

@@ -113,7 +113,8 @@ def predict(
     if not out:
         facts |= _told(outcomes(found()), predictor.classes, json)
     else:
-        rest = answers.unanswered(out, found(), predictor.classes)
+        digest = predictor.bundle.digest
+        rest = answers.unanswered(out, found(), predictor.classes, digest)
         written = answers.write(out, outcomes(rest), predictor.classes)
         failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}

@@ -402,13 +402,24 @@ def test_a_csv_names_pictures_beside_it(tmp_path):
             read()
 
 
-def test_parts_of_pictures_are_refused_since_whole_ones_are_answered(tmp_path):
-    table = tmp_path / "list.csv"
-    table.write_text('path,box\na.png,""\nb.png,"0,0,0.5,1"\n', encoding="utf-8")
-    found = sources([table])
-    assert Path(next(found)[0]).name == "a.png"
-    with pytest.raises(DataError, match="line 3, names a part of a picture"):
-        next(found)
+def test_of_a_row_with_a_box_that_part_is_answered(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    text = 'path,box\na.png,""\na.png,"0,0,0.5,1"\na.png,"0.5,0,0.6,1"\n'
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    whole, part, outside = sources([tmp_path / "list.csv"])
+    assert (image.decode(whole[1](), name="") == pixels).all()
+    assert Path(part[0]).name == "a.png#0.0,0.0,0.5,1.0"
+    assert (image.decode(part[1](), name="") == pixels[:, :5]).all()
+    with pytest.raises(OSError, match=r"the box `0\.5,0,0\.6,1` is not within"):
+        outside[1]()
+    corners = "path,x,y,w,h\na.png,0,0.5,1,0.5\n"
+    (tmp_path / "corners.csv").write_text(corners, encoding="utf-8")
+    ((_, read),) = sources([tmp_path / "corners.csv"])
+    assert (image.decode(read(), name="") == pixels[4:]).all()
+    (tmp_path / "x.csv").write_text("path,x\na.png,7\n", encoding="utf-8")
+    ((name, _),) = sources([tmp_path / "x.csv"])
+    assert Path(name).name == "a.png"
 
 
 @pytest.mark.parametrize("data", [b"", b"file\nx.png\n", b'path\n"' + b"x" * 200_000])

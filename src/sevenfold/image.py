@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ LARGEST_FILE = 2**29
 Box = tuple[float, float, float, float]
 """Left, top, width and height as fractions of the upright picture."""
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+_CORNERS = ("x", "y", "w", "h")
+_SLACK = 1e-6  # boxes are often written with six digits, whose sums may pass 1
 
 # What Pillow would warn of (a large picture, damaged metadata), this module decides itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -123,6 +126,35 @@ def upright(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     if orientation in _TURNS:
         rgb = rgb.transpose(_TURNS[orientation])
     return np.asarray(rgb)
+
+
+def box_of(cells: Mapping[str, str]) -> Box:
+    """Read the box of a row of a table, a column `box` or `x`, `y`, `w` and `h`; WHOLE without.
+
+    Example:
+        >>> box_of({"box": "0,0.5,1,0.5"}), box_of({"path": "a.png"}) == WHOLE
+        ((0.0, 0.5, 1.0, 0.5), True)
+
+    Raises:
+        ValueError: it is not within the picture; the message is the box.
+    """
+    if "box" in cells:
+        parts = cells["box"].replace(";", ",").split(",") if cells["box"].strip() else []
+    elif all(corner in cells for corner in _CORNERS):
+        parts = [cells[corner] for corner in _CORNERS if cells[corner].strip()]
+    else:
+        parts = []
+    if not parts:
+        return WHOLE
+    try:
+        x, y, w, h = (float(part) for part in parts)
+    except ValueError:
+        x = y = w = h = math.nan
+    inside = max(x + w, y + h) <= 1 + _SLACK
+    w, h = min(w, 1 - x), min(h, 1 - y)
+    if not (inside and x >= 0 and y >= 0 and w >= _SLACK and h >= _SLACK):
+        raise ValueError(",".join(parts))
+    return (x, y, w, h)
 
 
 def crop(

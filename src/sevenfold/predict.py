@@ -7,6 +7,7 @@ Example:
 """
 
 import csv
+import io
 import math
 import os
 import statistics
@@ -267,7 +268,8 @@ def sources(arguments: Iterable[str | Path]) -> Iterator[Source]:
     """List pictures lazily: files, folders in depth, and CSV files with a column `path`.
 
     Folders are sorted by name; hidden files and what systems leave behind are
-    skipped. Paths in a CSV are relative to its folder.
+    skipped. Paths in a CSV are relative to its folder; of a row with a box that part is
+    answered, by the name `PATH#x,y,w,h`.
 
     Raises:
         UsageError: an argument does not exist.
@@ -363,24 +365,35 @@ def _in_csv(path: Path) -> Iterator[Source]:
                     f"{image.shown(str(path))} has no column `path`",
                     "name the column that holds the paths of the pictures `path`",
                 )
-            boxes = {"box", "x"} & set(rows.fieldnames or ())
             for row in rows:
-                cell = bare(row["path"] or "")
-                if any((row[name] or "").strip() for name in boxes):
-                    raise DataError(
-                        f"{image.shown(str(path))}, line {rows.line_num}, names a part of a "
-                        "picture, and whole pictures are answered",
-                        "cut the parts out, or score the table by `sevenfold evaluate`",
-                    )
-                if cell:
-                    yield _file(str(path.parent / cell))
-                else:
-                    line = f"{path}, line {rows.line_num}"
-                    yield _failing(line, OSError("there is no path in this row"))
+                yield _in_row(path, rows.line_num, row)
     except (OSError, csv.Error) as error:
         raise DataError(
             f"cannot read {image.shown(str(path))}: {error}", "give a CSV file in UTF-8"
         ) from error
+
+
+def _in_row(table: Path, line: int, row: Mapping[str, Any]) -> Source:
+    cells = {name: row[name] or "" for name in row if name}
+    if not (cell := bare(cells["path"])):
+        return _failing(f"{table}, line {line}", OSError("there is no path in this row"))
+    try:
+        box = image.box_of(cells)
+    except ValueError as error:
+        told = f"the box `{image.shown(str(error))}` is not within the picture"
+        return _failing(f"{table}, line {line}", OSError(told))
+    path = str(table.parent / cell)
+    if box == image.WHOLE:
+        return _file(path)
+    return f"{_named(path)}#{','.join(map(repr, box))}", partial(_part, path, box)
+
+
+def _part(path: str, box: image.Box) -> bytes:
+    """Cut out a part, as training did, and keep every pixel of it."""
+    held = io.BytesIO()
+    pixels = image.crop(image.decode(_read(path), name=_named(path)), box)
+    Image.fromarray(pixels).save(held, "PNG", compress_level=1)
+    return held.getvalue()
 
 
 def _file(path: str) -> Source:

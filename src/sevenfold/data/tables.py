@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,10 @@ from sevenfold.data.folders import label_of
 from sevenfold.data.photos import ROLES, Listing, Photo, Source
 from sevenfold.data.sources import FolderSource, ParquetSource, parquet
 from sevenfold.errors import DataError
-from sevenfold.image import WHOLE, Box, shown
+from sevenfold.image import Box, box_of, shown
 
 COLUMNS = ("path", "image", "label", "split", "group", "box", "x", "y", "w", "h")
 """The columns that mean something; `image` is parquet's, `path` is a CSV's."""
-_CORNERS = ("x", "y", "w", "h")
-_TOLERANCE = 1e-6  # boxes are often written with six digits, whose sums may pass 1
 
 _Cells = dict[str, str]
 
@@ -204,26 +201,13 @@ def _photo(where: str, path: str, cells: Mapping[str, str]) -> Photo:
 
 
 def _box(where: str, cells: Mapping[str, str]) -> Box:
-    if "box" in cells:
-        parts = cells["box"].replace(";", ",").split(",") if cells["box"].strip() else []
-    elif all(corner in cells for corner in _CORNERS):
-        parts = [cells[corner] for corner in _CORNERS if cells[corner].strip()]
-    else:
-        parts = []
-    if not parts:
-        return WHOLE
     try:
-        x, y, w, h = (float(part) for part in parts)
-    except ValueError:
-        x = y = w = h = math.nan
-    inside = max(x + w, y + h) <= 1 + _TOLERANCE
-    w, h = min(w, 1 - x), min(h, 1 - y)
-    if not (inside and x >= 0 and y >= 0 and w >= _TOLERANCE and h >= _TOLERANCE):
+        return box_of(cells)
+    except ValueError as error:
         raise DataError(
-            f"{where}: the box `{shown(','.join(parts))}` is not within the picture.",
+            f"{where}: the box `{shown(str(error))}` is not within the picture.",
             "Write x,y,w,h as fractions of the width and height, between 0 and 1.",
-        )
-    return (x, y, w, h)
+        ) from error
 
 
 def _role_of(relative: str) -> str:

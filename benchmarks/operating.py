@@ -56,9 +56,11 @@ def measure(results: Results, name: str, run: Path) -> None:
         return {key: held for key, held in told.items() if key != "curve"}
 
     results.append(f"{name}: default", seed=0, n=int(test.sum()), **on_test(Wish()))
+    names = choosing if all(choosing) else [str(at) for at in range(len(choosing))]
+    apart = operating.separate(found.labels[chosen], names, len(found.classes))
     for at, label in enumerate(found.classes):
         judged = int((found.labels[chosen] == at).sum())
-        if judged < operating.needed(RECALL):
+        if apart[at] < operating.needed(RECALL):
             continue
         told = on_test(Wish({label: RECALL}))
         mine = found.labels[test] == at

@@ -382,6 +382,9 @@ def test_roles_groups_and_other_places_are_compared() -> None:
     left_out = replace(known, quarantined=(datasets.Quarantined("a/9.png", "leak"),))
     copy = [*here, datasets.Photo("a/9.png", "a", "test")]
     assert changes.since(left_out, copy, [*hashes[:2], hashes[0]]) == found
+    # One part of a photo was left out; the other is known, and there.
+    torn = replace(known, quarantined=(datasets.Quarantined("a/1.png", "conflict"),))
+    assert changes.since(torn, here, hashes[:2]) == found
     again = [*here, datasets.Photo("b/3.png", "b")]
     assert not changes.since(known, again, hashes)["elsewhere"]
 

@@ -434,3 +434,20 @@ def test_the_pictures_that_judge_do_not_choose_the_classes(split):
         chosen.append([one["label"] for one in found["given"]])
     assert len(chosen[0]) == 1
     assert all(one == chosen[0] for one in chosen)
+
+
+def test_a_class_of_which_nothing_was_asked_is_not_the_weakest(split):
+    opened = course.opened(split)
+    groups = list(opened.dataset.groups)
+    reds = [at for at in opened.train.tolist() if opened.dataset.labels[at] == 2]
+    for at in reds:
+        groups[at] = "one"  # they lie in a single fold
+    whole = replace(opened, dataset=replace(opened.dataset, groups=tuple(groups)))
+    rows = rows_of(opened, 3.0)
+    held = course.Course(whole, rows, Recipe(), Place("cpu", 1), 4, 0, None, silent, 1)
+    aside = whole.folds(heads.FOLDS) == 0
+    axes = heads.axes(rows)
+    (weakest,) = course._weakest(held, whole, axes, 0.1)
+    asked = set(opened.dataset.labels[opened.train[aside]].tolist())
+    assert weakest in asked
+    assert (2 in asked) == (weakest == 2)

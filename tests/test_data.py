@@ -580,6 +580,10 @@ def test_a_parquet_files_own_column_of_paths_is_read(tmp_path):
     source = parquet(tmp_path / "p.parquet", images, ["a", "b"] * 2, filename=names)
     listing = data.scan(source, columns={"path": "filename"}, group_by=r"^(patient\d+)_")
     assert [photo.group for photo in listing.photos] == ["patient0"] * 2 + ["patient1"] * 2
+    inner = [{"bytes": one, "path": "x.png"} for one in images]
+    source = parquet(tmp_path / "q.parquet", inner, ["a", "b"] * 2, filename=names)
+    asked = data.scan(source, columns={"path": "filename"}, group_by=r"^(patient\d+)_")
+    assert asked.photos[0].group == "patient0"
 
 
 def test_a_box_of_no_width_is_refused(tmp_path):

@@ -413,6 +413,10 @@ def test_of_a_row_with_a_box_that_part_is_answered(tmp_path):
     assert (image.decode(part[1](), name="") == pixels[:, :5]).all()
     with pytest.raises(OSError, match=r"the box `0\.5,0,0\.6,1` is not within"):
         outside[1]()
+    refused = sources([tmp_path / "list.csv"], parts=False)
+    assert Path(next(refused)[0]).name == "a.png"
+    with pytest.raises(DataError, match="line 3, names a part of a picture"):
+        next(refused)
     corners = "path,x,y,w,h\na.png,0,0.5,1,0.5\n"
     (tmp_path / "corners.csv").write_text(corners, encoding="utf-8")
     ((_, read),) = sources([tmp_path / "corners.csv"])

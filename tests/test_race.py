@@ -206,6 +206,10 @@ def test_a_gpu_convolves_repeatably_in_full_precision_and_is_named(photos, monke
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
         keys.add(trial.key(Recipe(), split, 0, place))
     assert len(keys) == 2
+    # On a cluster the GPU is not where the names are made.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: 1 / 0)
+    assert trial.key(Recipe(), split, 0, place) not in keys
 
 
 def test_a_trial_is_never_taken_for_a_final(photos):

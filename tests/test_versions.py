@@ -21,6 +21,7 @@ from sevenfold.progress import silent
 from sevenfold.studies import suggest
 from sevenfold.studies.append import append
 from sevenfold.studies.audit import changes
+from sevenfold.studies.compare import sides
 
 CLASSES = ("blue", "red")
 
@@ -228,6 +229,9 @@ def test_what_a_swap_has_not_brought_yet_is_told_of_where_it_lies(run):
     swap.begin(run, 2)
     assert job._known(run).rows == suggest_known(run) == rows
     assert changes.manifest(run).rows == rows
+    (run / "predictions.csv").write_text("path,answer\na.png,red\n", encoding="utf-8")
+    (run / "versions" / "2" / "predictions.csv").write_text("path,answer\na.png,blue\n", "utf-8")
+    assert sides.opened(run, answering=False).answers == ("blue",)
     data.log_opening(run)
     swap.finish(run)
     assert len(job._known(run).openings) == 1

@@ -267,7 +267,7 @@ class _Row:
 
 def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[_Row]:
     # The header counts as a row without a path, so that an empty table has an end too.
-    header, end = _header(classes).encode(), 0
+    header, width, end = _header(classes).encode(), len(_columns(classes)), 0
     if not path.exists():
         return
     try:
@@ -288,7 +288,7 @@ def _csv_rows(path: Path, classes: Sequence[str]) -> Iterator[_Row]:
                     yield last.decode("utf-8", "replace")
 
             for row in csv.reader(lines()):
-                whole = len(row) == len(_columns(classes)) and last.endswith(b"\n")
+                whole = len(row) == width and last.endswith(b"\n")
                 if whole:
                     yield _Row(bare(row[0]), row[-1], end)
                 elif file.read(1):

@@ -157,6 +157,16 @@ def box_of(cells: Mapping[str, str]) -> Box:
     return (x, y, w, h)
 
 
+def part_name(path: str, box: Box) -> str:
+    """Name a picture: its path, and where it is a part of a photo, its box.
+
+    Example:
+        >>> part_name("a.png", WHOLE), part_name("a.png", (0.0, 0.5, 1.0, 0.5))
+        ('a.png', 'a.png#0.0,0.5,1.0,0.5')
+    """
+    return path if box == WHOLE else f"{path}#{','.join(map(repr, box))}"
+
+
 def crop(
     pixels: UInt8[np.ndarray, "height width 3"], box: Box
 ) -> UInt8[np.ndarray, "cropped_height cropped_width 3"]:

@@ -334,7 +334,7 @@ def evaluate(
     )
     known = _known(model)
     roles_by_hash = {row.hash: row.role for row in known.rows}
-    roles_by_group = {row.group: row.role for row in known.rows if row.group}
+    roles_by_group = datasets.roles_of_groups(known.rows)
     roles = [
         roles_by_hash.get(content) or roles_by_group.get(photo.group) or photo.role
         for photo, content in zip(dataset.photos, dataset.hashes, strict=True)

@@ -264,16 +264,21 @@ def predict(
         pool.shutdown(cancel_futures=True)
 
 
-def sources(arguments: Iterable[str | Path]) -> Iterator[Source]:
+def sources(arguments: Iterable[str | Path], *, parts: bool = True) -> Iterator[Source]:
     """List pictures lazily: files, folders in depth, and CSV files with a column `path`.
 
     Folders are sorted by name; hidden files and what systems leave behind are
     skipped. Paths in a CSV are relative to its folder; of a row with a box that part is
     answered, by the name `PATH#x,y,w,h`.
 
+    Args:
+        arguments: files, folders and tables.
+        parts: whether rows may have boxes.
+
     Raises:
         UsageError: an argument does not exist.
-        DataError: a CSV cannot be read or has no column `path`.
+        DataError: a CSV cannot be read or has no column `path`, or names a part of a picture
+            where that may not be.
     """
     paths = [Path(argument) for argument in arguments]
     for path in paths:
@@ -282,7 +287,7 @@ def sources(arguments: Iterable[str | Path]) -> Iterator[Source]:
                 f"{image.shown(str(path))}: no such file or folder",
                 "give pictures, folders of pictures or CSV files with a column `path`",
             )
-    return (source for path in paths for source in _expanded(path))
+    return (source for path in paths for source in _expanded(path, parts))
 
 
 def time_latency(
@@ -322,11 +327,11 @@ def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answ
         return Failure(path, f"{type(error).__name__}: {error}")
 
 
-def _expanded(path: Path) -> Iterator[Source]:
+def _expanded(path: Path, parts: bool) -> Iterator[Source]:
     if path.is_dir():
         yield from _in_folder(str(path), frozenset())
     elif path.suffix.lower() == ".csv":
-        yield from _in_csv(path)
+        yield from _in_csv(path, parts)
     else:
         yield _file(str(path))
 
@@ -356,7 +361,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _in_csv(path: Path) -> Iterator[Source]:
+def _in_csv(path: Path, parts: bool) -> Iterator[Source]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
@@ -366,14 +371,14 @@ def _in_csv(path: Path) -> Iterator[Source]:
                     "name the column that holds the paths of the pictures `path`",
                 )
             for row in rows:
-                yield _in_row(path, rows.line_num, row)
+                yield _in_row(path, rows.line_num, row, parts)
     except (OSError, csv.Error) as error:
         raise DataError(
             f"cannot read {image.shown(str(path))}: {error}", "give a CSV file in UTF-8"
         ) from error
 
 
-def _in_row(table: Path, line: int, row: Mapping[str, Any]) -> Source:
+def _in_row(table: Path, line: int, row: Mapping[str, Any], parts: bool) -> Source:
     cells = {name: row[name] or "" for name in row if name}
     if not (cell := bare(cells["path"])):
         return _failing(f"{table}, line {line}", OSError("there is no path in this row"))
@@ -385,7 +390,12 @@ def _in_row(table: Path, line: int, row: Mapping[str, Any]) -> Source:
     path = str(table.parent / cell)
     if box == image.WHOLE:
         return _file(path)
-    return f"{_named(path)}#{','.join(map(repr, box))}", partial(_part, path, box)
+    if not parts:
+        raise DataError(
+            f"{image.shown(str(table))}, line {line}, names a part of a picture",
+            "name whole pictures, or cut the parts out",
+        )
+    return image.part_name(_named(path), box), partial(_part, path, box)
 
 
 def _part(path: str, box: image.Box) -> bytes:

@@ -62,9 +62,9 @@ def _hashed(path: Path, _changed: int, _size: int) -> str:
 
 
 def _chip(device: str) -> str:
-    """Name what computes: another chip may round otherwise."""
-    chip = latency.processor()
-    return f"{chip} {torch.cuda.get_device_name()}" if device == "cuda" else chip
+    """Name what computes: another chip may round otherwise. A cluster's GPU is not here."""
+    chip, here = latency.processor(), device == "cuda" and torch.cuda.is_available()
+    return f"{chip} {torch.cuda.get_device_name()}" if here else chip
 
 
 def source_hash() -> str:

@@ -48,6 +48,10 @@ def test_a_vote_is_distilled_into_one_model(run):
     before = (run / "bundle" / "model.onnx").stat().st_size
     facts = remake.distil(run, data="", **HOW)
     assert facts["schema"] == "sevenfold.distill/1"
+    # By name not a training: an update would take its time for one.
+    stages = {one["stage"] for one in report(run)["run"]["stages"]}
+    assert "distil" in stages
+    assert "fit" not in stages
     assert (run / "bundle" / "model.onnx").stat().st_size < 0.7 * before
     assert {path.name: sha256(path) for path in (run / "members").iterdir()} == members
     told = report(run)

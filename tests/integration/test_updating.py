@@ -132,6 +132,18 @@ def test_the_prior_is_that_of_all_pictures_not_of_those_an_epoch_shows(run, more
     assert sum(counts[1].tolist()) == len(labels) > 72
 
 
+def test_a_recall_that_cannot_be_promised_any_more_is_refused_before_training(
+    run, more, monkeypatch
+):
+    path = run / "report.json"
+    told = json.loads(path.read_text("utf-8"))
+    told["run"]["wish"] = {"min_recall": {"red": 0.99}, "costs": {}, "not_sure": 0.0}
+    path.write_text(json.dumps(told), "utf-8")
+    monkeypatch.setattr(tuning, "tuned", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(DataError, match=r"recall of 0\.99 cannot be promised"):
+        update.update(run, update.Asked(more), **HOW)
+
+
 def test_a_dry_run_tells_no_time_where_no_whole_training_was_timed(run, more):
     asked = update.Asked(more, dry_run=True)
     assert update.update(run, asked, **HOW)["estimated_seconds"] > 0

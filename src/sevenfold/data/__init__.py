@@ -20,6 +20,7 @@ from sevenfold.data.manifest import (
     from_json,
     log_opening,
     opened,
+    roles_of_groups,
     to_json,
 )
 from sevenfold.data.packaged import elpv, fashion_mnist
@@ -68,6 +69,7 @@ __all__ = [
     "placed",
     "prefixed",
     "read",
+    "roles_of_groups",
     "scan",
     "shown",
     "split",

@@ -63,6 +63,18 @@ EMPTY = Manifest("", (), ())
 """Nothing is known yet."""
 
 
+def roles_of_groups(rows: Iterable[Row]) -> dict[str, Assigned]:
+    """Return the role of each group: where new data joined several, what was learnt from wins.
+
+    Example:
+        >>> rows = [Row("a", "1", "x", "train", "ann"), Row("b", "2", "x", "test", "ann")]
+        >>> roles_of_groups(rows)
+        {'ann': 'train'}
+    """
+    ranked = sorted(rows, key=lambda row: ("test", "val", "train").index(row.role))
+    return {row.group: row.role for row in ranked if row.group}
+
+
 def contents(hashes: Iterable[str], labels: Iterable[str]) -> str:
     """Name pictures by content and label, in whatever order: 16 hex digits.
 

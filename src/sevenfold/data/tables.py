@@ -140,10 +140,8 @@ def _parquet_cells(
                 for row, cells in enumerate(table):
                     texts = {known: _cell(cells[name]) for known, name in names.items()}
                     texts["label"] = classes.get(texts["label"], texts["label"])
-                    inner = cells.get(image)
-                    if inner and inner.get("path"):
-                        texts["path"] = _cell(inner["path"])
-                    texts.setdefault("path", "")
+                    if "path" not in columns:
+                        texts["path"] = _cell((cells.get(image) or {}).get("path"))
                     yield group, row, texts
     except (OSError, ValueError) as error:
         raise DataError(

@@ -147,7 +147,8 @@ def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
 
 
 def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) -> Engine:
-    name = f"{digest(trunk, side)}-torch-{torch.__version__}-{device}"
+    chip = torch.cuda.get_device_name() if device == "cuda" else device
+    name = f"{digest(trunk, side)}-torch-{torch.__version__}-{chip}-float32"
     module = (
         _FromBytes(copy.deepcopy(trunk)).eval().to(device).to(memory_format=torch.channels_last)
     )

@@ -69,16 +69,15 @@ def given(split: Split, settings: Growth, seed: int) -> Int64[np.ndarray, "pictu
     ranked = [
         members[group] for _, _, group in sorted(zip(rank, first.values(), first, strict=True))
     ]
-    held = [np.bincount(dataset.labels[some], minlength=len(dataset.classes)) for some in ranked]
-    most = [int(each.argmax()) for each in held]
+    most = [int(np.bincount(dataset.labels[some]).argmax()) for some in ranked]
     counts = np.bincount(most, [len(some) for some in ranked], len(dataset.classes))
     # What decides about a group is told by its own class alone: so smaller shares stay parts.
     taken, seen = np.zeros(len(counts), np.int64), np.zeros(len(counts), bool)
     kept: list[int] = []
-    for some, each, label in zip(ranked, held, most, strict=True):
+    for some, label in zip(ranked, most, strict=True):
         within = taken[label] < max(1, round(settings.share * counts[label]))
         taken[label] += len(some)
-        if within or (~seen & (each > 0)).any():
+        if within or not seen[dataset.labels[some]].all():
             kept += some
-        seen |= each > 0
+        seen[dataset.labels[some]] = True
     return np.sort(np.array(kept, np.int64))

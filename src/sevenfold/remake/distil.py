@@ -55,7 +55,7 @@ def distil(
         settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
         ensembling.check(settings)
         recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
-        with clock.stage("fit"):
+        with clock.stage("distil"):
             fitted = train.distil(
                 recipe,
                 run.split,

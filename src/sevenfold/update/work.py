@@ -15,7 +15,7 @@ from sevenfold import bundles, export, latency, operating, release, runs, swap, 
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.data import Split
-from sevenfold.errors import GateRefused, UsageError
+from sevenfold.errors import DataError, GateRefused, UsageError
 from sevenfold.features.trunk import session
 from sevenfold.image import shown
 from sevenfold.loop import Place
@@ -94,6 +94,7 @@ def update(
             run = runs.reopened(folder, data=asked.moved, threads=place.threads, progress=progress)
             found = incoming.read(run, asked, threads=place.threads, progress=progress)
         ground = _Ground(folder, asked, run, found, parent, place, clock, progress)
+        _check_promises(ground)
         facts = _arrived(ground)
         with clock.stage("check"):
             checked = _agreement(ground)
@@ -104,6 +105,20 @@ def update(
         if asked.dry_run:
             return _finished(ground, facts, reason="a dry run: nothing was trained")
         return _trained(ground, facts, timer)
+
+
+def _wish(ground: _Ground) -> operating.Wish:
+    """Return what the answers shall be like, by the names that classes have now."""
+    return operating.renamed(record.asked(ground.run).wish, ground.found.renamed)
+
+
+def _check_promises(ground: _Ground) -> None:
+    """Refuse data that leaves too few pictures to choose by for a recall that was promised."""
+    split = ground.found.split
+    dataset, judged = split.dataset, split.val if len(split.val) else split.train
+    groups = [dataset.groups[at] for at in judged.tolist()]
+    apart = operating.separate(dataset.labels[judged], groups, len(dataset.classes))
+    operating.check(_wish(ground), dataset.classes, apart)
 
 
 def _arrived(ground: _Ground) -> dict[str, Any]:
@@ -219,7 +234,7 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, 
         )
     try:
         facts = _accepted(ground, facts, fitted, (made, judged))
-    except UsageError as error:  # what the answers were asked to be like
+    except (UsageError, DataError) as error:  # what the answers were asked to be like
         facts = _refused(ground, facts, error.problem, error.cure)
     shutil.rmtree(trials, ignore_errors=True)
     return facts
@@ -338,7 +353,7 @@ def _accepted(
         data=found.source,
         reading=found.reading,
         known=found.manifest,
-        wish=operating.renamed(before.wish, found.renamed),
+        wish=_wish(ground),
     )
     facts = _finished(ground, facts, accepted=True)
     facts["version"] = versions.upcoming(folder)

@@ -159,9 +159,11 @@ def chosen(
             break
     kept: set[str] = set()  # groups one of whose chunks must go: so must those below it
     for chunk in reversed(taken[:-1]) if reached >= wanted else ():
+        if chunk.group in kept or chunk.group == taken[-1].group:
+            continue
         fewer = [one for one in taken if one is not chunk]
         left = _reached(_joined(fewer), coupling, dense, count, macs)
-        if chunk.group not in kept and chunk.group != taken[-1].group and left >= wanted:
+        if left >= wanted:
             taken, reached = fewer, left
         else:
             kept.add(chunk.group)

@@ -17,7 +17,7 @@ from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels, in_order
 from sevenfold.features.trunk import engine
 from sevenfold.features.views import PLAIN, activations
-from sevenfold.image import shown
+from sevenfold.image import part_name, shown
 from sevenfold.practices import transfer
 from sevenfold.progress import Progress
 from sevenfold.studies.audit import likeness, quality
@@ -28,9 +28,8 @@ _SCALE: Final = 128  # of the squares whose sharpness is measured: it depends on
 
 
 def named(photo: Photo) -> str:
-    """Name a picture to people: its path, and where it is a part of a photo, its box."""
-    box = "" if photo.box == datasets.WHOLE else f"#{','.join(map(repr, photo.box))}"
-    return shown(photo.path) + box
+    """Name a picture to people."""
+    return part_name(shown(photo.path), photo.box)
 
 
 def readable(listing: Listing, found: Sequence[Fingerprint | ImageRejected]) -> Dataset:

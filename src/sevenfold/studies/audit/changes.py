@@ -46,8 +46,8 @@ def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> di
 
     A picture whose content is known never counts as new, wherever it lies now; a file
     whose content changed is a picture that is gone and another that is new. What the run
-    left out is not looked at, and what updates added from other places is not gone. Where
-    the run has no val, what the data calls so was trained on.
+    left out, and does not know by now, is not looked at, and what updates added from other
+    places is not gone. Where the run has no val, what the data calls so was trained on.
 
     Returns:
         `new` and `gone` as paths; `relabelled`, `other_role` (only where the data says one)
@@ -62,7 +62,8 @@ def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> di
     has_val = any(row.role == "val" for row in known.rows)
     now: dict[str, list[Photo]] = defaultdict(list)
     for photo, hash_ in zip(photos, hashes, strict=True):
-        if photo.path not in left_out:
+        known_here = any(datasets.placed(row.path)[1] == photo.path for row in old.get(hash_, ()))
+        if known_here or photo.path not in left_out:
             trained = photo.role == "val" and not has_val
             now[hash_].append(replace(photo, role="train") if trained else photo)
     found: dict[str, list[Any]] = {name: [] for name in _KINDS}

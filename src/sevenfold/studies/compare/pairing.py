@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError
-from sevenfold.image import shown
+from sevenfold.image import part_name, shown
 from sevenfold.progress import Progress
 from sevenfold.studies.compare.sides import Model, Side, Table, asked
 
@@ -207,7 +207,9 @@ class _Found:
 def _places(table: Table, dataset: Dataset) -> _Found:
     by_hash = {content: at for at, content in enumerate(table.hashes) if content}
     by_path: dict[str, int] = {}
-    known = {_plain(photo.path) for photo in dataset.photos}
+    known = {_plain(photo.path) for photo in dataset.photos} | {
+        _plain(part_name(photo.path, photo.box)) for photo in dataset.photos
+    }
     for at, path in enumerate(table.paths):
         tail = _plain(path)
         while tail not in known and "/" in tail:  # another tool may write whole paths
@@ -216,7 +218,8 @@ def _places(table: Table, dataset: Dataset) -> _Found:
     rows, found_by_path, others = [], [], 0
     for photo, content in zip(dataset.photos, dataset.hashes, strict=True):
         by_content = by_hash.get(content, -1)
-        named = by_path.get(_plain(photo.path), -1)
+        named = by_path.get(_plain(part_name(photo.path, photo.box)), -1)
+        named = by_path.get(_plain(photo.path), -1) if named < 0 else named
         if named >= 0 and table.hashes[named]:
             others += by_content < 0  # of the same name, and another picture
             named = -1

@@ -86,7 +86,7 @@ class Model:
     @property
     def groups(self) -> Mapping[str, str]:
         """Return the role of each group that it knows."""
-        return {row.group: row.role for row in self.known.rows if row.group}
+        return datasets.roles_of_groups(self.known.rows)
 
 
 Side = Table | Model
@@ -117,12 +117,13 @@ def opened(path: Path, *, answering: bool) -> Side:
             known = datasets.from_json(held.read_text("utf-8"), name=str(held))
         kind: Kind = "run" if is_run else "bundle"
         return Model(name, kind, path, predict.load(path, threads=1), known)
-    if not (path / "predictions.csv").is_file():
+    predictions = swap.told(path, "predictions.csv")
+    if not predictions.is_file():
         raise UsageError(
             f"{name} holds no predictions.csv, and no pictures are given that it could answer",
             "name labelled pictures with --data",
         )
-    return table(path / "predictions.csv")
+    return table(predictions)
 
 
 def table(path: Path) -> Table:

@@ -271,6 +271,7 @@ def _weakest(course: Course, given: Split, axes: heads.Axes, prior: float) -> li
     fine = heads.right(head, axes.of(_rows(course, unseen)), labels)
     held = np.bincount(labels, minlength=classes)
     recalls = np.bincount(labels[fine], minlength=classes) / np.maximum(held, 1)
+    recalls[held == 0] = np.inf  # of which nothing was asked
     return sorted(sorted(range(classes), key=lambda at: (recalls[at], at))[: course.worth_of])
 
 

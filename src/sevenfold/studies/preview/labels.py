@@ -169,7 +169,7 @@ def _held_out(
 
 def _trained_with(model: Path) -> Augmentation | None:
     """Read a run's augmentation; None where nothing says it."""
-    path = model / "recipe.toml"
+    path = swap.told(model, "recipe.toml")
     if not path.is_file():
         return None
     try:

@@ -150,7 +150,7 @@ def _look(
     single = replace(predictor, session=open_session(predictor.bundle, 1))
     found: list[Seen] = []
     failures: list[Failure] = []
-    sources = list(predict.sources([unlabelled]))
+    sources = list(predict.sources([unlabelled], parts=False))
     progress("look", 0, len(sources))
     for done, one in enumerate(in_order(partial(_seen, single), sources, workers), 1):
         (found if isinstance(one, Seen) else failures).append(one)  # type: ignore[arg-type]

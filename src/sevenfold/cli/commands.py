@@ -79,7 +79,7 @@ def predict(
 
     Args:
         model: a run, or a bundle copied out of one.
-        photos: pictures, folders of them, or a CSV with a column `path`.
+        photos: pictures, folders of them, or a CSV with a column `path`, and `box` for parts.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
         explain: a folder for PNGs that show where the evidence for each answer lies.
         threads: processor threads; 0 is one for each core.

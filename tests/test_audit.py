@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,7 +18,16 @@ from sevenfold import data as datasets
 from sevenfold.data.manifest import Manifest, Row, to_json
 from sevenfold.progress import silent
 from sevenfold.studies import audit as study
-from sevenfold.studies.audit import album, alignment, changes, clean, copies, likeness, suspects
+from sevenfold.studies.audit import (
+    album,
+    alignment,
+    changes,
+    clean,
+    copies,
+    likeness,
+    page,
+    suspects,
+)
 
 
 def scene(number: int, side: int = 120) -> Image.Image:
@@ -400,3 +410,17 @@ def test_the_command(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(["audit", str(faulty), "--fix", "list.txt"]) == 2
     assert cli.main(["audit", str(faulty), "--decisions", "labels.csv"]) == 2
     capsys.readouterr()
+
+
+def test_a_picture_that_is_there_a_hundred_times_hides_nothing_else(monkeypatch) -> None:
+    monkeypatch.setattr(page, "_data_uri", lambda *_: "x" * 1000)
+    photos_ = [datasets.Photo(f"{at}.png", "a") for at in range(130)]
+    names = [one.path for one in photos_]
+    rows = [("copies", names[:100]), ("", names[100:102])]
+    made = SimpleNamespace(photos=photos_)
+    index = {name: at for at, name in enumerate(names)}
+    kept, used = page._bounded(rows, 20_000, index, {}, made, None)
+    assert [(one["title"], len(one["tiles"])) for one in kept] == [("copies, 88 more", 12), ("", 2)]
+    assert used == 14_000
+    kept, used = page._bounded(rows, 12_500, index, {}, made, None)
+    assert (len(kept), used) == (1, 12_000)

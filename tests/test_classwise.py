@@ -1,11 +1,17 @@
 """What the report and the terminal say of operations left out and of rare classes' views."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import photos
 from report_facts import facts as report_facts
-from sevenfold import report, terminal
+from sevenfold import account, data, report, terminal
+from sevenfold.practices import augmentation
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.recipe import Recipe
 from sevenfold.report.classwise import classwise
 
 FLAGGED = {
@@ -88,3 +94,36 @@ def test_the_terminal_names_each_class_and_operation(insisted: bool) -> None:
     assert ("insist" in lines[0]) == insisted
     assert list(terminal._label_check({})) == []
     assert "4 more" in list(terminal._label_check(CHECK | {"flagged": [FLAGGED] * 10}))[-1]
+
+
+def test_what_training_saw_is_shown_of_each_class_as_it_is(tmp_path) -> None:
+    folder = photos.write(tmp_path, {"blue": 8, "red": 8})
+    split = data.split(data.read(str(folder)))
+    settings = Augmentation(class_off={"red": "flip, crop"})
+    recipe = Recipe(side=16, views=2, epochs=3, augmentation=settings)
+    network = SimpleNamespace(blocks=[0] * 8)
+
+    def seen(blocks: int) -> list[dict[str, Any]]:
+        own = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=blocks))
+        fitted = SimpleNamespace(
+            recipe=own, ships=[SimpleNamespace(network=network)], members=[SimpleNamespace(seed=5)]
+        )
+        asked.clear()
+        return account.views(fitted, split)
+
+    asked: list[tuple[Augmentation, str]] = []
+    viewer = augmentation.viewer
+
+    def spied(one: Augmentation, side: int, salt: str) -> Any:
+        asked.append((one, salt))
+        return viewer(one, side, salt)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augmentation, "viewer", spied)
+        assert [len(one["views"]) for one in seen(3)] == [2, 2]
+        assert [salt for _, salt in asked] == ["", ""]
+        each = augmentation.for_classes(settings, ["blue", "red"])
+        assert [one for one, _ in asked] == list(each)
+        assert each[0] != each[1]
+        assert [len(one["views"]) for one in seen(8)] == [3, 3]
+        assert [salt for _, salt in asked] == ["5", "5"]

@@ -415,3 +415,10 @@ def test_an_orientation_in_the_file_counts(small, tmp_path):
     np.testing.assert_array_equal(shares[0], shares[1])
     np.testing.assert_array_equal(shares[0], shares[2])
     assert image.decode((tmp_path / "turned.png").read_bytes(), name="t")[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("given", [{"y": []}, {"y": ["a", "b"], "groups": []}])
+def test_labels_and_groups_are_as_many_as_pictures(given):
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * 2
+    with pytest.raises(InputError, match="there are 2 pictures and 0"):
+        SevenfoldClassifier().fit(pictures, **given)

@@ -86,6 +86,9 @@ def test_a_table_is_read(tmp_path):
         {"layers": 3},
         {"layers": [LAYER | {"inputs": 0, "groups": 0}]},
         {"layers": [LAYER | {"ms": -1}]},
+        {"threads": 4},
+        {"threads": 0},
+        {"steady": False},
     ],
 )  # fmt: skip
 def test_a_table_that_makes_no_sense_is_refused(tmp_path, changed):

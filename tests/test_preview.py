@@ -486,3 +486,19 @@ def test_a_model_that_was_trained_on_every_picture_cannot_check(
     line = ["preview", str(fruit), "--out", str(tmp_path / "out"), "--check", str(run)]
     assert cli.main(line) == 3
     assert "no picture that the model was not trained on" in capsys.readouterr().err
+
+
+def test_what_has_no_role_beside_given_ones_is_trained_on(tmp_path):
+    folder = photos.write(tmp_path, {"blue": 4, "red": 4})
+    listing = datasets.scan(str(folder))
+    some = tuple(
+        replace(photo, role="test") if at < 3 else photo for at, photo in enumerate(listing.photos)
+    )
+    given = replace(listing, photos=some)
+    assert len(list(labels._held_out(listing, datasets.EMPTY, 16, 9, 0))) == 8
+    assert not list(labels._held_out(given, datasets.EMPTY, 16, 9, 0))
+    val = replace(listing, photos=tuple(replace(one, role="val") for one in listing.photos))
+    assert len(list(labels._held_out(val, datasets.EMPTY, 16, 9, 0))) == 8
+    assert not labels._given_val(val)  # with so few a training takes them, too
+    many = replace(val, photos=val.photos * 200)
+    assert labels._given_val(many)

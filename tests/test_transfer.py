@@ -244,6 +244,13 @@ def test_weights_of_another_network_are_refused(weights):
         build(local(weights, backbone="convnext_atto"), 2, SIDE, seed=0)
 
 
+def test_weights_of_a_deeper_sibling_are_refused(tmp_path):
+    path = tmp_path / "deeper.safetensors"
+    safetensors.torch.save_file(theirs("resnet34", SIDE, head=True).state_dict(), path)
+    with pytest.raises(ModelError, match=r"are of another network: it has no layer1\.2\.conv1"):
+        build(local(path, backbone="resnet18"), 2, SIDE, seed=0)
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, 10_000, -1])
 def test_damaged_safetensors_are_refused(weights, tmp_path, keep):
     path = tmp_path / "damaged.safetensors"

@@ -124,6 +124,12 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         listing = datasets.given(
             X, labels.astype(str).tolist(), () if groups is None else list(groups)
         )
+        for what, some in (("labels", labels), ("groups", labels if groups is None else groups)):
+            if len(some) != len(listing.photos):
+                raise InputError(
+                    f"there are {len(listing.photos)} pictures and {len(some)} {what}",
+                    f"give as many {what} as pictures",
+                )
         classes = np.unique(labels)
         if len(classes) < 2:
             raise InputError(

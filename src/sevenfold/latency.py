@@ -250,6 +250,7 @@ def table(path: Path, *, side: int) -> Table:
         held = json.loads(path.read_text("utf-8"))
         if held["schema"] != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
+        _check_measured(held)
         layers = {
             Sizes(
                 *(int(one[key]) for key in ("inputs", "outputs", "groups", "kernel", "positions"))
@@ -272,6 +273,18 @@ def table(path: Path, *, side: int) -> Table:
     return found
 
 
+def _check_measured(held: Mapping[str, Any]) -> None:
+    """Refuse what `sevenfold bench` measured on several threads, or on a busy machine.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    if held.get("threads", 1) != 1:
+        raise ValueError("it was measured on several threads: run `sevenfold bench --threads 1`")
+    if held.get("steady", True) is not True:
+        raise ValueError("the machine was too busy: a model was not as fast as itself")
+
+
 def compared(path: Path, first: bytes, second: bytes) -> tuple[str, Estimate]:
     """Read from a latency table how many times faster the second model is than the first.
 
@@ -292,8 +305,7 @@ def compared(path: Path, first: bytes, second: bytes) -> tuple[str, Estimate]:
         rows = {row["sha256"]: row for row in held["models"]}
         if held["models"][0]["sha256"] != hashes[0] or hashes[1] not in rows:
             raise ValueError("it does not hold these two models, the float one first")
-        if held["steady"] is not True:
-            raise ValueError("the machine was too busy: a model was not as fast as itself")
+        _check_measured(held)
         found = rows[hashes[1]]["speedup"]
         return str(held["machine"]), Estimate(*(float(found[at]) for at in _RATIO))
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:

@@ -291,7 +291,7 @@ def _facts(
         ),
         "operating": guarded.operating,
         "unknown": guarded.unknown,
-        "augmentation": account.views(recipe, split),
+        "augmentation": account.views(fitted, split),
     }
     facts["next"] = account.advice(facts)
     return facts

@@ -30,7 +30,6 @@ from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.loop import Epoch
 from sevenfold.pages import jpeg_uri
 from sevenfold.practices import augmentation
-from sevenfold.recipe import Recipe
 from sevenfold.train import Fitted
 
 __all__ = [
@@ -179,7 +178,8 @@ def mistakes(
     for place in worst:
         index = int(pictures[place])
         photo = dataset.photos[index]
-        pixels = image.decode(dataset.load(index), name=photo.path, draft_side=2 * _THUMBNAIL)
+        least = math.ceil(2 * _THUMBNAIL / min(photo.box[2:]))  # of a part, not of its photo
+        pixels = image.decode(dataset.load(index), name=photo.path, draft_side=least)
         answer = int(probabilities[place].argmax())
         found.append(
             {
@@ -204,21 +204,27 @@ def _map(
     return data_uri(maps.overlay(np.asarray(thumbnail), found))
 
 
-def views(recipe: Recipe, split: Split) -> list[dict[str, Any]]:
-    """Return what training sees of one picture in each of the first classes."""
-    dataset = split.dataset
+def views(fitted: Fitted, split: Split) -> list[dict[str, Any]]:
+    """Return what training saw of one picture in each of the first classes, as its class is."""
+    dataset, recipe = split.dataset, fitted.recipe
     pixels = Pixels(round(MARGIN * recipe.side))
-    viewer = augmentation.viewer(recipe.augmentation, recipe.side, "")
+    others = recipe.ensembling.cuts or recipe.ensembling.backbones
+    frozen = recipe.transfer.trainable_blocks < len(fitted.ships[0].network.blocks)
+    # Where nothing is frozen views are those of the seed, and the epoch is the view.
+    salt = "" if frozen or others else str(fitted.members[0].seed)
+    count = min(_VIEWS, recipe.views if frozen or others else recipe.epochs)
+    each = augmentation.for_classes(recipe.augmentation, dataset.classes)
     found = []
     for label, name in enumerate(dataset.classes[:_CLASSES_SHOWN]):
         index = int(split.train[dataset.labels[split.train] == label][0])
         square = pixels.square(dataset, index)
         number = int(dataset.hashes[index][:16], 16)
+        viewer = augmentation.viewer(each[label], recipe.side, salt)
         found.append(
             {
                 "label": name,
                 "original": data_uri(square),
-                "views": [data_uri(viewer.make(square, number, view)) for view in range(_VIEWS)],
+                "views": [data_uri(viewer.make(square, number, view)) for view in range(count)],
             }
         )
     return found

@@ -191,6 +191,7 @@ def demand(found: Answers) -> None:
 CODE: Final = """\
 import sys
 
+import numpy as np
 import timm
 import torch
 from PIL import Image, ImageOps
@@ -198,7 +199,10 @@ from timm.data import create_transform, resolve_model_data_config
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
 transform = create_transform(**resolve_model_data_config(model), is_training=False)
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))
+if picture.mode.startswith("I;16"):  # 16 bits of grey
+    picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+picture = picture.convert("RGBA")
 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 with torch.inference_mode():
     probabilities = model(transform(picture)[None]).softmax(dim=1)[0]

@@ -6,6 +6,7 @@ never unpickled.
 """
 
 import hashlib
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -318,6 +319,33 @@ def at_hand(backbone: str) -> bool:
     return isinstance(try_to_load_from_cache(settings.hf_hub_id, "model.safetensors"), str)
 
 
+def _refuse_others(
+    names: Set[str], state: Mapping[str, Tensor], whole: Set[str], backbone: str
+) -> None:
+    """Refuse weights of a deeper sibling, which has all that this one has, and more between.
+
+    Args:
+        names: of the model without its head.
+        state: the weights.
+        whole: names of the model with its head.
+        backbone: its name.
+
+    Raises:
+        ModelError: they are of another architecture.
+    """
+    parts = {name.partition(".")[0] for name in names}
+    more = [
+        name
+        for name, value in state.items()
+        if name not in whole and value.ndim > 1 and name.partition(".")[0] in parts
+    ]
+    if more and names <= set(state):
+        raise ModelError(
+            f"weights for {backbone} are of another network: it has no {more[0]}",
+            "give the weights of this very architecture",
+        )
+
+
 def _fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
     """Copy weights into a model by name, or in order where the names differ."""
     target = model.state_dict()
@@ -405,7 +433,9 @@ def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.
             state, origin = _hub(model, settings.backbone, settings.sha256)
         else:
             state, origin = _local(Path(settings.weights), settings.sha256)
+        whole = set(model.state_dict())
         model.reset_classifier(0)  # first: weights may have another head, or none
+        _refuse_others(set(model.state_dict()), state, whole, settings.backbone)
         _fill(model, state, settings.backbone)
         return _as_network(model, classes, side, settings.dropout), origin
 

@@ -28,9 +28,18 @@ def shipped(run: runs.Run) -> train.Member:
     taught = run.facts["ensembling"].get("ships") == "student"
     if taught or not run.members:
         return _joined(run, (run.network,), student=taught)[0]
-    best = int(np.argmax(run.weights))
-    found = members(run)[best]
+    found = members(run)[alone(run.weights)]
     return dataclasses.replace(found, network=run.network)
+
+
+def alone(weights: Sequence[float]) -> int:
+    """Return which member ships where one does: it alone has a say, or it is the first.
+
+    Example:
+        >>> alone([0.0, 1.0]), alone([0.25, 0.75])
+        (1, 0)
+    """
+    return int(np.argmax(weights)) if np.count_nonzero(weights) == 1 else 0
 
 
 def _joined(

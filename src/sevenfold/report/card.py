@@ -25,7 +25,10 @@ card = json.loads(Path("card.json").read_text(encoding="utf-8"))
 labels, point = card["classes"], card.get("operating_point") or {}
 weights, thresholds = point.get("weights", {}), point.get("thresholds", {})
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))
+if picture.mode.startswith("I;16"):  # 16 bits of grey
+    picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
+picture = picture.convert("RGBA")
 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 pixels = np.asarray(picture, dtype=np.uint8)[np.newaxis]  # [batch, height, width, 3]
 p = session.run(["probabilities"], {"image": pixels})[0][0]

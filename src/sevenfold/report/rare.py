@@ -97,9 +97,9 @@ def _chosen(found: Facts, tried: list[Facts], measure: str) -> Iterator[str]:
         )
     else:
         yield (
-            f"Chosen of {ways}: {_name(found)}, with the lowest log loss where all classes are "
-            f"counted alike, more than a standard error under that of plain training, and no less "
-            f"{measure}."
+            f"Chosen of {ways}: {_name(found)}. Of those that leave {measure} where it is at a "
+            "price that the recipe allows, it has the lowest log loss, more than a standard error "
+            "under that of plain training, with all classes counted alike."
         )
         if math.isfinite(score + before):
             yield f"It reaches {percent(score)}, plain training {percent(before)}."

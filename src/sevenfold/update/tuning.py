@@ -154,7 +154,7 @@ def _voters(
     if ships == "vote":
         return recipe, record.members(run), np.array(run.weights)
     if ships == "member" and run.members:
-        recipe = recipe.member(int(np.argmax(run.weights)))
+        recipe = recipe.member(record.alone(run.weights))
     # What goes on alone has one cut and one backbone.
     alone = replace(recipe.ensembling, cuts=(), backbones=())
     return replace(recipe, ensembling=alone), [record.shipped(run)], np.ones(1)

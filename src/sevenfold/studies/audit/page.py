@@ -14,6 +14,7 @@ from sevenfold.studies.audit import album
 LIMIT_BYTES: Final = 4_000_000
 """Of pictures; what does not fit is left out from the end of each list and counted."""
 _QUALITY: Final = 80
+_TILES: Final = 12  # of one row: a placeholder can be there a thousand times
 _KEYS: Final = 9  # classes that a digit names
 
 _Rows = Sequence[tuple[str, Sequence[str]]]  # what a row says, and the pictures in it
@@ -83,8 +84,8 @@ def _bounded(
     kept: list[dict[str, Any]] = []
     used = 0
     for title, paths in rows:
-        tiles = []
-        for path in paths:
+        tiles, before = [], used
+        for path in paths[:_TILES]:
             image = _data_uri(dataset, index[path], pixels)
             label = dataset.photos[index[path]].label
             tiles.append(
@@ -92,8 +93,9 @@ def _bounded(
             )
             used += len(image)
             if used > room:
-                return kept, used
-        kept.append({"title": title, "tiles": tiles})
+                return kept, before
+        more = f"{len(paths) - _TILES} more" * (len(paths) > _TILES)
+        kept.append({"title": ", ".join(filter(None, (title, more))), "tiles": tiles})
     return kept, used
 
 

@@ -122,7 +122,7 @@ def checked(
     return Checked(
         str(model),
         len(found),
-        bool(known.rows) or any(photo.role for photo in listing.photos),
+        bool(known.rows) or _given_val(listing),
         trained_with is not None,
         _shared(settings, trained_with or Augmentation.off),
         tuple(sorted(findings, key=_order)),
@@ -130,6 +130,12 @@ def checked(
         settings.insist,
         _switched_off(settings),
     )
+
+
+def _given_val(listing: datasets.Listing) -> bool:
+    """Tell whether the data's own val pictures are such as no training takes."""
+    outside = sum(photo.role != "test" for photo in listing.photos)
+    return outside >= datasets.SMALL_DATA and any(photo.role == "val" for photo in listing.photos)
 
 
 def _order(finding: Finding) -> tuple[int, float]:
@@ -153,9 +159,13 @@ def _held_out(
     if known.source == listing.source.location:  # spares decoding what was trained on
         by_path = {(row.path, row.box): row.role for row in known.rows}
     by_hash = {row.hash: row.role for row in known.rows}
+    # Where the data gives roles, what has none is trained on.
+    other: datasets.Role = (
+        "train" if any(photo.role for photo in listing.photos) and not by_hash else "val"
+    )
     counts: Counter[str] = Counter()
     for photo in in_random_order(list(listing.photos), seed):
-        role = photo.role or by_path.get((photo.path, photo.box), "val")
+        role = photo.role or by_path.get((photo.path, photo.box), other)
         if role != "val" or counts[photo.label] >= most:
             continue
         try:

@@ -415,7 +415,7 @@ def test_the_choice_for_rare_classes_is_told_with_its_price() -> None:
     assert "Balanced softmax chosen 0.219 92.5 %" in said
     plain = section(report_facts.facts(), "rare")
     assert "Balanced accuracy" not in plain
-    assert "no less accuracy" in plain
+    assert "that leave accuracy where it is" in plain
     dear = report_facts.facts()
     dear["imbalance"]["price"] = {"rare": 0.4, "common": -0.1}
     assert "imbalance.price = 0.02 has `auto` stay below 2.0 points there" in section(dear, "rare")

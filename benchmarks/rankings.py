@@ -234,14 +234,15 @@ def main() -> None:
             for part in options.parts:
                 for name in PARTS[part]:
                     measure(results, part, name, seed, options, place)
-    found = [one for one in results.rows() if one["size"] == size(options, one["more"])]
+    found = results.rows(everywhere=True)  # a seed may have been measured on another machine
+    found = [one for one in found if one["size"] == size(options, one["more"])]
     titles = [
         f"Networks trained on {options.pictures:,} pictures of CIFAR-10 for {options.epochs} "
         "epochs, cut once and trained on; drop in accuracy on "
         f"{options.judged:,} test pictures against the unpruned network, mean over seeds with "
         "the least and the largest, and the 95 % bound of all seeds together.",
     ]
-    results.summarise(titles, rows(found))
+    results.summarise(titles, rows(found), found)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,16 @@ def _bundle(line: str, classes: tuple[str, ...] = ("blue", "red")) -> Mistake:
     return make
 
 
+def _beside(name: str, line: str, text: str) -> Mistake:
+    """Put a file beside a bundle."""
+
+    def make(folder: Path) -> str:
+        (folder / name).write_text(text, encoding="utf-8")
+        return _bundle(line)(folder)
+
+    return make
+
+
 def _unreadable(line: str) -> Mistake:
     def make(folder: Path) -> str:
         for label in ("blue", "red"):
@@ -196,6 +206,16 @@ MISTAKES: dict[str, Mistake] = {
     "prune: no steps": _plain("prune run --target macs=0.6 --steps 0"),
     "prune: latencies of no use": _plain("prune run --target macs=0.6 --latency-table phone.json"),
     "prune: a target of nothing": _plain("prune run --target macs=0"),
+    "predict: a table of another model": _beside(
+        "out.csv",
+        "predict bundle photos --out out.csv",
+        "path,label,probability,p:blue,p:red,sure,unlike,model\r\nx,red,0.5,0.5,0.5,yes,no,0a0a\r\n",
+    ),
+    "suggest: parts of pictures": _beside(
+        "list.csv",
+        "suggest bundle list.csv --out out",
+        'path,box\nphotos/red/000.png,"0,0,0.5,1"\n',
+    ),
     "serve: no such model": _plain("serve bundle"),
     "serve: two places to listen": _bundle("serve bundle --lan --host 10.0.0.1"),
     "serve: an address that is none": _bundle("serve bundle --host nowhere.invalid"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from sevenfold import SevenfoldClassifier
 from sevenfold.exports import timm_hub
@@ -59,6 +60,12 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "transfer: dropout of no use": _built(backbone=SMALL, dropout=0.5),
     "optimization: patience of no use": lambda: optimization.refuse_patience(
         optimization.Optimization(patience=0.2), validation=False
+    ),
+    "transfer: weights of a deeper sibling": lambda: transfer._refuse_others(
+        {"layer1.0.weight"},
+        dict.fromkeys(("layer1.0.weight", "layer1.2.weight"), torch.zeros(2, 2)),
+        {"layer1.0.weight", "fc.weight"},
+        "resnet18",
     ),
     "timm: a network of ours": _timm(SMALL),
     "timm: a pruned network": _timm("test_resnet", built="test_byobnet"),

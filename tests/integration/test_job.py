@@ -309,23 +309,16 @@ def test_the_code_of_the_model_card_runs(with_val, tmp_path):
     found = re.search(r"```python\n(.*?)```", card, re.S)
     assert found
     (bundle / "classify.py").write_text(found[1], encoding="utf-8")
-    pixels = photos.picture("red", 999, 50)
-    Image.fromarray(pixels).save(bundle / "photo.png")
-    done = subprocess.run(
-        [sys.executable, "classify.py", "photo.png"],
-        cwd=bundle, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    answer = predict.load(run).answer((bundle / "photo.png").read_bytes(), "photo.png")
-    assert done.stdout.split() == [answer.label, f"{answer.probability:.3f}"]
     # 16 bits of grey, as microscopes write them: Pillow would cut them off at 255.
     grey = np.random.default_rng(0).integers(0, 65_536, (40, 50), dtype=np.uint16)
-    Image.fromarray(grey).save(bundle / "grey.png")
-    done = subprocess.run(
-        [sys.executable, "classify.py", "grey.png"],
-        cwd=bundle, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    answer = predict.load(run).answer((bundle / "grey.png").read_bytes(), "grey.png")
-    assert done.stdout.split()[:2] == [answer.label, f"{answer.probability:.3f}"]
+    for pixels in (photos.picture("red", 999, 50), grey):
+        Image.fromarray(pixels).save(bundle / "photo.png")
+        done = subprocess.run(
+            [sys.executable, "classify.py", "photo.png"],
+            cwd=bundle, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        answer = predict.load(run).answer((bundle / "photo.png").read_bytes(), "photo.png")
+        assert done.stdout.split()[:2] == [answer.label, f"{answer.probability:.3f}"]
 
 
 def test_the_small_files_say_how_it_was_made(with_val):

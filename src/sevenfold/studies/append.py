@@ -66,9 +66,10 @@ def _appended(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         facts[name] = found
         added.append(name)
     kept = versions.current(run)
+    texts = {"report.html": render(facts), "report.json": json.dumps(facts, indent=1)}
     for folder in (*([swap.folder_of(run, kept)] if kept else []), run):
-        atomic.write(folder / "report.html", render(facts))
-        atomic.write(folder / "report.json", json.dumps(facts, indent=1))
+        for name, text in texts.items():
+            atomic.write(folder / name, text)
     return {
         "schema": "sevenfold.appended/1",
         "report": str(run / "report.html"),

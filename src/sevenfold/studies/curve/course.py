@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 from threadpoolctl import threadpool_limits
 
-from sevenfold import atomic, trial
+from sevenfold import atomic, operating, trial
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Inline, Json
 from sevenfold.errors import DataError
@@ -196,8 +196,7 @@ def strength(course: Course) -> float:
     split = replace(course.split, train=course.split.train[fold_of != 0])
     some = growth.given(split, Growth(min(1.0, _CHOOSING / len(split.train))), course.seed)
     labels, groups = split.dataset.labels[some], [split.dataset.groups[at] for at in some.tolist()]
-    pairs = {(int(label), group) for label, group in zip(labels, groups, strict=True)}
-    apart = np.bincount([label for label, _ in pairs], minlength=len(split.dataset.classes))
+    apart = operating.separate(labels, groups, len(split.dataset.classes))
     often = np.flatnonzero(apart[labels] >= heads.FOLDS)
     if len(np.unique(labels[often])) < 2:
         return heads.MIDDLE

@@ -31,6 +31,7 @@ from sevenfold.loop import Epoch
 from sevenfold.pages import jpeg_uri
 from sevenfold.practices import augmentation
 from sevenfold.train import Fitted
+from sevenfold.train.bench import lasting
 
 __all__ = [
     "advice",
@@ -208,11 +209,10 @@ def views(fitted: Fitted, split: Split) -> list[dict[str, Any]]:
     """Return what training saw of one picture in each of the first classes, as its class is."""
     dataset, recipe = split.dataset, fitted.recipe
     pixels = Pixels(round(MARGIN * recipe.side))
-    others = recipe.ensembling.cuts or recipe.ensembling.backbones
     frozen = recipe.transfer.trainable_blocks < len(fitted.ships[0].network.blocks)
-    # Where nothing is frozen views are those of the seed, and the epoch is the view.
-    salt = "" if frozen or others else str(fitted.members[0].seed)
-    count = min(_VIEWS, recipe.views if frozen or others else recipe.epochs)
+    lasts = lasting(recipe, frozen=frozen)
+    salt = "" if lasts else str(fitted.members[0].seed)
+    count = min(_VIEWS, recipe.views if lasts else recipe.epochs)
     each = augmentation.for_classes(recipe.augmentation, dataset.classes)
     found = []
     for label, name in enumerate(dataset.classes[:_CLASSES_SHOWN]):

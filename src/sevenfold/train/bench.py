@@ -111,6 +111,18 @@ def prepared(
     return behind(network, recipe, split, pictures, place, pixels, folder, seed, progress)
 
 
+def lasting(recipe: Recipe, *, frozen: bool) -> bool:
+    """Tell whether views come again; otherwise each epoch has new ones, and each seed its own.
+
+    Members that differ by their trunk are told the same of the same views.
+
+    Args:
+        recipe: of the members.
+        frozen: whether there is a trunk, so that views are stored.
+    """
+    return frozen or bool(recipe.ensembling.cuts or recipe.ensembling.backbones)
+
+
 def behind(
     network: nets.Network,
     recipe: Recipe,
@@ -128,16 +140,15 @@ def behind(
     judged = split.val if len(split.val) else pictures
     plain = Pixels(recipe.side, full=True)
     empty = len(trunk.blocks) == 0
-    # Members that differ by their trunk are told the same of the same views.
-    shared = bool(recipe.ensembling.cuts or recipe.ensembling.backbones)
-    salt = str(seed) if empty and not shared else ""
+    lasts = lasting(recipe, frozen=not empty)
+    salt = "" if lasts else str(seed)
     if empty:
         look = partial(pixel_views, dataset, threads=place.threads)
         fill(plain, dataset, judged, threads=place.threads, progress=progress)
         plain_views = look(plain, PLAIN, count=1)
 
         def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
-            return look(pixels, viewer, count=factor * recipe.views if shared else 0)
+            return look(pixels, viewer, count=factor * recipe.views if lasts else 0)
     else:
         engine = engines.engine(trunk, recipe.side, place.device)
         compute = partial(

@@ -3,7 +3,7 @@
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices.transfer import Transfer
 from sevenfold.recipe import Recipe
-from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.bench import Bench, lasting, prepared
 from sevenfold.train.member import probe
 
 
@@ -37,7 +37,7 @@ def benches(
         )
 
     settings = bench.recipe.ensembling
-    if not (bench.trunk or settings.cuts or settings.backbones):
+    if not lasting(bench.recipe, frozen=bool(bench.trunk)):
         others = [(other(bench.recipe, seed + at), rate) for at in range(1, settings.members)]
         return (bench, rate), *others
     made: dict[Transfer, tuple[Bench, float]] = {bench.recipe.transfer: (bench, rate)}

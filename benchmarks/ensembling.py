@@ -3,14 +3,19 @@
 `clothing` (its own folders), `elpv` (75/25, drawn anew for each repetition) and ResNet-20
 from scratch on 5,000 pictures of CIFAR-10 (judged on 2,000), 3 repetitions of five members
 each; no two repetitions share a seed. Each repetition is two processes with empty stores:
-one trains one member, the other five and then, with what is there, a student of their vote.
-Seconds run from the start of the process to the trained networks, reading included; those
-of the student also hold what going on costs: the probe and the members' checkpoints.
+one trains one member, the other five and then, with what is there, a student of their vote;
+which of them goes first turns. The average of the five (not from scratch, where it is of no
+use) takes no training. Seconds run from the start of the process to the trained networks,
+reading included; those of the student also hold what going on costs: the probe and the
+members' checkpoints. Latencies are measured in a process of their own, interleaved, with
+the single network against itself as the control.
 
 Whatever is compared on test is calibrated on validation first: members one by one, votes
 after pooling. Differences are paired by picture: intervals within a repetition resample the
-test pictures, those over repetitions are Student's. The networks see the pixels that the
-exported graph makes.
+test pictures, those over repetitions are Student's. What one network keeps of the gain in
+likelihood is the sum of its gains over repetitions by that of the votes, since a repetition's
+gain can be near nothing; `surplus` is its gain less 70 % of the vote's, whose sign says the
+same without a division. The networks see the pixels that the exported graph makes.
 
 About 15 minutes a repetition on clothing, 10 on elpv and 25 from scratch, on two cores:
 two and a half hours. `--only clothing` takes 45 minutes, `--only elpv` 30: run one at a time
@@ -39,8 +44,8 @@ from results_file import Results, Row, measured, t_interval
 BEGAN = time.perf_counter()
 REPETITIONS = 3
 MEMBERS = 5
+KEEPS = 0.7
 RESAMPLES = 2000
-RUNS = 40
 Array = np.ndarray[Any, Any]
 
 
@@ -173,14 +178,8 @@ def judged(judge: Judge) -> Row:
     def pooled(vote: str, shares: Array) -> Callable[[Array], Array]:
         return lambda logits: ensembling.pool(logits, shares, vote)
 
-    # As selection sees them: at the temperature of the equal vote.
-    together = evaluate.fit_temperature(pooled("soft", equal)(judge.chosen), judge.labels)
-    seen = judge.chosen / together
-
-    def chosen_loss(logits: Array) -> float:
-        return evaluate.nll(softmax(logits), judge.labels)
-
-    singles = [chosen_loss(logits) for logits in seen]
+    singles = [evaluate.calibrated_nll(logits, judge.labels) for logits in judge.chosen]
+    selected = pooled("soft", weights)(judge.chosen)
     best = int(np.argmin(singles))
     temperatures = [evaluate.fit_temperature(one, judge.labels) for one in judge.chosen]
     cooled = judge.test / np.array(temperatures)[:, None, None]
@@ -192,7 +191,7 @@ def judged(judge: Judge) -> Row:
         "likely_weights": likely.tolist(),
         "selection": {
             "validation_best_nll": singles[best],
-            "validation_selected_nll": chosen_loss(pooled("soft", weights)(seen)),
+            "validation_selected_nll": evaluate.calibrated_nll(selected, judge.labels),
             "test_best_nll": float(alone[1][best].mean()),
             "test_best_accuracy": float(alone[0][best].mean()),
         },
@@ -200,42 +199,41 @@ def judged(judge: Judge) -> Row:
     }
 
 
-def taught(judge: Judge, student: Judge, weights: Array) -> Row:
-    """Compare a student with the single members and with the vote that taught it."""
+def stands(judge: Judge, network: Judge, weights: Array) -> Row:
+    """Compare one network that stands for the vote with the single members and the vote."""
     from sevenfold.practices import ensembling
 
     alone = judge.each()
     voted = judge.calibrated(lambda logits: ensembling.pool(logits, weights, "soft"))
-    learnt = student.calibrated(lambda logits: logits[0])
+    answers = network.calibrated(lambda logits: logits[0])
     single = alone[1].mean(axis=0)
-
-    def kept(drawn: Array) -> Array:
-        gain = (single - voted[1])[drawn].sum(axis=1)
-        return (single - learnt[1])[drawn].sum(axis=1) / gain
-
-    return {**gains(alone, learnt), "kept": estimate(kept, len(single))}
+    own, whole = single - answers[1], single - voted[1]
+    beyond = own - KEEPS * whole
+    return {
+        **gains(alone, answers),
+        "nll_gain": float(own.mean()),
+        "nll_gain_of_vote": float(whole.mean()),
+        "surplus": estimate(lambda drawn: beyond[drawn].mean(axis=1), len(single)),
+    }
 
 
 def timed(models: dict[str, bytes]) -> Row:
-    """Give the size and the median latency of each graph, one thread, 640 x 480, interleaved."""
-    from sevenfold.features.trunk import session
+    """Give the size and the median latency of each graph beside the single network's."""
+    from sevenfold import latency
 
-    opened = {name: session(model, 1) for name, model in models.items()}
-    picture = np.random.default_rng(0).integers(0, 256, (1, 480, 640, 3), dtype=np.uint8)
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(5 + RUNS):
-        for name, graph in opened.items():
-            began = time.perf_counter()
-            graph.run(["probabilities"], {"image": picture})
-            seconds[name].append(time.perf_counter() - began)
-    kept = {name: values[5:] for name, values in seconds.items()}
+    again, *times = latency.timed([models["single"], *models.values()])
+    kept = dict(zip(models, times, strict=True))
+    control = latency.ratio(again, kept["single"])
     return {
-        name: {
-            "megabytes": len(models[name]) / 1e6,
-            "latency_ms": 1000 * float(np.median(values)),
-            "times_single": list(results_file.ratio_interval(values, kept["single"])),
-        }
-        for name, values in kept.items()
+        "control": [control.value, control.low, control.high],
+        **{
+            name: {
+                "megabytes": len(models[name]) / 1e6,
+                "latency_ms": float(np.median(values)),
+                "times_single": list(asdict(latency.ratio(values, kept["single"])).values()),
+            }
+            for name, values in kept.items()
+        },
     }
 
 
@@ -248,6 +246,7 @@ def one(asked: Row) -> Row:
     if asked["members"] == 1:
         return {"seconds": seconds, "n": len(split.test)}
     from sevenfold import export
+    from sevenfold.practices.ensembling import averaged
     from sevenfold.practices.ensembling.graph import voting
 
     began = time.perf_counter()
@@ -256,39 +255,47 @@ def one(asked: Row) -> Row:
     side, classes, labels = found.recipe.side, len(split.dataset.classes), split.dataset.labels
     rows = split.val if len(split.val) else split.train
 
-    def judge(members: Sequence[Any]) -> Judge:
-        test = [
-            export.network_logits(
-                export.Shipped(member.network, False).eval(),
-                split.dataset,
-                split.test.tolist(),
-                side=side,
-                threads=asked["threads"],
-            )
-            for member in members
-        ]
-        chosen = np.stack([member.logits for member in members])
-        return Judge(chosen, labels[rows], np.stack(test), labels[split.test])
+    def answers(network: Any, pictures: Any) -> Array:
+        shipped = export.Shipped(network, False).eval()
+        wanted, threads = pictures.tolist(), asked["threads"]
+        return export.network_logits(shipped, split.dataset, wanted, side=side, threads=threads)
 
-    def core(member: Any) -> Any:
+    def judge(networks: Sequence[Any]) -> Judge:
+        chosen, test = (
+            np.stack([answers(network, part) for network in networks])
+            for part in (rows, split.test)
+        )
+        return Judge(chosen, labels[rows], test, labels[split.test])
+
+    def core(network: Any) -> Any:
         # Contiguous again, so that the exporter sees what training made.
-        network = member.network.to(memory_format=_contiguous())
+        network = network.to(memory_format=_contiguous())
         return export.core(export.Shipped(network, False).eval(), side)
 
-    voters, learner = judge(found.members), judge([found.student])
-    cores = [core(member) for member in found.members]
+    networks = [member.network for member in found.members]
+    standing = {"student": found.student.network}
+    if found.recipe.transfer.weights != "random":
+        standing["average"] = averaged(networks, found.weights)
+    voters = judge(networks)
+    cores = [core(network) for network in networks]
     models = {
         "single": export.assemble(cores[0], side, classes, 1.0),
         "members": export.assemble(voting(cores, np.ones(len(cores)), "soft"), side, classes, 1.0),
-        "student": export.assemble(core(found.student), side, classes, 1.0),
+        **{
+            name: export.assemble(core(network), side, classes, 1.0)
+            for name, network in standing.items()
+        },
     }
     return {
         "seconds": seconds,
         "n": len(split.test),
         "student_seconds": student_seconds,
-        "student_ships": len(found.ships) == 1,
+        "student_ships": found.ships == (found.student,),
         **judged(voters),
-        "student": taught(voters, learner, found.weights),
+        "standing": {
+            name: stands(voters, judge([network]), found.weights)
+            for name, network in standing.items()
+        },
         "files": timed(models),
     }
 
@@ -364,7 +371,7 @@ def measure(results: Results, options: argparse.Namespace, name: str, repetition
         source = prepared(name, options, Path(place), repetition)
         said = {}
         several = 2 if options.smoke else MEMBERS
-        for members in (1, several):
+        for members in (1, several) if repetition % 2 == 0 else (several, 1):
             asked = {"source": source, "settings": settings, "members": members}
             asked |= {"seed": seed, "threads": options.cores}
             command = [sys.executable, __file__, "--data", str(options.data)]
@@ -408,6 +415,21 @@ def line(name: str, way: str, rows: Sequence[Row], pick: Callable[[Row], Row]) -
     }
 
 
+def stood(rows: Sequence[Row], name: str) -> str:
+    """Say what one network in the vote's place keeps and costs."""
+    own = [row["standing"][name] for row in rows]
+    kept = sum(one["nll_gain"] for one in own) / sum(one["nll_gain_of_vote"] for one in own)
+    surplus, span = over(own, lambda one: one["surplus"]["value"], "+.4f")
+    size, pace = (
+        float(np.mean([pick(row["files"][name]) for row in rows]))
+        for pick in (lambda file: file["megabytes"], lambda file: file["times_single"][0])
+    )
+    return (
+        f"the {name} keeps {kept:.0%} of the vote's gain in NLL, {surplus} more than "
+        f"{KEEPS:.0%} of it ({span}), with {size:.1f} MB and {pace:.2f} times the single's latency"
+    )
+
+
 def sentence(name: str, rows: Sequence[Row]) -> str:
     """Say what selection, student, files and diversity came to."""
 
@@ -418,7 +440,7 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
         row["selection"]["validation_selected_nll"] > row["selection"]["validation_best_nll"] + 1e-9
         for row in rows
     )
-    kept = " and ".join(told(row["student"]["kept"]) for row in rows)
+    stand = "; ".join(stood(rows, name) for name in rows[0]["standing"])
     cost, cost_span = over(rows, lambda row: row["cost"], ".2f")
     members = rows[0]["diversity"]["members"]
     return (
@@ -430,11 +452,8 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
         f"{mean(lambda r: r['diversity']['oracle_accuracy']):.3f}; selection worse than the best "
         f"member on validation in {lost} of {len(rows)}, on test NLL "
         f"{mean(lambda r: r['votes']['selected']['nll']):.3f} against the best member's "
-        f"{mean(lambda r: r['selection']['test_best_nll']):.3f}; of the NLL gain the student "
-        f"keeps {kept}, "
-        f"{mean(lambda r: r['files']['student']['megabytes']):.1f} MB, "
-        f"{mean(lambda r: r['files']['student']['times_single'][0]):.2f} times the single's "
-        f"latency; the file of all {mean(lambda r: r['files']['members']['megabytes']):.1f} MB "
+        f"{mean(lambda r: r['selection']['test_best_nll']):.3f}; {stand}; the file "
+        f"of all {mean(lambda r: r['files']['members']['megabytes']):.1f} MB "
         f"against {mean(lambda r: r['files']['single']['megabytes']):.1f}, "
         f"{mean(lambda r: r['files']['members']['times_single'][0]):.2f} times the latency; "
         f"{members} members cost {cost} ({cost_span}) times one from empty stores."
@@ -450,7 +469,8 @@ def summarise(results: Results) -> None:
             continue
         for way in rows[0]["votes"]:
             tables.append(line(name, way, rows, lambda row, way=way: row["votes"][way]))
-        tables.append(line(name, "student", rows, lambda row: row["student"]))
+        for one in rows[0]["standing"]:
+            tables.append(line(name, one, rows, lambda row, one=one: row["standing"][one]))
         titles.append(sentence(name, rows))
     results.summarise(titles, tables)
 

@@ -127,6 +127,9 @@ contents = st.lists(
 )
 
 
+few = st.sampled_from([None, 0])  # with val from the first picture on, and without
+
+
 def consistent(rows):
     """Give equal contents equal labels, and keep two classes with singles to train on."""
     labels = {}
@@ -150,13 +153,15 @@ def test_a_split_depends_on_content_alone(rows, random):
 
 
 @settings(max_examples=60, deadline=None)
-@given(contents)
-def test_groups_and_copies_never_straddle(rows):
-    split = data.split(dataset(consistent(rows)))
+@given(contents, few)
+def test_groups_and_copies_never_straddle(rows, fewest):
+    split = data.split(dataset(consistent(rows)), fewest=fewest)
     parts = [
         {split.dataset.groups[i] for i in part.tolist()}
         for part in (split.train, split.val, split.test)
     ]
+    assert not parts[0] & parts[1]
+    assert not parts[1] & parts[2]
     assert not parts[0] & parts[2]
     folds = split.folds(3)
     by_group = {}
@@ -165,14 +170,14 @@ def test_groups_and_copies_never_straddle(rows):
 
 
 @settings(max_examples=60, deadline=None)
-@given(contents, contents)
-def test_known_pictures_never_move_and_nothing_leaks_when_more_come(old, new):
+@given(contents, contents, few)
+def test_known_pictures_never_move_and_nothing_leaks_when_more_come(old, new, fewest):
     old = consistent(old)
-    first = data.split(dataset(old))
+    first = data.split(dataset(old), fewest=fewest)
     manifest = data.manifest_of(first)
     labels = {row[0]: row[1] for row in old}
     more = [(c, labels.setdefault(c, label), r, g) for c, label, r, g in new]
-    second = data.split(dataset(old + more), known=manifest)
+    second = data.split(dataset(old + more), known=manifest, fewest=fewest)
     before, after = role_of(first), role_of(second)
     assert {h: after[h] for h in before} == before
     roles = {}

@@ -85,6 +85,7 @@ def trained(
     progress: Callable[[str, int, int], None] = silent,
     made: nn.Module | None = None,
     place: Place = HERE,
+    horizon: float = 4,
 ) -> tuple[nn.Module, loop.Trained]:
     made = made or module()
     moved = optimizer(name, made)
@@ -96,7 +97,7 @@ def trained(
         moved,
         schedule,
         epochs=epochs,
-        horizon=4,
+        horizon=horizon,
         stop=stop,
         validate=validate,
         seed=3,
@@ -218,8 +219,21 @@ def test_validation_sees_the_averaged_weights_and_training_goes_on_with_its_own(
     validate = lambda made: (seen.append(digest(made)), measure(made))[1]  # noqa: E731
     made, _ = trained(tmp_path / "a", validate=validate, stop=Stop("accuracy", 0))
     assert digest(made) == seen[-1]
-    plain, _ = trained(tmp_path / "b", stop=Stop("accuracy", 0))
-    assert digest(plain) == digest(made)
+    one, other = (
+        trained(tmp_path / f"{horizon}", horizon=horizon, stop=Stop("accuracy", 0))[1]
+        for horizon in (2.0, 8.0)
+    )
+    assert [line.loss for line in one.history] == [line.loss for line in other.history]
+    assert [line.val_loss for line in one.history] != [line.val_loss for line in other.history]
+
+
+def test_every_step_drops_other_units(tmp_path, monkeypatch):
+    seeds: list[int] = []
+    real = torch.manual_seed
+    made = module()
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
+    _, found = trained(tmp_path / "a", made=made)
+    assert len(seeds) == len(set(seeds)) == 3 * len(found.history)
 
 
 def test_the_average_follows_its_formula():

@@ -527,10 +527,16 @@ def test_serving_needs_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_an_address_that_is_taken_or_unknown_is_named(tmp_path):
+def test_an_address_that_is_taken_or_unknown_is_named(tmp_path, monkeypatch):
     bundle = tiny_bundle(tmp_path / "b", CLASSES)
-    with pytest.raises(UsageError, match="no such address"):
-        serve.serve(bundle, serve.Settings(), host="no.such.host.invalid", started=print)
+
+    def unknown(*_given, **_named):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", unknown)
+        with pytest.raises(UsageError, match="no such address"):
+            serve.serve(bundle, serve.Settings(), host="no.such.host", started=print)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=str(port)):

@@ -66,6 +66,11 @@ def test_a_burst_gives_one_picture_before_others_have_their_turn():
     assert set(best) == {0, 3, 4}
 
 
+def test_of_pictures_that_are_alike_unlike_the_least_sure_are_chosen():
+    unsure = np.array([0.9, 0.2, 0.8, 0.3])
+    assert chosen(unsure, np.eye(4, dtype=np.float32), 3).tolist() == [0, 2, 3]
+
+
 def test_the_sure_are_not_chosen_however_odd():
     features = np.eye(60, dtype=np.float32)
     unsure = np.linspace(0, 1, 60)

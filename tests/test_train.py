@@ -1,18 +1,22 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from photos import write
-from sevenfold import data, nets, train
+from sevenfold import data, evaluate, loop, nets, train
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import Pixels, fill
 from sevenfold.loop import Place
+from sevenfold.practices import ensembling, imbalance
+from sevenfold.practices.augmentation import Augmentation
+from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.train import bench
+from sevenfold.train import bench, student
 from sevenfold.train.bench import fewest, refuse_folds
 from sevenfold.train.benches import benches
 from sevenfold.train.member import _telling
@@ -145,7 +149,7 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
     assert rate == 0.1
     some, views = split.train[:4], np.zeros(4, np.int64)
     assert (one.views.get(some, views) != two.views.get(some, views)).any()
-    alone = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 1, silent)
+    alone = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 10_000, silent)
     assert (two.views.get(some, views) == alone.views.get(some, views)).all()
 
 
@@ -169,6 +173,147 @@ def test_a_student_and_its_teachers_are_shown_the_same(split, tmp_path, monkeypa
         if (a, b, c) == (False, False, True) and len(first) == len(third)
     ]
     assert lessons
-    for teacher, other, student in lessons:
-        torch.testing.assert_close(teacher, student)
-        torch.testing.assert_close(other, student)
+    for teacher, other, learner in lessons:
+        torch.testing.assert_close(teacher, learner)
+        torch.testing.assert_close(other, learner)
+
+
+def _heads(network):
+    return [id(one.head) for one in (*network.folds, network.network)]
+
+
+def test_a_fold_learns_from_teachers_that_left_it_out_too(split, tmp_path, monkeypatch):
+    asked = []
+    forward = nets.Network.forward
+
+    def seen(self, x):
+        asked.append((torch.is_grad_enabled(), id(self.head)))
+        return forward(self, x)
+
+    monkeypatch.setattr(nets.Network, "forward", seen)
+    recipe = replace(SMALL, ensembling=replace(SMALL.ensembling, distil=True))
+    place, pixels = Place("cpu", 1), Pixels(20)
+    fill(pixels, split.dataset, split.train, threads=1, progress=silent)
+    made = train.fit(
+        recipe, split, seed=0, place=place, pixels=pixels, folder=tmp_path, progress=silent
+    )
+    part = {head: at for one in made.members for at, head in enumerate(_heads(one))}
+    own = {head: at for at, head in enumerate(_heads(made.student))}
+    lessons = {
+        (part[first], part[second], own[third])
+        for (a, first), (b, second), (c, third) in zip(asked, asked[1:], asked[2:], strict=False)
+        if (a, b, c) == (False, False, True) and first in part and third in own
+    }
+    assert lessons == {(at, at, at) for at in range(len(own))}
+
+
+@pytest.mark.parametrize("blocks", [3, 1000])
+def test_each_class_is_shown_its_own_views(split, tmp_path, blocks):
+    place, pixels = Place("cpu", 1), Pixels(20)
+    fill(pixels, split.dataset, split.train, threads=1, progress=silent)
+
+    def rows(**changes):
+        recipe = apply(SMALL, [f"transfer.trainable_blocks={blocks}"])
+        recipe = replace(recipe, augmentation=replace(Augmentation.off, **changes))
+        views = bench.prepared(
+            train.settle(recipe, split), split, split.train, place, pixels, tmp_path, 0, silent
+        ).views
+        return views.get(split.train, np.zeros(len(split.train), np.int64)).astype(float)
+
+    blue = split.dataset.labels[split.train] == 0
+    own, plain, mirrored = rows(flip=1.0, class_off={"blue": "flip"}), rows(), rows(flip=1.0)
+    np.testing.assert_allclose(own[blue], plain[blue], atol=1e-2)
+    np.testing.assert_allclose(own[~blue], mirrored[~blue], atol=1e-2)
+    assert abs(plain[blue] - mirrored[blue]).max() > 0.1
+
+
+def _trained(split, folder, *settings):
+    place, pixels = Place("cpu", 1), Pixels(20)
+    fill(pixels, split.dataset, np.concatenate([split.train, split.val]), threads=1,
+         progress=silent)  # fmt: skip
+    recipe = apply(SMALL, ["ensembling.members=1", "optimization.rate=0.01", *settings])
+    return train.fit(
+        recipe, split, seed=0, place=place, pixels=pixels, folder=folder, progress=silent
+    )
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_logits_adjusted_afterwards_are_those_of_the_networks(split, tmp_path, small):
+    halves = split if small else replace(split, train=split.train[::2], val=split.train[1::2])
+    after = _trained(halves, tmp_path / "a", "imbalance.method=adjusted_after")
+    free = _trained(halves, tmp_path / "b", "imbalance.method=none")
+    (one,), (other,) = after.members, free.members
+    counts = np.bincount(halves.dataset.labels[halves.train])
+    np.testing.assert_allclose(
+        one.logits,
+        imbalance.adjusted(other.logits, counts, after.recipe.imbalance.factor),
+        atol=1e-4,
+    )
+    place, pixels = Place("cpu", 1), Pixels(20)
+    prepared = bench.prepared(
+        after.recipe, halves, halves.train, place, pixels, tmp_path, 0, silent
+    )
+    networks = (*one.folds, one.network)
+    for part, network in zip(bench.parts_of(prepared), networks, strict=True):
+        if small and not part.name:
+            continue  # it has seen all pictures
+        said = loop.predict(network, prepared.plain, part.judged, place)
+        places = np.searchsorted(prepared.judged, part.judged)
+        np.testing.assert_allclose(said, one.logits[places], atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "patience"), [("none", 3), ("deferred_weights", 5)])
+def test_average_and_patience_are_shares_of_a_training(
+    split, tmp_path, monkeypatch, method, patience
+):
+    told, real = [], loop.train
+
+    def noted(*given, **named):
+        told.append(named)
+        return real(*given, **named)
+
+    monkeypatch.setattr(loop, "train", noted)
+    halves = replace(split, train=split.train[::2], val=split.train[1::2])
+    settings = ("epochs=5", "optimization.average=0.2", f"imbalance.method={method}")
+    made = _trained(halves, tmp_path, *settings)
+    assert told[-1]["horizon"] == pytest.approx(0.2 * made.members[0].steps)
+    assert told[-1]["stop"].patience == patience
+
+
+def _judged(logits):
+    """Stand for a network of which only its logits matter."""
+    return SimpleNamespace(logits=np.asarray(logits, np.float64))
+
+
+def test_one_network_ships_for_the_vote_only_if_it_keeps_enough_of_the_gain():
+    draw = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    truth = np.eye(3)[labels]
+    members = tuple(_judged(2 * truth + draw.normal(0, 1.5, truth.shape)) for _ in range(3))
+    weights = np.full(3, 1 / 3)
+    there = SimpleNamespace(labels=labels, recipe=Recipe(ensembling=Ensembling(members=3)))
+    vote = ensembling.pool(student.stacked(members), weights, "soft")
+
+    assert student.deployed(there, members, weights, _judged(vote))[0][0].logits is vote
+    mean, pooled = student._gained(there, members, weights)
+    assert pooled < mean
+    poor = _judged(2 * truth + draw.normal(0, 1.3, truth.shape))
+    kept = (mean - evaluate.calibrated_nll(poor.logits, labels)) / (mean - pooled)
+    assert 0 < kept < student.KEPT
+    ships, shares = student.deployed(there, members, weights, poor)
+    assert ships == members
+    assert shares.tolist() == weights.tolist()
+
+
+def test_members_without_a_say_do_not_ship_and_a_vote_that_gains_nothing_neither():
+    labels = np.arange(300) % 3
+    good, bad = _judged(4 * np.eye(3)[labels]), _judged(np.eye(3)[labels])
+    there = SimpleNamespace(labels=labels, recipe=Recipe(ensembling=Ensembling(members=2)))
+    ships, shares = student.deployed(there, (bad, good), np.array([0.0, 1.0]), None)
+    assert ships == (good,)
+    assert shares.tolist() == [1.0]
+    worse = _judged(np.random.default_rng(0).normal(0, 1, (300, 3)))
+    same = (good, good)
+    ships, shares = student.deployed(there, same, np.full(2, 0.5), worse)
+    assert ships == (good,)
+    assert shares.tolist() == [1.0]

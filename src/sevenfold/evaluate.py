@@ -294,6 +294,29 @@ def fit_temperature(
     return float(np.clip(np.exp(-(low + high) / 2), 0.05, 20))
 
 
+def calibrated_nll(
+    logits: Float64[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
+) -> float:
+    """Return the mean negative log-likelihood at the temperature that makes it the smallest.
+
+    Args:
+        logits: finite.
+        targets: true classes.
+
+    Raises:
+        DataError: no pictures, or logits that are not finite.
+
+    Example:
+        >>> logits = np.array([[0.0, 9.0], [9.0, 0.0], [0.0, 9.0]])
+        >>> round(calibrated_nll(logits, np.array([1, 1, 1])), 3)
+        0.637
+    """
+    z = np.asarray(logits, dtype=np.float64) / fit_temperature(logits, targets)
+    z = z - z.max(axis=1, keepdims=True)
+    true = z[np.arange(len(z)), targets]
+    return float((np.log(np.exp(z).sum(axis=1)) - true).mean())
+
+
 def _checked(
     probabilities: Array,
     targets: Int64[np.ndarray, " pictures"],

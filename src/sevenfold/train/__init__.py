@@ -166,13 +166,15 @@ def fit(
     bench, looks = strengthened(replace(bench, recipe=recipe), rate, seed, pixels)
     recipe = bench.recipe
     each = benches(bench, rate, seed, pixels)
-    crew.advanced([Job(*each[number], seed + number) for number in range(len(each))])
+    jobs = [Job(*own, ensembling.seed_of(seed, at)) for at, own in enumerate(each)]
+    crew.advanced(jobs)
     members = ensembling.members(
-        recipe.ensembling, lambda number: on_labels(*each[number], seed + number)
+        recipe.ensembling,
+        lambda number: on_labels(jobs[number].bench, jobs[number].rate, jobs[number].seed),
     )
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
     seen = [one for one, _ in each]
-    student = single(bench, seen, members, weights, rate, seed + len(members))
+    student = single(bench, seen, members, weights, rate, ensembling.seed_of(seed, len(members)))
     ships, shares = deployed(bench, members, weights, student)
     cut = None
     if recipe.pruning.macs:

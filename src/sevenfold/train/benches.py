@@ -1,6 +1,7 @@
 """Give each member of the vote its bench: one for each cut and backbone."""
 
 from sevenfold.features.pixels import Pixels
+from sevenfold.practices import ensembling
 from sevenfold.practices.transfer import Transfer
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, lasting, prepared
@@ -38,7 +39,10 @@ def benches(
 
     settings = bench.recipe.ensembling
     if not lasting(bench.recipe, frozen=bool(bench.trunk)):
-        others = [(other(bench.recipe, seed + at), rate) for at in range(1, settings.members)]
+        others = [
+            (other(bench.recipe, ensembling.seed_of(seed, at)), rate)
+            for at in range(1, settings.members)
+        ]
         return (bench, rate), *others
     made: dict[Transfer, tuple[Bench, float]] = {bench.recipe.transfer: (bench, rate)}
     found = []

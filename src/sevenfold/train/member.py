@@ -1,7 +1,7 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -143,7 +143,12 @@ def part_on_labels(bench: Bench, rate: float, seed: int, part: Part) -> Trained:
 
 
 def trained(
-    bench: Bench, rate: float, seed: int, name: str, rows: Callable[[int, Part], Rows]
+    bench: Bench,
+    rate: float,
+    seed: int,
+    name: str,
+    rows: Callable[[int, Part], Rows],
+    begins: Sequence[nets.Network] = (),
 ) -> Member:
     """Train a network; with small data also one for each fold, for every choice.
 
@@ -153,12 +158,15 @@ def trained(
         seed: of everything random in it.
         name: of its checkpoints.
         rows: of each of its parts, by number.
+        begins: what each of its parts starts from; none: from where all members start.
     """
     parts, networks = parts_of(bench), []
     classes = len(bench.split.dataset.classes)
     logits = np.zeros((len(bench.judged), classes), np.float32)
     for at, part in enumerate(parts):
         network, origin = begun(bench, seed)
+        if begins:
+            network.load_state_dict(begins[at].state_dict())
         trained, steps, decision = train_part(
             bench, network, rows(at, part), part, rate, seed, checkpoint_of(bench, name, part)
         )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sevenfold import evaluate
+from sevenfold import evaluate, nets
 from sevenfold.loop import Numbers, Rows, Trained, to_input
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.train.bench import Bench, Part, parts_of, tail_of
@@ -32,12 +32,6 @@ def calibrated(
     """Return log-probabilities at the temperature that fits logits best."""
     precise = logits.astype(np.float64)
     return ensembling.log_softmax(precise / evaluate.fit_temperature(precise, labels))
-
-
-def _loss(
-    logits: Float[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
-) -> float:
-    return float(-calibrated(logits, labels)[np.arange(len(labels)), labels].mean())
 
 
 def single(
@@ -66,8 +60,7 @@ def merged(
     bench: Bench, members: tuple[Member, ...], weights: Float[np.ndarray, "members"]
 ) -> Member:
     """Average the members into one network; with small data also those of each fold."""
-    stacks = [(*member.folds, member.network) for member in members]
-    networks = [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
+    networks = _averages(members, weights)
     logits = np.zeros_like(members[0].logits)
     for part, network in zip(parts_of(bench), networks, strict=True):
         answered(bench, part, network, logits)
@@ -80,6 +73,13 @@ def merged(
         decision=None,
         logits=logits,
     )
+
+
+def _averages(
+    members: Sequence[Member], weights: Float[np.ndarray, "members"]
+) -> list[nets.Network]:
+    stacks = [(*member.folds, member.network) for member in members]
+    return [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
 
 
 def distilled(
@@ -189,8 +189,8 @@ def _gained(
 ) -> tuple[float, float]:
     """Return the members' mean loss and that of their vote."""
     pooled = ensembling.pool(stacked(members), weights, bench.recipe.ensembling.vote)
-    mean = float(np.mean([_loss(one.logits, bench.labels) for one in members]))
-    return mean, _loss(pooled, bench.labels)
+    mean = float(np.mean([evaluate.calibrated_nll(one.logits, bench.labels) for one in members]))
+    return mean, evaluate.calibrated_nll(pooled, bench.labels)
 
 
 def _keeps(
@@ -200,4 +200,6 @@ def _keeps(
     one: Member,
 ) -> bool:
     mean, pooled = _gained(bench, members, weights)
-    return _loss(one.logits, bench.labels) <= mean - KEPT * max(0.0, mean - pooled)
+    return evaluate.calibrated_nll(one.logits, bench.labels) <= mean - KEPT * max(
+        0.0, mean - pooled
+    )

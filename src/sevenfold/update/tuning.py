@@ -21,7 +21,7 @@ from torch import nn
 from sevenfold import loop, nets, runs
 from sevenfold.data import Split
 from sevenfold.loop import Place
-from sevenfold.practices import growth, imbalance, transfer
+from sevenfold.practices import ensembling, growth, imbalance, transfer
 from sevenfold.predictions import recorded
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
@@ -137,7 +137,7 @@ def tuned(
                 network, short, split, pictures, place, run.pixels, folder, seed, progress
             )
         start, bench = replace(member, network=network), benches[short.transfer]
-        one, way = _member(run, found, bench, start, seed + at, at)
+        one, way = _member(run, found, bench, start, ensembling.seed_of(seed, at), at)
         made.append(one)
         ways.append(way)
     rate, has_say = float(run.facts["training"]["rate"]), np.flatnonzero(weights)

@@ -8,7 +8,14 @@
 from sevenfold.practices.ensembling.averaging import averaged
 from sevenfold.practices.ensembling.diversity import Diversity, diversity
 from sevenfold.practices.ensembling.selection import greedy, mixture
-from sevenfold.practices.ensembling.settings import Ensembling, check, members, turn, weigh
+from sevenfold.practices.ensembling.settings import (
+    Ensembling,
+    check,
+    members,
+    seed_of,
+    turn,
+    weigh,
+)
 from sevenfold.practices.ensembling.votes import VOTES, log_softmax, pool
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "members",
     "mixture",
     "pool",
+    "seed_of",
     "turn",
     "weigh",
 ]

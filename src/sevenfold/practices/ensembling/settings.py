@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from sevenfold.errors import UsageError
-from sevenfold.evaluate import fit_temperature
+from sevenfold.evaluate import calibrated_nll, fit_temperature
 from sevenfold.practices.ensembling.selection import greedy, mixture
 from sevenfold.practices.ensembling.votes import VOTES, pool
 from sevenfold.ranges import Choice, Range
 
 Member = TypeVar("Member")
 Own = TypeVar("Own", int, str)
+
+_APART: Final = 10_000  # between members' seeds; whoever repeats a training counts from 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,20 @@ def turn(own: Own, others: tuple[Own, ...], number: int) -> Own:
     """
     at = number % (1 + len(others))
     return others[at - 1] if at else own
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of a member, such that ensembles of neighbouring seeds share none.
+
+    Args:
+        seed: of the whole; the first member has it, too.
+        number: of the member, from 0.
+
+    Example:
+        >>> [seed_of(1, number) for number in range(3)]
+        [1, 10001, 20001]
+    """
+    return seed + _APART * number
 
 
 def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:
@@ -159,7 +175,8 @@ def weigh(
         labels: true classes.
 
     Returns:
-        Weights with the sum 1; a member of weight 0 need not be kept.
+        Weights with the sum 1; a member of weight 0 need not be kept. Where a member alone
+        is better than what was found, each calibrated, that member has all of it.
     """
     equal = np.full(len(logits), 1 / len(logits))
     if settings.vote != "weighted" and not settings.select:
@@ -169,4 +186,9 @@ def weigh(
     pooled = pool(logits, equal, "soft")
     sharpened = np.asarray(logits, np.float64) / fit_temperature(pooled, labels)
     find = mixture if settings.vote == "weighted" else greedy
-    return find(sharpened, labels)
+    found = find(sharpened, labels)
+    # What ships is calibrated after pooling, which the search for weights does not see.
+    alone = [calibrated_nll(one, labels) for one in logits]
+    if min(alone) < calibrated_nll(pool(logits, found, settings.vote), labels):
+        return np.eye(len(logits))[int(np.argmin(alone))]
+    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.studies.evidence import folds, planning, trials
 from sevenfold.studies.evidence.arms import CUT, MEMBERS, Arm, Plan, Training, idle, planned
 from sevenfold.studies.evidence.course import Asked
-from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE, Outcome, Study
+from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE
 
 SETTLED = Recipe(objective="balanced_accuracy", side=64, epochs=4, views=4)
 UNEVEN = np.array([90, 20, 10])
@@ -297,23 +296,3 @@ def test_too_few_pictures_or_repetitions_are_refused_at_once(split: data.Split) 
     with pytest.raises(DataError, match="too few for any claim") as found:
         folds.check(few, 6)
     assert "1 point about 4,704" in found.value.cure
-
-
-def test_outcomes_and_studies_survive_json(tmp_path: Path) -> None:
-    import json
-
-    random = np.random.default_rng(0)
-    one = Outcome(
-        "base", 2, np.array([1, 4]), random.dirichlet(np.ones(3), 2), 1.5, 2.5, 0.5, {"epochs": 3}
-    )
-    again = Outcome.from_json(json.loads(json.dumps(one.to_json())))
-    assert np.array_equal(again.probabilities, one.probabilities)
-    assert again.to_json() == one.to_json()
-    with pytest.raises(ValueError, match="differ in number"):
-        Outcome.from_json(one.to_json() | {"pictures": [1]})
-    study = Study(
-        "photos", ("a", "b"), np.array([0, 1]), np.array([0, 1]), "accuracy", 6,
-        tuple(arm.name for arm in plan().arms), plan().contrasts, {"growth": "off"}, "side = 64",
-        {"side": 64},
-    )  # fmt: skip
-    assert Study.from_json(json.loads(json.dumps(study.to_json()))).to_json() == study.to_json()

@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 from scipy.stats import binomtest, hypergeom
-from statsmodels.stats.multitest import multipletests
 
 from sevenfold.practices.augmentation import (
     OPERATIONS,
@@ -16,7 +15,7 @@ from sevenfold.practices.augmentation import (
     for_class,
     operations,
 )
-from sevenfold.practices.augmentation.label_check import _gathered, _upper, holm
+from sevenfold.practices.augmentation.label_check import _gathered, _upper
 
 OFF = Augmentation.off
 SIDE = 24
@@ -301,9 +300,3 @@ def test_the_chances_are_exact():
     for k, drawn_, marked, everyone in ((1, 10, 1, 30), (7, 10, 9, 40), (10, 10, 10, 300)):
         expected = hypergeom.sf(k - 1, everyone, marked, drawn_)
         assert _gathered(k, drawn_, marked, everyone) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_holm_is_that_of_statsmodels(seed):
-    chances = np.random.default_rng(seed).random(20) ** 4
-    np.testing.assert_allclose(holm(chances), multipletests(chances, method="holm")[1])

@@ -10,8 +10,6 @@ import csv
 import io
 import math
 import os
-import statistics
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -288,23 +286,6 @@ def sources(arguments: Iterable[str | Path], *, parts: bool = True) -> Iterator[
                 "give pictures, folders of pictures or CSV files with a column `path`",
             )
     return (source for path in paths for source in _expanded(path, parts))
-
-
-def time_latency(
-    predictor: Predictor, pixels: UInt8[np.ndarray, "height width 3"], runs: int = 50
-) -> float:
-    """Time the whole graph on one picture and one thread, in a session of its own.
-
-    Returns:
-        The median in milliseconds, after a tenth of `runs` and at least three to warm up.
-    """
-    single = replace(predictor, threads=1, session=open_session(predictor.bundle, 1))
-    seconds = []
-    for _ in range(max(3, runs // 10) + runs):
-        start = time.perf_counter()
-        single.probabilities(pixels)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds[-runs:])
 
 
 def _counted(outcome: Answer | Failure, tally: drift.Tally | None) -> Answer | Failure:

@@ -10,8 +10,6 @@ from typing import Any, Final
 from sevenfold.engines.local import TRIES, Heard, Json, answered, named, result_of
 from sevenfold.errors import ResourceError
 
-LOCAL = "local"
-"""Address that starts a cluster on this machine."""
 _PATIENCE_SECONDS: Final = 10.0
 
 
@@ -20,14 +18,12 @@ class OnRay:
     """Make calls on the nodes of a Ray cluster.
 
     Args:
-        address: of the cluster, such as `auto` or `ray://head:10001`; `local` starts one here.
         threads: processor cores that each call takes.
         gpus: that each call takes; below 1 several share one.
         workers: calls at a time that the cluster has room for, or fewer.
         most: calls that are handed to it at a time; 0 is all, so that it can grow by them.
     """
 
-    address: str
     threads: int
     gpus: float
     workers: int
@@ -117,7 +113,7 @@ def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
             f"no node of the Ray cluster {where} has {threads} cores and {gpus:g} GPUs for a trial",
             "give fewer --threads or --gpus-per-trial, or add nodes",
         )
-    return OnRay(where, threads, gpus, min(room, most or room), most)
+    return OnRay(threads, gpus, min(room, most or room), most)
 
 
 def _knock(address: str) -> None:

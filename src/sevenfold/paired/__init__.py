@@ -15,7 +15,6 @@ from sevenfold.paired.pictures import (
     interval,
     largest_drop,
     mcnemar,
-    pictures_to_certify,
     pictures_to_detect,
     smallest_certifiable,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "interval",
     "largest_drop",
     "mcnemar",
-    "pictures_to_certify",
     "pictures_to_detect",
     "pictures_to_resolve",
     "sign_flip",

@@ -281,20 +281,3 @@ def pictures_to_detect(difference: float, churn: float, *, power: float = 0.8) -
     """
     z = NormalDist().inv_cdf(1 - _ALPHA / 2) + NormalDist().inv_cdf(power)
     return math.ceil(z**2 * max(0.0, churn - difference**2) / difference**2)
-
-
-def pictures_to_certify(margin: float, churn: float) -> int:
-    """Count the pictures that certify a margin if as many answers get right as wrong.
-
-    Args:
-        margin: the largest drop allowed, over 0.
-        churn: share of pictures that one of the two alone answers right.
-
-    Example:
-        >>> pictures_to_certify(0.005, 0.03)
-        3346
-    """
-    z2 = NormalDist().inv_cdf(1 - _ALPHA) ** 2 * max(churn, margin * (1 - margin))
-    # n m - 1/4 = z √(n churn), solved for √n.
-    root = (math.sqrt(z2) + math.sqrt(z2 + 4 * margin * _QUARTER)) / (2 * margin)
-    return math.ceil(root**2)

@@ -21,7 +21,6 @@ SCORES: Final = {
 }
 COSTS: Final = {"seconds": "training", "megabytes": "size", "latency_ms": "latency"}
 TONES: Final = {"helps": "on", "hurts": "bad"}
-DRAWN: Final = {"helps": "helps", "hurts": "hurts", "no difference": "none", "cannot tell": "open"}
 _TOLD: Final = 40
 _SAME: Final = 0.05  # costs that differ by less are written as equal
 _POINT: Final = 0.01

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64, Int64, UInt8, UInt64
 from scipy.special import betainc, gammaln
 
 from sevenfold import draws as random
+from sevenfold import paired
 from sevenfold.practices.augmentation.settings import (
     OPERATIONS,
     Augmentation,
@@ -265,7 +266,7 @@ def judge(
             chances.append((finding.p, harder))
     if not measured:
         return ()
-    change, drop = (holm(np.array(column)) for column in zip(*chances, strict=True))
+    change, drop = (paired.holm(column) for column in zip(*chances, strict=True))
     return tuple(
         replace(finding, p=float(p), verdict=_verdict(finding, p, harder, len(measured), classes))
         for finding, p, harder in zip(measured, change, drop, strict=True)
@@ -360,20 +361,6 @@ def _verdict(finding: Finding, p: float, harder: float, tests: int, classes: Seq
     if 0.5**right * (len(classes) - 1) * tests >= LEVEL:
         return "too few"
     return "harmless"
-
-
-def holm(chances: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]:
-    """Adjust chances for being many (Holm, 1979): the family's error stays under the level.
-
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(chances, kind="stable")
-    scaled = chances[order] * np.arange(len(chances), 0, -1)
-    adjusted = np.empty_like(chances)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
-    return adjusted
 
 
 def excluding(settings: Augmentation, findings: Sequence[Finding]) -> Augmentation:

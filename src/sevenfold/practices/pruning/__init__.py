@@ -9,13 +9,12 @@ blocks, and `shapes` rebuilds what is left. `trimming` joins them to one cut, an
 
 from sevenfold.practices.pruning.blocks import (
     block_losses,
-    block_macs,
     lesion_blocks,
     lesioned,
     removable_blocks,
     without_block,
 )
-from sevenfold.practices.pruning.choice import Limits, choose
+from sevenfold.practices.pruning.choice import Choice, Limits, chosen
 from sevenfold.practices.pruning.cost import Cost, Counted, Layer, by_cost, cost, remaining, saved
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
@@ -46,6 +45,7 @@ __all__ = [
     "WEIGHT_BYTES",
     "Aim",
     "Batches",
+    "Choice",
     "Cost",
     "Counted",
     "Coupling",
@@ -62,10 +62,9 @@ __all__ = [
     "Target",
     "Trimming",
     "block_losses",
-    "block_macs",
     "by_cost",
     "check",
-    "choose",
+    "chosen",
     "cost",
     "couple",
     "difference",

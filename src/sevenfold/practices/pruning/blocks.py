@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sevenfold import nets
-from sevenfold.practices.pruning.cost import Cost
 from sevenfold.practices.pruning.rankings import Batches
 from sevenfold.practices.pruning.shapes import put
 from sevenfold.practices.pruning.surgery import prove
@@ -175,11 +174,6 @@ def _cross_entropy(
     logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
 ) -> float:
     return -float((targets.cpu() * torch.log_softmax(logits, dim=1)).sum())
-
-
-def block_macs(dense: Cost, name: str) -> int:
-    """Return the multiply-accumulates that go with a block."""
-    return sum(one.macs for layer, one in dense.layers.items() if layer.startswith(f"{name}."))
 
 
 def without_block(

@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float64
 
-from sevenfold.errors import UsageError
 from sevenfold.practices.pruning.cost import Cost, remaining
 from sevenfold.practices.pruning.coupling import Coupling, Group
 
@@ -66,55 +65,6 @@ def _chunks(group: Group, scores: Float64[np.ndarray, "channels"], limits: Limit
         at += size
 
 
-def choose(
-    scores: Sequence[Float64[np.ndarray, "channels"]],
-    coupling: Coupling,
-    dense: Cost,
-    *,
-    count: int = 0,
-    macs: float = 0.0,
-    parameters: float = 0.0,
-    limits: Limits = USUAL,
-) -> dict[str, tuple[int, ...]]:
-    """Choose the channels that go, the lowest scores over all groups first.
-
-    A chunk is as good as the mean of its channels. Exactly one of the three
-    targets is above 0; chunks go until it is reached.
-
-    Args:
-        scores: for each group of the coupling, of each channel; an infinite one stays.
-        coupling: of the network.
-        dense: cost of the network that the coupling is of.
-        count: channels that go, 0 or more.
-        macs: share of the multiply-accumulates that goes, 0 to below 1.
-        parameters: share of the parameters that goes, 0 to below 1.
-        limits: what may go from each group.
-
-    Returns:
-        For each group that loses any, by name, its channels in rising order.
-
-    Raises:
-        UsageError: nothing may go, or the target is out of reach; it names the nearest.
-    """
-    if sum(target > 0 for target in (count, macs, parameters)) != 1:
-        raise UsageError(
-            f"count={count}, macs={macs:g}, parameters={parameters:g} is not one target",
-            "set exactly one of them above 0",
-        )
-    if not coupling.groups:
-        raise UsageError(
-            "no channel of this network can go: "
-            + (coupling.refused[0].reason if coupling.refused else "it has no inner layer"),
-            "set pruning.macs=0, or choose another backbone",
-        )
-    found = chosen(
-        scores, coupling, dense, count=count, macs=macs, parameters=parameters, limits=limits
-    )
-    if found.reached < (count or macs or parameters):
-        raise _out_of_reach(count, macs, parameters, found.reached)
-    return found.gone
-
-
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Hold the channels that go.
@@ -140,10 +90,20 @@ def chosen(
     parameters: float = 0.0,
     limits: Limits = USUAL,
 ) -> Choice:
-    """Choose as `choose` does; where the target is out of reach, all that may go.
+    """Choose the channels that go, the lowest scores over all groups first.
 
-    The lowest go until the target is reached. Where the last to go is large, others need not
+    A chunk is as good as the mean of its channels. Chunks go until the target is reached;
+    where it is out of reach, all go that may. Where the last to go is large, others need not
     have gone: from the highest down, each comes back without which the target is reached still.
+
+    Args:
+        scores: for each group of the coupling, of each channel; an infinite one stays.
+        coupling: of the network.
+        dense: cost of the network that the coupling is of.
+        count: channels that go, 0 or more; one of these three is above 0.
+        macs: share of the multiply-accumulates that goes, 0 to below 1.
+        parameters: share of the parameters that goes, 0 to below 1.
+        limits: what may go from each group.
     """
     chunks = [
         chunk
@@ -189,19 +149,3 @@ def _reached(
     if macs:
         return 1 - left.macs / dense.macs
     return 1 - left.parameters / dense.parameters
-
-
-def _out_of_reach(count: int, macs: float, parameters: float, reached: float) -> UsageError:
-    # Rounded down, so that what is offered can be had.
-    nearest = int(reached * 1000) / 1000
-    if count:
-        problem = f"count={count}: that many channels cannot go; floors and caps"
-        name = "count"
-    else:
-        what, name = ("multiply-accumulates", "macs") if macs else ("parameters", "parameters")
-        share = f"{name}={macs or parameters:g}"
-        problem = f"{share}: that share of the {what} cannot go; floors and caps"
-    offer = f"set {name}={nearest:g} or less, or " if nearest else ""
-    return UsageError(
-        f"{problem} leave at most {nearest:g}", f"{offer}loosen floor and largest_share"
-    )

@@ -27,11 +27,9 @@ from sevenfold.studies.folder import prepare
 from sevenfold.studies.pictures import Reading, contents_of
 from sevenfold.studies.where import Where
 
-__all__ = ["REPETITIONS", "Curve", "check", "curve"]
+__all__ = ["Curve", "check", "curve"]
 
 SCHEMA: Final = "sevenfold.curve/1"
-REPETITIONS: Final = 10
-"""No folder: nothing is kept and no page is written."""
 _TIMES: Final = (1.0, 1.5, 2.0, 4.0)
 _DRAWN: Final = 60  # places of the line
 _OURS: Final = {"trials", "curve.json", "curve.html"}

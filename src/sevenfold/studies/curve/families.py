@@ -19,14 +19,13 @@ class Family:
 
     Args:
         name: for people.
-        formula: of the error, with x the pictures as a share of the largest size.
-        shape: $\varphi$, from x and the steepness s; falls with x.
+        shape: $\varphi$, from x, the pictures as a share of the largest size, and the
+            steepness s; falls with x.
         steepnesses: that are tried.
         floor: whether c may be above 0.
     """
 
     name: str
-    formula: str
     shape: Callable[[Array, Array], Array]
     steepnesses: Array
     floor: bool = True
@@ -37,22 +36,18 @@ def _power(x: Array, s: Array) -> Array:
 
 
 FAMILIES: Final = (
-    Family("power law", "a x^-s", _power, np.geomspace(0.02, 2, 40), floor=False),
+    Family("power law", _power, np.geomspace(0.02, 2, 40), floor=False),
     # Exponents that were measured lie between 0.07 and 0.5 (Hestness et al. 2017).
-    Family("power law with a floor", "c + a x^-s", _power, np.geomspace(0.05, 1.5, 40)),
-    Family(
-        "exponential", "c + a exp(-x/s)", lambda x, s: np.exp(-x / s), np.geomspace(0.02, 4, 40)
-    ),
+    Family("power law with a floor", _power, np.geomspace(0.05, 1.5, 40)),
+    Family("exponential", lambda x, s: np.exp(-x / s), np.geomspace(0.02, 4, 40)),
     Family(
         "stretched exponential",
-        "c + a exp(-(x/s)^1/2)",
         lambda x, s: np.exp(-np.sqrt(x / s)),
         np.geomspace(0.002, 10, 40),
     ),
-    Family("logarithm", "c - a log x", lambda x, s: np.log(_FAR / x) * s, np.ones(1)),
+    Family("logarithm", lambda x, s: np.log(_FAR / x) * s, np.ones(1)),
     Family(
         "arctangent",
-        "c + a (1 - 2/pi arctan(x/s))",
         lambda x, s: 1 - 2 / np.pi * np.arctan(x / s),
         np.geomspace(0.01, 10, 40),
     ),

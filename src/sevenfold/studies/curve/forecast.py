@@ -59,9 +59,8 @@ class Forecast:
         weights: of each in the forecast; they sum to 1.
         doubts: of each in the interval, more even; they sum to 1.
         missed: by each at the sizes that were held out, root mean square.
-        errors: of each family's fit to the mean curve, at `places`.
+        errors: of each family's fit to the mean curve, at each number of pictures.
         drawn: of each family's fit to each bootstrap draw.
-        places: numbers of pictures.
     """
 
     names: tuple[str, ...]
@@ -70,7 +69,6 @@ class Forecast:
     missed: Float64[np.ndarray, "families"]
     errors: Float64[np.ndarray, "families places"]
     drawn: Float64[np.ndarray, "families draws places"]
-    places: Float64[np.ndarray, "places"]
 
     @property
     def middle(self) -> Float64[np.ndarray, "places"]:
@@ -202,7 +200,7 @@ def forecast(curve: Curve, places: Float64[np.ndarray, "places"], *, seed: int =
     errors = np.stack([one.errors(places) for one in fits])
     names = tuple(family.name for family in FAMILIES)
     weights, doubts = (_weights(missed, times * blur) for times in (1.0, _DOUBT))
-    return Forecast(names, weights, doubts, missed, errors[:, 0], errors[:, 1:], places)
+    return Forecast(names, weights, doubts, missed, errors[:, 0], errors[:, 1:])
 
 
 def _weights(

@@ -45,10 +45,6 @@ class Cost:
     row_seconds: float
     row_bytes: int
 
-    def whole(self, repetitions: int, workers: int) -> float:
-        """Return the seconds of all, so many trainings at a time."""
-        return (sum(self.seconds) * repetitions + self.rows * self.row_seconds) / workers
-
 
 def estimated(
     trainings: Sequence[Training],

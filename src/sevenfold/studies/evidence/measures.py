@@ -17,7 +17,6 @@ COSTS: Final = ("seconds", "megabytes", "latency_ms")
 METRICS: Final = (*SCORES, *COSTS)
 MEANS: Final = ("accuracy", "balanced_accuracy", "nll")
 """The scores that are means over pictures, so that pictures tell how much they vary."""
-LOWER_IS_BETTER: Final = ("nll", "calibration_error", *COSTS)
 
 _MOST_LENT: Final = 10  # degrees of freedom, see `paired.corrected_t`
 

@@ -75,41 +75,6 @@ class Outcome:
     latency_ms: float
     detail: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; `from_json` gives an equal outcome, to the bit."""
-        return {
-            "arm": self.arm,
-            "repetition": self.repetition,
-            "pictures": self.pictures.tolist(),
-            "probabilities": self.probabilities.tolist(),
-            "seconds": self.seconds,
-            "megabytes": self.megabytes,
-            "latency_ms": self.latency_ms,
-            "detail": dict(self.detail),
-        }
-
-    @staticmethod
-    def from_json(held: Mapping[str, Any]) -> "Outcome":
-        """Read what `to_json` returned.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        pictures = np.array(held["pictures"], dtype=np.int64)
-        probabilities = np.array(held["probabilities"], dtype=np.float64)
-        if probabilities.ndim != 2 or pictures.shape != probabilities.shape[:1]:
-            raise ValueError("pictures and probabilities differ in number")
-        return Outcome(
-            arm=str(held["arm"]),
-            repetition=int(held["repetition"]),
-            pictures=pictures,
-            probabilities=probabilities,
-            seconds=float(held["seconds"]),
-            megabytes=float(held["megabytes"]),
-            latency_ms=float(held["latency_ms"]),
-            detail=dict(held["detail"]),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
@@ -164,45 +129,6 @@ class Study:
     not_in_use: Mapping[str, str]
     recipe: str
     regime: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, which `from_json` reads."""
-        return {
-            "data": self.data,
-            "classes": list(self.classes),
-            "labels": self.labels.tolist(),
-            "groups": self.groups.tolist(),
-            "objective": self.objective,
-            "repetitions": self.repetitions,
-            "arms": list(self.arms),
-            "contrasts": [
-                {name: getattr(one, name) for name in Contrast.__slots__} for one in self.contrasts
-            ],
-            "not_in_use": dict(self.not_in_use),
-            "recipe": self.recipe,
-            "regime": dict(self.regime),
-        }
-
-    @staticmethod
-    def from_json(held: Mapping[str, Any]) -> "Study":
-        """Read what `to_json` returned.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        return Study(
-            data=str(held["data"]),
-            classes=tuple(held["classes"]),
-            labels=np.array(held["labels"], dtype=np.int64),
-            groups=np.array(held["groups"], dtype=np.int64),
-            objective=str(held["objective"]),
-            repetitions=int(held["repetitions"]),
-            arms=tuple(held["arms"]),
-            contrasts=tuple(Contrast(**one) for one in held["contrasts"]),
-            not_in_use=dict(held["not_in_use"]),
-            recipe=str(held["recipe"]),
-            regime=dict(held["regime"]),
-        )
 
 
 def of_arm(outcomes: Sequence[Outcome], arm: str) -> dict[int, Outcome]:

@@ -25,10 +25,9 @@ from sevenfold.progress import Progress
 from sevenfold.studies.suggest import page
 from sevenfold.studies.suggest.choosing import By, chosen, uncertainty
 
-__all__ = ["COUNT", "By", "suggest"]
+__all__ = ["By", "suggest"]
 
 SCHEMA: Final = "sevenfold.suggest/1"
-COUNT: Final = 100
 _NAMED: Final = 1_000  # unreadable pictures that the facts name
 
 

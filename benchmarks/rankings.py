@@ -69,18 +69,14 @@ def pruned_by(
     from sevenfold.train import pruned
 
     settings = pruning.Pruning(
-        ranking=ranking, normalised=rule == "normalised", blocks=False, steps=1, epochs=more
-    )
+        ranking=ranking, normalised=rule == "normalised", blocks=False, steps=1, epochs=more,
+        max_drop=1.0, controls="dense" if dense else "none",
+    )  # fmt: skip
     left = 1 - share
     plan = pruned.Plan(
         (pruning.Aim(pruning.Target("macs", left), left),),
         settings,
-        1,
-        more,
         fitted.rate,
-        1.0,
-        smaller=False,
-        dense=dense,
     )
     (ship,) = fitted.ships
     with tempfile.TemporaryDirectory() as folder:

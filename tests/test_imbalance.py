@@ -453,15 +453,15 @@ def test_the_simplest_stays_until_another_gains_more_than_noise() -> None:
     one = logits_of([0] * 9 + [1])
     both = logits_of([0] * 8 + [1, 1])
 
-    def chosen(**candidates: Any) -> tuple[str, float]:
+    def chosen(**candidates: Any) -> str:
         return imbalance.choose(candidates, labels, "balanced_accuracy")
 
-    assert chosen(none=plain, other=plain) == ("none", 0.5)
-    assert chosen(none=plain, other=one) == ("none", 0.5)
-    assert chosen(none=plain, other=both) == ("other", 1.0)
-    assert chosen(none=plain, other=both, later=both) == ("other", 1.0)
-    assert chosen(none=plain, other=one, later=both) == ("later", 1.0)
-    assert chosen(none=both, other=plain) == ("none", 1.0)
+    assert chosen(none=plain, other=plain) == "none"
+    assert chosen(none=plain, other=one) == "none"
+    assert chosen(none=plain, other=both) == "other"
+    assert chosen(none=plain, other=both, later=both) == "other"
+    assert chosen(none=plain, other=one, later=both) == "later"
+    assert chosen(none=both, other=plain) == "none"
 
 
 def test_log_loss_chooses_among_methods_within_the_price() -> None:

@@ -148,8 +148,6 @@ def test_it_is_refused_before_any_work(override):
 def test_off_does_nothing_where_an_identity_exists():
     split = SimpleNamespace(train=np.array([1, 3, 4]))
     assert growth.given(split, growth.Growth.off, seed=0) is split.train
-    targets = imbalance.targets(torch.tensor([2, 0]), 3, imbalance.Imbalance.off)
-    assert targets.tolist() == [[0, 0, 1], [1, 0, 0]]
     assert ensembling.members(ensembling.Ensembling.off, lambda number: number) == (0,)
     pruning.check(pruning.Pruning.off, voters=5)
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

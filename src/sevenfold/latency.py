@@ -164,7 +164,15 @@ def median_ms(model: bytes, *, rounds: int = 40, clock: Clock = time.perf_counte
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Hold what a layer's time depends on; see `practices.pruning.Layer`."""
+    """Hold the size of a convolution or a linear layer, which its time depends on.
+
+    Args:
+        inputs: channels that it reads.
+        outputs: channels that it makes.
+        groups: of a convolution; 1 for a linear layer.
+        kernel: weights of one input with one output.
+        positions: of the output, at each of which they are applied.
+    """
 
     inputs: int
     outputs: int
@@ -173,9 +181,14 @@ class Sizes:
     positions: int
 
     @property
+    def weights(self) -> int:
+        """Return how many weights it has, without bias."""
+        return self.kernel * self.inputs * self.outputs // self.groups
+
+    @property
     def macs(self) -> int:
-        """Return the multiply-accumulates."""
-        return self.kernel * self.inputs * self.outputs // self.groups * self.positions
+        """Return its multiply-accumulates for one picture."""
+        return self.weights * self.positions
 
     @property
     def kind(self) -> tuple[int, int, bool]:

@@ -107,6 +107,7 @@ class Rows:
         targets: soft labels of pictures in views, `[rows, classes]`.
         batch: pictures in a step.
         mix: blends the pictures of a batch.
+        first: view of the first epoch, where views never end.
     """
 
     views: Views
@@ -118,6 +119,7 @@ class Rows:
     ]
     batch: int
     mix: Mix = unmixed
+    first: int = 0
 
     def steps(self, epoch: int) -> int:
         """Count an epoch's steps; a last batch of one picture is left out (batch norm)."""
@@ -241,7 +243,7 @@ def _shuffled(
     """Order an epoch's pictures and choose the view of each.
 
     Each picture goes through the stored views in turn from a start of its own;
-    where views never end the epoch is the view.
+    where views never end each epoch has the next one.
     """
     pictures = np.sort(stage.pictures, kind="stable")
     first = np.searchsorted(pictures, pictures)
@@ -254,7 +256,7 @@ def _shuffled(
     count = rows.views.count
     turn = repeat[places] if stage.fresh else np.zeros(len(pictures), np.int64)
     if not count:
-        return pictures, epoch + turn * _FAR
+        return pictures, rows.first + epoch + turn * _FAR
     start = draws.uniform(f"{seed}/view", numbers, 0, 1)[:, 0]
     return pictures, (np.floor(start * count).astype(np.int64) + epoch + turn) % count
 

@@ -171,7 +171,7 @@ class Residual(nn.Module):
         self.first = _conv_norm(width_in, width, stride)
         self.second = _conv_norm(width, width)
         self.stride = stride
-        self.padding = (width - width_in) // 2
+        self.padding = ((width - width_in) // 2,) * 2  # channels before, and behind
         self.shortcut = shortcut
 
     def forward(self, maps: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch d i j"]:
@@ -179,7 +179,7 @@ class Residual(nn.Module):
         out: Tensor = self.second(torch.relu(self.first(maps)))
         if self.shortcut:
             kept = maps[:, :, :: self.stride, :: self.stride]
-            out = out + nn.functional.pad(kept, (0, 0, 0, 0, self.padding, self.padding))
+            out = out + nn.functional.pad(kept, (0, 0, 0, 0, *self.padding))
         return torch.relu(out)
 
 

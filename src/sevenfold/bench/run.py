@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,17 +166,5 @@ def _layers(bundle: Bundle, network_ms: float, threads: int, timer: single.Timer
     scale = min(1.0, network_ms / whole) if whole else 1.0
     return {
         "overhead_ms": max(0.0, network_ms - scale * whole),
-        "layers": [_row(one, passes * scale * ms) for one, ms in times.items()],
-    }
-
-
-def _row(one: single.Layer, ms: float) -> dict[str, Any]:
-    sizes = one.sizes
-    return {
-        "inputs": sizes.inputs,
-        "outputs": sizes.outputs,
-        "groups": sizes.groups,
-        "kernel": sizes.kernel,
-        "positions": sizes.positions,
-        "ms": ms,
+        "layers": [asdict(one.sizes) | {"ms": passes * scale * ms} for one, ms in times.items()],
     }

@@ -131,7 +131,7 @@ def _any_kept(outcome: Outcome, plan: Plan) -> None:
     if not outcome.shrunk.kept and beyond is not None:
         raise GateRefused(
             f"the first step already drops by {outcome.score - beyond.score:.4f} on validation, "
-            f"more than the {plan.max_drop:g} that is allowed; the unpruned model stays",
+            f"more than the {plan.settings.max_drop:g} that is allowed; the unpruned model stays",
             "take more steps, more epochs in each, or a larger --max-drop",
         )
 
@@ -180,7 +180,7 @@ def _judged(
         filing.speed(one(dense), [one(step) for step in steps], timer)
         for one in (_core, lambda file: file.made.model)
     )
-    allowed = [at for at, found in enumerate(network.ratios) if found.high >= 1]
+    allowed = [at for at, found in enumerate(network.ratios) if found.value >= 1]
     if not allowed:
         fastest = max(network.ratios, key=lambda found: found.value)
         raise GateRefused(
@@ -192,7 +192,7 @@ def _judged(
     others = [*files["dense"], *files["smaller"]]
     first, *found = filing.tested([dense, *steps, *others], split, place)
     bounds = [one.bound for one in found[: len(steps)]]
-    count = paired.certified(bounds, plan.max_drop)
+    count = paired.certified(bounds, plan.settings.max_drop)
     if must_certify:
         # Who walks from the first step on must also pass those before the first fast one.
         least = paired.smallest_certifiable(bounds[: allowed[0] + 1])
@@ -200,8 +200,8 @@ def _judged(
         if not allowed:
             opened()
             raise GateRefused(
-                f"no step is certified to drop by {plan.max_drop:g} at most: the smallest drop "
-                f"that {len(split.test):,} test pictures certify for one is "
+                f"no step is certified to drop by {plan.settings.max_drop:g} at most: the smallest "
+                f"drop that {len(split.test):,} test pictures certify for one is "
                 f"{least:.4f}; the unpruned model stays",
                 f"raise --max-drop to {up(least)}, collect more test pictures, or leave "
                 "out --require-certificate",
@@ -276,11 +276,11 @@ def _what(plan: Plan, outcome: Outcome, fitted: Fitted, split: Split) -> dict[st
         "targets": _targets(plan),
         "reached": beyond is None,
         "beyond": None if beyond is None else {"step": beyond.number, "validation": beyond.score},
-        "max_drop": plan.max_drop,
+        "max_drop": plan.settings.max_drop,
         "objective": fitted.recipe.objective,
         "ranking": plan.settings.ranking,
         "normalised": plan.settings.normalised,
         "by_cost": plan.settings.by_cost,
-        "epochs_per_step": plan.epochs,
+        "epochs_per_step": plan.settings.epochs,
         "test_pictures": len(split.test),
     }

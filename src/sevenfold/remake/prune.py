@@ -1,7 +1,6 @@
 """Prune the network of a finished run, judge what is left, and ship it if it is better."""
 
 import copy
-import dataclasses
 import hashlib
 import math
 from collections.abc import Callable
@@ -218,8 +217,7 @@ def _latency(run: runs.Run, request: Asked) -> Callable[[nets.Network], float]:
         held = latency.table(Path(request.latency_table), side=side)
 
         def predicted(network: nets.Network) -> float:
-            layers = pruning.cost(network, side).layers.values()
-            return held.predict([latency.Sizes(**dataclasses.asdict(one)) for one in layers])
+            return held.predict(list(pruning.cost(network, side).layers.values()))
 
         return predicted
 
@@ -258,10 +256,5 @@ def _plan(
     return pruned.Plan(
         tuple(map(aim, wanted)),
         settings,
-        request.steps,
-        request.epochs,
         request.rate or float(run.facts["training"]["rate"]),
-        request.max_drop,
-        smaller=request.controls == "all",
-        dense=request.controls != "none",
     )

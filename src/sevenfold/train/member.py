@@ -51,7 +51,7 @@ class Member:
 def hard(bench: Bench) -> Targets:
     """Make the targets of a training on labels alone."""
     labels = torch.from_numpy(bench.split.dataset.labels)
-    hot = imbalance.targets(labels, len(bench.split.dataset.classes), bench.recipe.imbalance)
+    hot = torch.nn.functional.one_hot(labels, len(bench.split.dataset.classes)).float()
     spread = torch.from_numpy(imbalance.spread(bench.recipe.imbalance, bench.counts)).float()
     targets = optimization.smooth(hot, bench.recipe.optimization, spread)
     return lambda pictures, _views: targets[pictures]
@@ -257,8 +257,8 @@ def train_part(
     moved = _optimizer(recipe, network, rate, steps)
     labels = bench.split.dataset.labels[part.judged]
     # What is deferred must have had its time before patience can end a training.
-    hasty = len(bench.split.val) and recipe.imbalance.method not in imbalance.DEFERRED
-    patience = math.ceil(settings.patience * recipe.epochs) if hasty else recipe.epochs
+    late = recipe.imbalance.method in imbalance.DEFERRED
+    patience = recipe.epochs if late else math.ceil(settings.patience * recipe.epochs)
 
     def validate(module: torch.nn.Module) -> Measured:
         if not part.name and not len(bench.split.val):  # it trains on what would judge it

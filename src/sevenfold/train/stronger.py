@@ -154,7 +154,7 @@ def strengthened(
         logits = on_labels(one, rate, seed).logits
         found[f"{strength:g} x{views}"] = one, logits, before + time.perf_counter() - began
     candidates = {name: logits for name, (_, logits, _) in found.items()}
-    best, _ = imbalance.choose(candidates, bench.labels, recipe.objective)
+    best = imbalance.choose(candidates, bench.labels, recipe.objective)
     looks = tuple(
         _look(bench, strength, views, logits, seconds, chosen=name == best)
         for (strength, views), (name, (_, logits, seconds)) in zip(ways, found.items(), strict=True)
@@ -192,10 +192,8 @@ def _look(
     *,
     chosen: bool,
 ) -> Look:
-    right = logits.argmax(axis=1) == bench.labels
-    recalls = tuple(
-        float(right[bench.labels == label].mean()) if (bench.labels == label).any() else np.nan
-        for label in range(logits.shape[1])
+    score, accuracy = (
+        objective(logits, bench.labels, name) for name in (bench.recipe.objective, "accuracy")
     )
-    score = objective(logits, bench.labels, bench.recipe.objective)
-    return Look(strength, views, score, float(right.mean()), recalls, seconds, chosen)
+    recalls = tuple(imbalance.recalls(logits, bench.labels).tolist())
+    return Look(strength, views, score, accuracy, recalls, seconds, chosen)

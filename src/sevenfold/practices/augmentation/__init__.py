@@ -27,7 +27,6 @@ from sevenfold.practices.augmentation.settings import (
     for_classes,
     still,
     strengthened,
-    strengths,
     without,
 )
 from sevenfold.practices.augmentation.views import (
@@ -65,7 +64,6 @@ __all__ = [
     "risky",
     "still",
     "strengthened",
-    "strengths",
     "viewer",
     "without",
 ]

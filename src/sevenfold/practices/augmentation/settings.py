@@ -6,9 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
 
-import numpy as np
-from jaxtyping import Float
-
 from sevenfold.errors import UsageError
 from sevenfold.ranges import Choice, Range, Share
 
@@ -222,21 +219,6 @@ def without(settings: Augmentation, operation: str) -> Augmentation:
     return replace(settings, left_out=left_out, **off)
 
 
-def strengths(settings: Augmentation, classes: Sequence[str]) -> Float[np.ndarray, "classes"]:
-    """Return the factor on all ranges for each class; 1 where none is given.
-
-    Raises:
-        UsageError: a class that does not exist is given a strength.
-
-    Example:
-        >>> strengths(Augmentation(class_strength={"b": 2.0}), ["a", "b"]).tolist()
-        [1.0, 2.0]
-    """
-    for name in settings.class_strength:
-        _known(name, classes, "augmentation.class_strength")
-    return np.array([settings.class_strength.get(name, 1.0) for name in classes])
-
-
 def for_class(settings: Augmentation, name: str) -> Augmentation:
     """Return what holds for the pictures of one class, and tells classes apart no more.
 
@@ -261,8 +243,7 @@ def for_classes(settings: Augmentation, classes: Sequence[str]) -> tuple[Augment
     Raises:
         UsageError: a setting names a class or an operation that does not exist.
     """
-    strengths(settings, classes)
-    for table in ("class_views", "class_off"):
+    for table in ("class_strength", "class_views", "class_off"):
         for name in getattr(settings, table):
             _known(name, classes, f"augmentation.{table}")
     for operation in named(settings.left_out):

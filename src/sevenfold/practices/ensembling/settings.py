@@ -190,5 +190,5 @@ def weigh(
     # What ships is calibrated after pooling, which the search for weights does not see.
     alone = [calibrated_nll(one, labels) for one in logits]
     if min(alone) < calibrated_nll(pool(logits, found, settings.vote), labels):
-        return np.eye(len(logits))[int(np.argmin(alone))]
+        return np.asarray(np.eye(len(logits))[int(np.argmin(alone))])
     return found

@@ -20,7 +20,7 @@ from sevenfold.practices.imbalance.choice import (
     resolve,
     weights_of,
 )
-from sevenfold.practices.imbalance.planning import class_weights, plan, spread, targets
+from sevenfold.practices.imbalance.planning import class_weights, plan, spread
 from sevenfold.practices.imbalance.settings import (
     BALANCED_RATIO,
     DEFERRED,
@@ -55,6 +55,5 @@ __all__ = [
     "resolve",
     "shift_head",
     "spread",
-    "targets",
     "weights_of",
 ]

@@ -6,26 +6,12 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64, Int64, UInt64
-from torch import Tensor
+from jaxtyping import Float64, Int64, UInt64
 
 from sevenfold import draws
 from sevenfold.loop import Stage
 from sevenfold.practices.imbalance.adjustment import log_prior
 from sevenfold.practices.imbalance.settings import DEFERRED, Imbalance, check, check_data
-
-
-def targets(
-    labels: Int64[Tensor, "pictures"], classes: int, settings: Imbalance
-) -> Float[Tensor, "pictures classes"]:
-    """Turn labels into targets, the same for every method: what differs is in the plan.
-
-    Raises:
-        UsageError: the settings do not fit together.
-    """
-    check(settings)
-    return torch.nn.functional.one_hot(labels, classes).float()
 
 
 def class_weights(

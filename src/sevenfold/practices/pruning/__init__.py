@@ -15,7 +15,7 @@ from sevenfold.practices.pruning.blocks import (
     without_block,
 )
 from sevenfold.practices.pruning.choice import Choice, Limits, chosen
-from sevenfold.practices.pruning.cost import Cost, Counted, Layer, by_cost, cost, remaining, saved
+from sevenfold.practices.pruning.cost import Cost, Counted, by_cost, cost, remaining, saved
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
 from sevenfold.practices.pruning.rankings import RANKINGS, Batches, scores
@@ -50,7 +50,6 @@ __all__ = [
     "Counted",
     "Coupling",
     "Group",
-    "Layer",
     "Limits",
     "Member",
     "Pruning",

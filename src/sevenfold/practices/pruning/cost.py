@@ -11,39 +11,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from sevenfold.latency import Sizes
 from sevenfold.practices.pruning.coupling import Coupling, Group
 from sevenfold.practices.pruning.walk import DEPTHWISE, FILTER, INPUT
 
 Counted = Literal["macs", "parameters"]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Hold the size of a convolution or a linear layer.
-
-    Args:
-        inputs: channels that it reads.
-        outputs: channels that it makes.
-        groups: of a convolution; 1 for a linear layer.
-        kernel: weights of one input with one output.
-        positions: of the output, at each of which they are applied.
-    """
-
-    inputs: int
-    outputs: int
-    groups: int
-    kernel: int
-    positions: int
-
-    @property
-    def weights(self) -> int:
-        """Return how many weights it has, without bias."""
-        return self.kernel * self.inputs * self.outputs // self.groups
-
-    @property
-    def macs(self) -> int:
-        """Return its multiply-accumulates for one picture."""
-        return self.weights * self.positions
 
 
 @dataclass(frozen=True)
@@ -55,7 +27,7 @@ class Cost:
         parameters: numbers that are trained.
     """
 
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, Sizes]
     parameters: int
 
     @property
@@ -81,7 +53,7 @@ def cost(network: nn.Module, side: int) -> Cost:
         40551040
     """
     still = copy.deepcopy(network).eval()
-    layers: dict[str, Layer] = {}
+    layers: dict[str, Sizes] = {}
 
     def count(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, _: Any, out: Tensor) -> None:
@@ -94,7 +66,7 @@ def cost(network: nn.Module, side: int) -> Cost:
                 kernel, positions = 1, out[0].numel() // module.out_features
             # A layer that runs twice costs twice.
             known = layers[name].positions if name in layers else 0
-            layers[name] = Layer(*sizes, kernel, known + positions)
+            layers[name] = Sizes(*sizes, kernel, known + positions)
 
         return hook
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from sevenfold import nets
 from sevenfold.errors import ModelError
-from sevenfold.practices.pruning.shortcut import PaddedResidual
 
 Shapes = dict[str, list[int]]
 """For each module by name: inputs, outputs and groups; [] where nothing is left of it."""
@@ -29,8 +28,8 @@ def shapes(network: nn.Module) -> Shapes:
             found[name] = [module.in_features, module.out_features, 1]
         elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             found[name] = [module.num_features, module.num_features, 1]
-        elif isinstance(module, nets.Residual | PaddedResidual) and any(padding_of(module)):
-            found[name] = list(padding_of(module))
+        elif isinstance(module, nets.Residual) and any(module.padding):
+            found[name] = list(module.padding)
         elif isinstance(module, nn.Identity):
             found[name] = []
     return found
@@ -71,10 +70,9 @@ def _resize(network: nn.Module, name: str, module: nn.Module, sizes: list[int]) 
         if not isinstance(module, nn.Identity):
             put(network, name, nn.Identity())
         return
-    if isinstance(module, nets.Residual | PaddedResidual):
+    if isinstance(module, nets.Residual):
         before, after = sizes
-        if (before, after) != padding_of(module):
-            put(network, name, PaddedResidual(module, (before, after)))
+        module.padding = before, after
         return
     inputs, outputs, groups = sizes
     if isinstance(module, nn.Conv2d):
@@ -101,12 +99,6 @@ def _set_shape(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
     empty = tensor.detach().new_zeros(shape)
     parameter = isinstance(tensor, nn.Parameter)
     setattr(module, name, nn.Parameter(empty, tensor.requires_grad) if parameter else empty)
-
-
-def padding_of(block: nets.Residual | PaddedResidual) -> tuple[int, int]:
-    """Return the zero channels before and behind those of a block's shortcut."""
-    given = block.padding
-    return given if isinstance(given, tuple) else (given, given)
 
 
 def put(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from sevenfold import nets
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.practices.pruning.coupling import Coupling, Member
-from sevenfold.practices.pruning.shapes import count_anew, padding_of, put
-from sevenfold.practices.pruning.shortcut import PaddedResidual
+from sevenfold.practices.pruning.shapes import count_anew
 from sevenfold.practices.pruning.walk import DEPTHWISE, FILTER, NORM, PADDING, SEEN
 
 LARGEST_DIFFERENCE: Final = 1e-5
@@ -56,10 +55,10 @@ def _cut_tensor(module: nn.Module, name: str, axis: int, gone: set[int]) -> None
 
 def _cut_padding(network: nn.Module, name: str, gone: set[int]) -> None:
     block = network.get_submodule(name)
-    assert isinstance(block, nets.Residual | PaddedResidual)
-    before, after = padding_of(block)
+    assert isinstance(block, nets.Residual)
+    before, after = block.padding
     lost = sum(at < before for at in gone)
-    put(network, name, PaddedResidual(block, (before - lost, after - (len(gone) - lost))))
+    block.padding = before - lost, after - (len(gone) - lost)
 
 
 def cut(network: nn.Module, coupling: Coupling, removal: Removal) -> nn.Module:

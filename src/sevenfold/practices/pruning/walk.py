@@ -16,7 +16,6 @@ from jaxtyping import Int64
 from torch import fx, nn
 
 from sevenfold import nets
-from sevenfold.practices.pruning.shortcut import PaddedResidual
 from sevenfold.practices.pruning.trace import Traced, owner
 
 FILTER: Final = "filter"
@@ -329,7 +328,7 @@ class _Walk:
             return _Value(value.atoms, value.axis, zero)
         place = owner(node)
         block = self.network.get_submodule(place)
-        if not isinstance(block, nets.Residual | PaddedResidual) or not zero:
+        if not isinstance(block, nets.Residual) or not zero:
             return self.unknown(node, "channels are padded by code that cannot be changed")
         padding = self.atoms.fresh(before + after)
         self.atoms.belong(padding, place, "padding", 0, PADDING)

@@ -188,12 +188,8 @@ def _carved(
     pixels = _pixels(recipe, split, split.train, place)
     plan = pruned.Plan(
         (pruning.Aim(pruning.Target("macs", how.left), how.left),),
-        how.settings,
-        steps=1,
-        epochs=1,
-        rate=how.rate,
-        max_drop=1.0,
-        smaller=False,
+        replace(how.settings, steps=1, epochs=1, max_drop=1.0, controls="dense"),
+        how.rate,
     )
     outcome = pruned.shrunk(
         member.network,

@@ -51,8 +51,9 @@ def shrunk(
     """Prune a network to a plan's target, step by step, and make the controls.
 
     Every training starts from a cut with recalibrated batch norms, and learns what the
-    unpruned network says, calibrated, of the same augmented pixels (Hinton et al. 2015,
-    arXiv 1503.02531); all of them see the same views, so that the teacher is asked once.
+    unpruned network says of the same augmented pixels, softened where calibration softens it
+    (Hinton et al. 2015, arXiv 1503.02531). A step and its controls see the same views, so
+    that the teacher is asked once, and each step sees new ones.
     The last epoch counts, whatever validation says. Writes to the stores and checkpoints
     into `folder`; goes on from what is there, to the bit.
 
@@ -73,11 +74,13 @@ def shrunk(
     Raises:
         UsageError: the target is out of reach.
     """
-    # What helps rare classes is in the teacher's answers already.
+    # What helps rare classes is in the teacher's answers already; of a blend of two pictures
+    # it would say something else than the blend of what it says of each.
     plain = replace(
         recipe,
-        epochs=plan.epochs,
+        epochs=plan.settings.epochs,
         imbalance=imbalance.Imbalance.off,
+        augmentation=replace(recipe.augmentation, mixup=0.0, cutmix=0.0),
         transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
     )
     bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
@@ -88,9 +91,9 @@ def shrunk(
     before = score(ground, start)
     made = pruning.shrink(
         start,
-        plan.steps,
+        plan.settings.steps,
         score=before,
-        max_drop=plan.max_drop,
+        max_drop=plan.settings.max_drop,
         trim=partial(_trim, ground, "step"),
         retrain=partial(retrained, ground, "step"),
         measure=partial(score, ground),
@@ -99,9 +102,9 @@ def shrunk(
     )
     dense: Candidate | None = None
     smaller: tuple[Candidate, ...] = ()
-    if plan.dense and made.kept:
+    if plan.settings.controls != "none" and made.kept:
         dense = _control(ground, start, "dense", len(made.kept), lambda held, _: held)[-1]
-    if plan.smaller and made.kept:
+    if plan.settings.controls == "all" and made.kept:
         sizes = [pruning.cost(step.network.network, recipe.side).macs for step in made.kept]
         smaller = _control(ground, start, "smaller", len(sizes), _at_random(ground, sizes))
     return Outcome(before, made, dense, smaller)
@@ -126,12 +129,7 @@ def attempted(
     plan = Plan(
         (pruning.Aim(pruning.Target("macs", left), left),),
         settings,
-        settings.steps,
-        settings.epochs,
         rate,
-        settings.max_drop,
-        smaller=settings.controls == "all",
-        dense=settings.controls != "none",
     )
     if len(ships) > 1:
         return Attempt(plan, None, f"the vote of {len(ships)} networks ships, and one is pruned")
@@ -187,10 +185,10 @@ def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candi
     plan, saved = ground.plan, saved_at(ground, kind, number, "-cut")
     if saved.exists():
         return _candidate(ground, checkpoint.load(saved))
-    ground.bench.progress("prune", number - 1, plan.steps)
+    ground.bench.progress("prune", number - 1, plan.settings.steps)
     smaller, how = candidate.network, ground.how
     for aim in plan.aims:
-        share = pruning.shares(aim.share, plan.steps)[number - 1]
+        share = pruning.shares(aim.share, plan.settings.steps)[number - 1]
         smaller = _aimed(ground, smaller, aim, share, how)
         # By cost, so that a later cut takes no more than it must of what an earlier one counted.
         # Taylor's numbers alone are losses, which compare across layers as they are.

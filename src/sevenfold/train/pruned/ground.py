@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +74,8 @@ def laid(
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
     held: list[tuple[Tensor, Tensor]] = []
     how = pruning.Trimming(plan.settings, limits, lambda: iter(held), side, seed)
-    teacher = _teacher(network, temperature, bench)
+    # A sharpened teacher, of pictures that it was trained on, would tell their labels alone.
+    teacher = _teacher(network, max(1.0, temperature), bench)
     ground = Ground(network, bench, teacher, how, plan, seed, latency, fitted)
     held += _batches(ground)
     return ground
@@ -171,6 +172,8 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
     network, kept = _normed(ground, candidate.network.cpu())
     network = network.requires_grad_(True).to(bench.place.device)
     rows = rows_of(bench, ground.part, ground.targets, seed)
+    # What a step learnt by heart the next one does not see again.
+    rows = replace(rows, first=(number - 1) * recipe.epochs)
     steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))
     # A new network has new parameters: the optimizer starts anew, too.
     blocks = [*network.blocks, network.pool]

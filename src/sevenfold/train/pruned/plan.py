@@ -18,23 +18,14 @@ class Plan:
 
     Args:
         aims: what it is to be cut to, in the order in which each step cuts; 1 or more.
-        settings: ranking, how it is compared across layers, and whether blocks may go.
-        steps: cuts with a training after each, 1 or more.
-        epochs: of each training, 1 or more.
+        settings: how channels are ranked, the steps and their epochs, at what drop on
+            validation the loop ends, and which controls stand beside it.
         rate: the largest learning rate of each training.
-        max_drop: of the objective on validation, at which the loop ends, 0 to 1.
-        smaller: also prunes at random, as the control for what is chosen.
-        dense: also trains the unpruned network as long, as the control for training.
     """
 
     aims: tuple[pruning.Aim, ...]
     settings: pruning.Pruning
-    steps: int
-    epochs: int
     rate: float
-    max_drop: float
-    smaller: bool = True
-    dense: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +83,7 @@ def key(plan: Plan, network: nets.Network, side: int, trial: str) -> str:
     the loop ends, nor which controls stand beside it changes a step.
     """
     settings = replace(plan.settings, max_drop=0.0, controls="none")
-    plain = replace(plan, settings=settings, max_drop=0.0, smaller=True, dense=True)
     aims = (replace(one, share=0.0) if one.target.kind == "latency" else one for one in plan.aims)
-    plain = replace(plain, aims=tuple(aims))
+    plain = Plan(tuple(aims), settings, plan.rate)
     state = f"{trial} {plain} {engines.digest(network, side)}"
     return hashlib.blake2b(state.encode(), digest_size=8).hexdigest()

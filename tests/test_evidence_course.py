@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sevenfold import atomic, cli, data, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
+from sevenfold.practices import ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
@@ -466,3 +468,32 @@ def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.Monke
     monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: list(kinds))
     with pytest.raises(ResourceError, match="another; one"):
         where.alike(cluster.connected("auto", 1, 0.0), {})
+
+
+def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
+    draw = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    split = SimpleNamespace(
+        dataset=SimpleNamespace(labels=labels), val=np.arange(60), test=np.arange(60, 90)
+    )
+    logits = (2 * np.eye(3)[labels] + draw.normal(0, 1.5, (2, 90, 3))).astype(np.float32)
+    parts = [
+        {
+            "tuning": trials.packed(one[split.val]),
+            "judged": trials.packed(one[split.test]),
+            "seconds": seconds,
+            "detail": {"megabytes_left": 0.5, "latency_left": 0.25},
+        }
+        for one, seconds in zip(logits, (3.0, 4.0), strict=True)
+    ]
+    arm = Arm("voting", (Training(RECIPE), Training(RECIPE, number=1)))
+    there = SimpleNamespace(gauges={"voting": Gauge(8.0, 4.0)})
+    found = course._outcome(there, arm, 2, split, parts)
+
+    vote = ensembling.pool(logits, np.full(2, 0.5), "soft")
+    temperature = trials.temperature_of(vote[split.val], labels[split.val])
+    wanted = ensembling.log_softmax(vote[split.test] / temperature)
+    np.testing.assert_allclose(np.log(found.probabilities), wanted, atol=1e-5)
+    assert (found.arm, found.repetition, found.seconds) == ("voting", 2, 7.0)
+    assert (found.megabytes, found.latency_ms) == (4.0, 1.0)
+    assert found.detail["members"] == 2

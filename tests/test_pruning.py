@@ -16,6 +16,7 @@ from sevenfold import nets
 from sevenfold.errors import GateRefused, ModelError, UsageError
 from sevenfold.practices import pruning
 from sevenfold.practices.pruning import (
+    ACROSS,
     RANKINGS,
     Choice,
     Coupling,
@@ -81,9 +82,9 @@ def one_batch():
     yield pixels, torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 
-def ranked(ranking: str, batches=one_batch, *, normalised: bool = False, network=None):
+def ranked(ranking: str, batches=one_batch, *, across: str = "literal", network=None):
     network = network or Tiny().eval()
-    (found,) = scores(network, couple(network, 2), ranking, batches, normalised=normalised)
+    (found,) = scores(network, couple(network, 2), ranking, batches, across=across)
     return found
 
 
@@ -101,7 +102,7 @@ def ranked(ranking: str, batches=one_batch, *, normalised: bool = False, network
 def test_rankings_of_a_network_made_by_hand(ranking, wanted):
     np.testing.assert_allclose(ranked(ranking), wanted, rtol=1e-6)
     np.testing.assert_allclose(
-        ranked(ranking, normalised=True), np.array(wanted) / np.mean(wanted), rtol=1e-6
+        ranked(ranking, across="normalised"), np.array(wanted) / np.mean(wanted), rtol=1e-6
     )
 
 
@@ -153,7 +154,7 @@ def test_batches_of_other_sizes_weigh_by_their_pictures():
 def test_random_depends_on_seed_and_group_alone():
     network, coupling = built("plain20")
     first, again, other = (
-        scores(network, coupling, "random", one_batch, normalised=True, seed=seed)
+        scores(network, coupling, "random", one_batch, across="normalised", seed=seed)
         for seed in (0, 0, 1)
     )
     for one, two, three in zip(first, again, other, strict=True):
@@ -172,18 +173,32 @@ def test_a_stream_sums_its_layers_literally_and_averages_them_normalised():
     for one in made:
         weight = network.get_submodule(one.module).weight.detach().double()
         norms.append(weight.abs().sum((1, 2, 3)).numpy()[one.places[:, 0]])
-    literal = scores(network, coupling, "l1", one_batch, normalised=False)[at]
+    literal = scores(network, coupling, "l1", one_batch, across="literal")[at]
     np.testing.assert_allclose(literal, np.sum(norms, axis=0))
-    normalised = scores(network, coupling, "l1", one_batch, normalised=True)[at]
+    normalised = scores(network, coupling, "l1", one_batch, across="normalised")[at]
     wanted = np.mean([norm / norm.mean() for norm in norms], axis=0)
     np.testing.assert_allclose(normalised, wanted)
+
+
+def test_by_ranks_all_layers_lose_the_same_share():
+    network, coupling = built("plain20")
+    normalised = scores(network, coupling, "l1", one_batch, across="normalised")
+    ranks = scores(network, coupling, "l1", one_batch, across="ranks")
+    for one, other, group in zip(normalised, ranks, coupling.groups, strict=True):
+        assert (np.argsort(one) == np.argsort(other)).all()
+        np.testing.assert_allclose(np.sort(other), np.arange(group.channels) / group.channels)
+    half = sum(group.channels for group in coupling.groups) // 2
+    gone = chosen(ranks, coupling, cost(network, SIDE), count=half).gone
+    for group in coupling.groups:
+        assert abs(len(gone[group.name]) - group.channels // 2) <= 8
 
 
 def test_a_ranking_that_cannot_say_keeps_the_channels():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 30), nn.Flatten())
     coupling = couple(network, SIDE)
-    (found,) = scores(network, coupling, "bn_scale", one_batch, normalised=False)
-    assert np.isinf(found).all()
+    for across in ACROSS:
+        (found,) = scores(network, coupling, "bn_scale", one_batch, across=across)
+        assert np.isinf(found).all()
     none = chosen([found], coupling, cost(network, SIDE), count=1, limits=Limits(floor=1))
     assert none == Choice({}, 0, 0.0)
 
@@ -202,7 +217,7 @@ def test_every_ranking_scores_every_channel(ranking):
     def batches():
         yield PICTURES, torch.eye(5)[[0, 1, 2, 3]]
 
-    found = scores(network, coupling, ranking, batches, normalised=True)
+    found = scores(network, coupling, ranking, batches, across="normalised")
     assert [len(one) for one in found] == [group.channels for group in coupling.groups]
     for one in found:
         assert np.isfinite(one).all()
@@ -216,7 +231,7 @@ def test_every_ranking_scores_every_channel(ranking):
 
 def by_l1(name: str = "plain20", **target):
     network, coupling = built(name)
-    found = scores(network, coupling, "l1", one_batch, normalised=True)
+    found = scores(network, coupling, "l1", one_batch, across="normalised")
     return network, coupling, chosen(found, coupling, cost(network, SIDE), **target).gone
 
 
@@ -273,13 +288,13 @@ def test_floors_and_caps_hold_over_the_steps_of_a_loop():
         largest_share=0.5, dense={group.name: group.channels for group in coupling.groups}
     )
     dense = cost(network, SIDE)
-    everything = scores(network, coupling, "l1", one_batch, normalised=True)
+    everything = scores(network, coupling, "l1", one_batch, across="normalised")
     assert chosen(everything, coupling, dense, count=10_000, limits=caps).reached == 344
     removal = chosen(everything, coupling, dense, count=344, limits=caps).gone
     smaller = remove(network, coupling, removal, PICTURES)
     again = couple(smaller, SIDE)
     assert all(group.channels == coupling.group(group.name).channels // 2 for group in again.groups)
-    left = scores(smaller, again, "l1", one_batch, normalised=True)
+    left = scores(smaller, again, "l1", one_batch, across="normalised")
     assert chosen(left, again, cost(smaller, SIDE), count=1, limits=caps).gone == {}
     floors = Limits(floor=32)  # 6 groups of 64, 32 of each
     assert chosen(everything, coupling, dense, count=10_000, limits=floors).reached == 192
@@ -287,7 +302,7 @@ def test_floors_and_caps_hold_over_the_steps_of_a_loop():
 
 def test_of_a_target_out_of_reach_all_goes_that_may():
     network, coupling = built("plain20")
-    found = scores(network, coupling, "l2", one_batch, normalised=True)
+    found = scores(network, coupling, "l2", one_batch, across="normalised")
     dense = cost(network, SIDE)
     most = chosen(found, coupling, dense, macs=0.999).reached
     assert 0.7 < most < 0.999
@@ -493,7 +508,7 @@ def test_what_would_do_nothing_is_refused():
     check(Pruning.off)
     check(Pruning(macs=0.3, ranking="l1"))
     with pytest.raises(UsageError, match=r"pruning\.ranking = 'l1' would do nothing"):
-        check(Pruning(ranking="l1", normalised=False))
+        check(Pruning(ranking="l1", across="literal"))
 
 
 def test_one_network_is_pruned_not_a_vote():

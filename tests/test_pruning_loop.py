@@ -171,7 +171,8 @@ def how(limits=None, **settings):
 
 @pytest.mark.parametrize("counted", ["macs", "parameters"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"normalised": False}, {"by_cost": True}, {"ranking": "l1"}]
+    "settings",
+    [{}, {"across": "literal"}, {"across": "ranks"}, {"by_cost": True}, {"ranking": "l1"}],
 )
 def test_a_cut_keeps_its_budget(network, counted, settings):
     have = getattr(pruning.cost(network, 16), counted)

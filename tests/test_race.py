@@ -251,6 +251,13 @@ def test_all_spaces_have_the_same_points_and_more_trials_keep_the_first():
     assert search.points(bounds, 3, 1)[1:] != search.points(bounds, 3, 2)[1:]
 
 
+def test_the_best_come_first(finished):
+    _, facts = finished
+    means = [facts["optimizers"][name]["accuracy"]["mean"] for name in facts["order"]]
+    assert means == sorted(means, reverse=True)
+    assert len(facts["order"]) == len(facts["optimizers"])
+
+
 def test_the_result_holds_what_it_promises(finished):
     out, facts = finished
     assert facts["schema"] == "sevenfold.race/1"
@@ -429,6 +436,7 @@ def test_equal_counts_of_few_pictures_are_no_certainty():
     found = standings._apart(many, ["sgd", "adamw", "adam"], 1 / 1000)
     assert found["cannot_tell_apart"] == [["sgd", "adamw"]]
     assert [pair["p_holm"] >= pair["p"] for pair in found["pairs"]] == [True] * 3
+    assert found["pairs"][1]["mean"] == pytest.approx(0.1)  # sgd above adam
 
 
 def test_a_grain_is_one_picture_of_the_rarest_class(photos):

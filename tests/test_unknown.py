@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sevenfold import unknown
+from sevenfold import guards, unknown
 from sevenfold.unknown import Detector
 
 
@@ -158,3 +158,9 @@ def test_a_detector_is_read_from_card_and_rows():
 def test_a_damaged_detector_is_refused(card, rows, classes):
     with pytest.raises(ValueError, match=r"\w"):
         unknown.from_card({"unknown": card}, rows, classes)
+
+
+def test_a_picture_is_no_part_of_the_mean_that_it_is_held_against():
+    held = Detector("centroid", 0.0, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0))
+    far = guards._left_one_out(held, np.eye(4), np.array([0, 0, 1, 1]), 2)
+    assert far == pytest.approx([1.0] * 4)  # 0.29 with the picture itself

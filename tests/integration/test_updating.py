@@ -9,6 +9,8 @@ from pathlib import Path
 import finished
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 from test_job import SETTINGS, Kill, report, sha256
@@ -225,6 +227,21 @@ def test_a_new_class_grows_the_head_once_it_is_confirmed(run, more, tmp_path):
         update.update(run, update.Asked(str(grown), new_classes=("greeen",)), **HOW)
 
 
+def test_the_weights_are_those_of_the_way_that_is_told(run, more, tmp_path, monkeypatch):
+    ways, held = tuning.path.WAYS, {"old": safetensors.torch.load_file(run / "model.safetensors")}
+    monkeypatch.setattr(work.gate, "DROP", 1.0)
+    last = len(ways) - 1
+    for at in (0, last):
+        again = shutil.copytree(run, tmp_path / str(at))
+        monkeypatch.setattr(tuning.path, "shortest", lambda *_, at=at: at)
+        assert list(update.update(again, update.Asked(more), **HOW)["ways"]) == [ways[at]]
+        held[at] = safetensors.torch.load_file(again / "model.safetensors")
+    moved = {at: held[at]["head.weight"] - held["old"]["head.weight"] for at in (0, last)}
+    assert moved[last].abs().max() > 0
+    part = ways[0] / ways[last]
+    torch.testing.assert_close(moved[0], part * moved[last], atol=1e-6, rtol=1e-3)
+
+
 def test_a_new_class_may_be_made_of_pictures_that_are_known(run, trained, tmp_path):
     for path in sorted((trained / "photos" / "train" / "red").iterdir())[:20]:
         (tmp_path / "parted" / "dark red").mkdir(parents=True, exist_ok=True)
@@ -322,9 +339,32 @@ def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]
     return lambda: seen
 
 
+def taught_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train and export once, and give that to all updates; each writes a checkpoint."""
+    held = {}
+    train, export = tuning.tuned, work.release.exported
+
+    def tuned(*given, **named):
+        if "tuned" not in held:
+            held["tuned"] = train(*given, **named)
+        named["folder"].mkdir(parents=True, exist_ok=True)
+        (named["folder"] / "0.checkpoint").write_bytes(b"a checkpoint")
+        return held["tuned"]
+
+    def exported(*given, **named):
+        if "exported" not in held:
+            held["exported"] = export(*given, **named)
+        return held["exported"]
+
+    monkeypatch.setattr(tuning, "tuned", tuned)
+    monkeypatch.setattr(work.release, "exported", exported)
+
+
 def test_a_kill_at_any_write_leaves_a_whole_model_and_the_rerun_finishes(
     run, more, tmp_path, monkeypatch
 ):
+    taught_once(monkeypatch)  # training goes on by itself, see test_loop
+    update.update(shutil.copytree(run, tmp_path / "taught"), update.Asked(more), **HOW)
     with monkeypatch.context() as patch:
         whole = shutil.copytree(run, tmp_path / "whole")
         count = killed_at(0, patch)

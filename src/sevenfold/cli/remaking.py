@@ -29,7 +29,8 @@ def distill(
     Args:
         run: a finished run of several members.
         data: where its pictures are now; they are found by their content.
-        lessons: epochs of the student; 0 is as many as a member's.
+        lessons: epochs of the student; 0 takes the members' average where it keeps enough of
+            the vote's gain, and is otherwise as many as a member's.
         seed: of the student's training.
         threads: processor threads; 0 is one for each core.
         device: where to train.
@@ -60,7 +61,7 @@ def prune(
     ranking: Literal[
         "taylor", "l1", "l2", "bn_scale", "mean_activation", "nonzero", "random"
     ] = "taylor",
-    literal: bool = False,
+    across: Literal["normalised", "literal", "ranks"] = "normalised",
     by_cost: bool = False,
     steps: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
     epochs_per_step: Annotated[int, Parameter(validator=Number(gte=1))] = 6,
@@ -86,7 +87,8 @@ def prune(
         require_certificate: keep the model unless test proves that its accuracy drops by
             no more than that, at 95 %.
         ranking: what goes first.
-        literal: compare the ranking's numbers across layers as they are.
+        across: compare the ranking's numbers across layers by their layer's mean, as they are,
+            or by their rank in the layer, so that all layers lose the same share.
         by_cost: divide them by what a channel saves of what the target counts.
         steps: cuts with a training after each.
         epochs_per_step: of each of these trainings.
@@ -107,7 +109,7 @@ def prune(
         max_drop,
         require_certificate,
         ranking,
-        literal,
+        across,
         by_cost,
         steps,
         epochs_per_step,

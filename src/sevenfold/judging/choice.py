@@ -279,7 +279,7 @@ def _what(plan: Plan, outcome: Outcome, fitted: Fitted, split: Split) -> dict[st
         "max_drop": plan.settings.max_drop,
         "objective": fitted.recipe.objective,
         "ranking": plan.settings.ranking,
-        "normalised": plan.settings.normalised,
+        "across": plan.settings.across,
         "by_cost": plan.settings.by_cost,
         "epochs_per_step": plan.settings.epochs,
         "test_pictures": len(split.test),

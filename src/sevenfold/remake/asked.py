@@ -20,7 +20,7 @@ class Asked:
         max_drop: of the objective, 0 to 1.
         require_certificate: whether the bound on test must hold it, too.
         ranking: of channels, one of `pruning.RANKINGS`.
-        literal: scores are compared across layers as they are.
+        across: how scores of different layers compare, one of `pruning.ACROSS`.
         by_cost: scores are divided by what a channel saves of what the target counts.
         steps: cuts with a training after each.
         epochs: of each training.
@@ -34,7 +34,7 @@ class Asked:
     max_drop: float = 0.01
     require_certificate: bool = False
     ranking: str = "taylor"
-    literal: bool = False
+    across: str = "normalised"
     by_cost: bool = False
     steps: int = STEPS
     epochs: int = EPOCHS

@@ -1,4 +1,4 @@
-"""Distil the vote of a finished run."""
+"""Make one model of the vote of a finished run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def distil(
     device: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Teach the vote of a run's members to one model, which then ships in their place.
+    """Make one model of the vote of a run's members, which then ships in their place.
 
     Writes to the run: checkpoints into `trials/` and at the end a new version; what shipped
     before is kept, the members stay, and a whole model is served at any moment. Test is
@@ -32,7 +32,8 @@ def distil(
     Args:
         folder: of the run.
         data: where its pictures are now, or "" for where they were.
-        lessons: epochs of the student; 0 is as many as a member's.
+        lessons: epochs of the student; 0 takes the members' average where it keeps enough of
+            the vote's gain, and is otherwise as many as a member's.
         seed: of the student's training.
         threads: 0 is one for each core.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -52,7 +53,9 @@ def distil(
         with clock.stage("read"):
             run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
         _distillable(run)
-        settings = replace(run.recipe.ensembling, distil=True, lessons=lessons)
+        # An average that keeps enough needs no lessons, unless they are asked for.
+        average = train.alike(run.recipe) and not lessons
+        settings = replace(run.recipe.ensembling, average=average, distil=True, lessons=lessons)
         ensembling.check(settings)
         recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
         with clock.stage("distil"):

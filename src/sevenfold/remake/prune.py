@@ -250,7 +250,7 @@ def _plan(
         epochs=request.epochs,
         controls=request.controls,
         ranking=request.ranking,
-        normalised=not request.literal,
+        across=request.across,
         by_cost=request.by_cost,
     )
     return pruned.Plan(

@@ -32,9 +32,9 @@ from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
 from sevenfold.train.stronger import Look, refuse_idle, refuse_views, strengthened
-from sevenfold.train.student import deployed, distilled, single, stacked
+from sevenfold.train.student import alike, deployed, single, stacked
 
-__all__ = ["Attempt", "Bench", "Fitted", "Member", "distil", "fit", "look", "settle"]
+__all__ = ["Attempt", "Bench", "Fitted", "Member", "alike", "distil", "fit", "look", "settle"]
 
 _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
@@ -226,7 +226,7 @@ def distil(
     """Teach the vote of trained members to one network, and ship that.
 
     Args:
-        recipe: settled, of the members.
+        recipe: settled, of the members, with `distil`; with `average` that is tried first.
         split: with val.
         members: whose `logits` are filled in here.
         weights: of the members.
@@ -249,7 +249,9 @@ def distil(
         )
         for one, own in zip(members, each, strict=True)
     )
-    taught = distilled(bench, each, voters, weights, rate, seed)
+    taught = single(bench, each, voters, weights, rate, seed)
+    assert taught is not None  # since the recipe asks for a student
     return Fitted(
-        recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels
-    )
+        recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels,
+        averaged=not taught.trained.history,
+    )  # fmt: skip

@@ -12,11 +12,14 @@ from torch import Tensor
 from sevenfold import evaluate, nets
 from sevenfold.loop import Numbers, Rows, Trained, to_input
 from sevenfold.practices import ensembling, imbalance
+from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, parts_of, tail_of
 from sevenfold.train.member import Member, answered, rows_of, trained
 
 BLEND: Final = 1.0
 """Both parameters of the Beta that blends what a student is shown: every share alike."""
+GENTLY: Final = 0.1
+"""Share of the members' rate at which a student goes on from their average."""
 KEPT: Final = 0.7
 """Share of the vote's gain that one network must keep to be deployed in its place."""
 
@@ -57,7 +60,7 @@ def single(
 
 
 def merged(
-    bench: Bench, members: tuple[Member, ...], weights: Float[np.ndarray, "members"]
+    bench: Bench, members: Sequence[Member], weights: Float[np.ndarray, "members"]
 ) -> Member:
     """Average the members into one network; with small data also those of each fold."""
     networks = _averages(members, weights)
@@ -92,10 +95,12 @@ def distilled(
 ) -> Member:
     """Train one network on what the vote says of all that it is shown.
 
-    It is shown blends of two pictures, on which the vote is not as sure as it is of the
-    pictures that its members were trained on: a teacher tells more where it hesitates
-    (function matching: Beyer et al. 2022, arXiv 2106.05237). A teacher with another trunk
-    is shown the same blend of the same views, as its own trunk sees them.
+    It starts from the average of the members where they share a start, at a rate that does
+    not undo it, and stays the average where lessons make it worse. It is shown blends of two
+    pictures, on which the vote is not as sure as it is of the pictures that its members were
+    trained on: a teacher tells more where it hesitates (function matching: Beyer et al. 2022,
+    arXiv 2106.05237). A teacher with another trunk is shown the same blend of the same views,
+    as its own trunk sees them.
 
     Args:
         bench: of the student.
@@ -115,6 +120,7 @@ def distilled(
         augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
     )
     bench = replace(bench, recipe=plain)
+    trunks = {own.recipe.transfer: own for own in (*each, bench)}
 
     def rows(at: int, part: Part) -> Rows:
         # A fold's student learns from networks that did not see the fold either.
@@ -137,7 +143,7 @@ def distilled(
                 theirs = to_input(own.views.get(pictures, turns), bench.place.device)
                 return shown.mix(theirs, named, numbers, epoch)[0]
 
-            blends = {own.recipe.transfer: blended(own) for own in (bench, *each)}
+            blends = {transfer: blended(own) for transfer, own in trunks.items()}
             answers = []
             for tail, own in zip(tails, each, strict=True):
                 with torch.no_grad(), bench.place.cast(tail):
@@ -148,11 +154,20 @@ def distilled(
 
         return replace(shown, mix=taught)
 
-    taught = trained(bench, rate, seed, f"student-{seed}", rows)
+    begins = _averages(members, weights) if alike(recipe) else []
+    learnt = trained(bench, rate * (GENTLY if begins else 1), seed, f"student-{seed}", rows, begins)
     for member in members:  # their tails were moved to where the student learns
         for network in (*member.folds, member.network):
             network.cpu().eval()
-    return taught
+    if not begins:
+        return learnt
+    both = learnt, merged(bench, members, weights)
+    return min(both, key=lambda one: evaluate.calibrated_nll(one.logits, bench.labels))
+
+
+def alike(recipe: Recipe) -> bool:
+    """Tell whether members started from the same weights, so that their average is of use."""
+    return recipe.transfer.weights != "random" and not recipe.ensembling.backbones
 
 
 def _named(

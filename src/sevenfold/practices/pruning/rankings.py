@@ -23,6 +23,8 @@ WEIGHTS: Final = ("l1", "l2", "bn_scale")
 ACTIVATIONS: Final = ("mean_activation", "nonzero", "taylor")
 RANKINGS: Final = (*WEIGHTS, *ACTIVATIONS, "random")
 """Names that `scores` accepts."""
+ACROSS: Final = ("literal", "normalised", "ranks")
+"""How scores of different layers compare: as they are, by their layer's mean, or not at all."""
 
 _Scores = Float64[np.ndarray, "channels"]
 Layers = list[_Scores]
@@ -35,7 +37,7 @@ def scores(
     ranking: str,
     batches: Batches,
     *,
-    normalised: bool,
+    across: str,
     seed: int = 0,
 ) -> tuple[Float64[np.ndarray, "channels"], ...]:
     """Score every channel of every group; the lowest go first.
@@ -54,12 +56,14 @@ def scores(
 
     Values are looked at where the next layers read them, behind norm and
     activation and before an average over positions. A group may have several such
-    layers or values. Literally (`normalised=False`) its score is their sum, since all
-    of that goes; of `mean_activation` and `nonzero`, which are no amounts, the mean.
-    Normalised, each layer or value is first divided by its mean over the
-    channels, so that an average filter of any layer scores 1 whatever its fan-in,
-    and the group's score is the mean of those. Molchanov et al. divide by the
-    norm over the layer instead, by which wide layers score lower as well.
+    layers or values. `literal` its score is their sum, since all of that goes; of
+    `mean_activation` and `nonzero`, which are no amounts, the mean. `normalised`, each
+    layer or value is first divided by its mean over the channels, so that an average filter
+    of any layer scores 1 whatever its fan-in, and the group's score is the mean of those.
+    Molchanov et al. divide by the norm over the layer instead, by which wide layers score
+    lower as well. `ranks` takes the share of the group's channels below instead of the
+    normalised score, so that all groups lose the same share: within a layer alone, as Li et
+    al. compare.
 
     Args:
         network: in any mode; is run in evaluation mode and left as it is.
@@ -68,7 +72,7 @@ def scores(
         batches: pictures of the coupling's side with soft targets, on the
             network's device. Sums run over all of them. Not asked by the
             rankings by weights and by chance.
-        normalised: across layers; changes nothing for `random`.
+        across: how layers compare, one of `ACROSS`; changes nothing for `random`.
         seed: of the random ranking.
 
     Returns:
@@ -79,7 +83,7 @@ def scores(
         UsageError: there is no such ranking, or there are no pictures.
     """
     looked = layered(network, coupling, ranking, batches, seed=seed)
-    return combined(looked, coupling, ranking, normalised)
+    return combined(looked, coupling, ranking, across)
 
 
 def layered(
@@ -106,12 +110,12 @@ def layered(
 
 
 def combined(
-    looked: Sequence[Layers], coupling: Coupling, ranking: str, normalised: bool
+    looked: Sequence[Layers], coupling: Coupling, ranking: str, across: str
 ) -> tuple[Float64[np.ndarray, "channels"], ...]:
     """Combine the layers of each group to the score of every channel, see `scores`."""
     amounts = ranking not in ("mean_activation", "nonzero")
     return tuple(
-        _together(found, group.channels, normalised and ranking != "random", amounts)
+        _together(found, group.channels, across if ranking != "random" else "literal", amounts)
         for found, group in zip(looked, coupling.groups, strict=True)
     )
 
@@ -121,15 +125,18 @@ def _random(group: Group, seed: int) -> Float64[np.ndarray, "channels"]:
     return draws.uniform(f"{seed}/prune/{group.name}", numbers, 0, 1)[:, 0]
 
 
-def _together(layers: Layers, channels: int, normalised: bool, amounts: bool) -> _Scores:
+def _together(layers: Layers, channels: int, across: str, amounts: bool) -> _Scores:
     if not layers:
         return np.full(channels, np.inf)
     rows = np.stack(layers)
-    if normalised:
-        means = rows.mean(axis=1, keepdims=True)
-        rows = rows / np.where(means > 0, means, 1)
-    found: _Scores = rows.sum(axis=0) if amounts and not normalised else rows.mean(axis=0)
-    return found
+    if across == "literal":
+        return np.asarray(rows.sum(axis=0) if amounts else rows.mean(axis=0))
+    means = rows.mean(axis=1, keepdims=True)
+    found: _Scores = (rows / np.where(means > 0, means, 1)).mean(axis=0)
+    if across == "normalised":
+        return found
+    places = np.argsort(np.argsort(found, kind="stable"), kind="stable")
+    return np.where(np.isfinite(found), places / channels, np.inf)
 
 
 def _weights(network: nn.Module, group: Group, ranking: str) -> Layers:

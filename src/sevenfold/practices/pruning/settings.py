@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from sevenfold.errors import UsageError
-from sevenfold.practices.pruning.rankings import RANKINGS
+from sevenfold.practices.pruning.rankings import ACROSS, RANKINGS
 from sevenfold.ranges import Choice, Range
 
 CONTROLS = ("all", "dense", "none")
@@ -24,8 +24,9 @@ class Pruning:
             `all`, also networks of the same sizes with channels kept at random, or `none`.
         ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
             `nonzero`, `taylor`, or `random` as the control.
-        normalised: scores are compared across layers by their layer's mean;
-            otherwise as they are.
+        across: how scores of different layers compare: `normalised` by their layer's mean,
+            `literal` as they are, `ranks` by their place in the layer, so that all layers
+            lose the same share.
         by_cost: scores are divided by what a channel saves of what the target counts.
         blocks: whole residual blocks may go, too.
     """
@@ -36,7 +37,7 @@ class Pruning:
     epochs: Annotated[int, Range(1, 1000)] = 6
     controls: Annotated[str, Choice(CONTROLS)] = "dense"
     ranking: Annotated[str, Choice(RANKINGS)] = "taylor"
-    normalised: bool = True
+    across: Annotated[str, Choice(ACROSS)] = "normalised"
     by_cost: bool = False
     blocks: bool = True
 

@@ -34,7 +34,7 @@ class Trimming:
     """Say how networks are trimmed.
 
     Args:
-        settings: ranking, whether it is normalised, and whether blocks may go.
+        settings: ranking, how layers compare, and whether blocks may go.
         limits: floors and caps; they hold over all steps of a loop.
         batches: training pictures with soft targets, a few hundred.
         side: of the pictures, in pixels.
@@ -82,7 +82,7 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
         if have <= wanted:
             return network
         looked = layered(network, coupling, how.settings.ranking, how.batches, seed=how.seed)
-        ranked = combined(looked, coupling, how.settings.ranking, how.settings.normalised)
+        ranked = combined(looked, coupling, how.settings.ranking, how.settings.across)
         if how.settings.by_cost:
             ranked = by_cost(ranked, coupling, dense, counted)
         part = 1 - wanted / have
@@ -130,9 +130,9 @@ def _blocks(
         return {}
     names = removable_blocks(network, how.proof)
     if how.settings.ranking == "taylor":
-        taylor = combined(looked, coupling, "taylor", normalised=False)
+        taylor = combined(looked, coupling, "taylor", "literal")
     else:
-        taylor = scores(network, coupling, "taylor", how.batches, normalised=False)
+        taylor = scores(network, coupling, "taylor", how.batches, across="literal")
     each = np.concatenate(
         [
             np.full(group.channels, saved(dense, coupling, group, counted), np.float64)
@@ -185,7 +185,7 @@ def smallest(network: nets.Network, how: Trimming) -> nets.Network:
     ranked = [np.zeros(group.channels) for group in coupling.groups]
     if how.settings.ranking == "bn_scale":  # what no batch norm follows stays
         looked = layered(network, coupling, "bn_scale", how.batches, seed=how.seed)
-        scored = combined(looked, coupling, "bn_scale", how.settings.normalised)
+        scored = combined(looked, coupling, "bn_scale", how.settings.across)
         ranked = [np.where(np.isfinite(one), 0.0, one) for one in scored]
     everything = sum(group.channels for group in coupling.groups) + 1
     found = chosen(ranked, coupling, cost(network, how.side), count=everything, limits=how.limits)

@@ -192,8 +192,8 @@ def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candi
         smaller = _aimed(ground, smaller, aim, share, how)
         # By cost, so that a later cut takes no more than it must of what an earlier one counted.
         # Taylor's numbers alone are losses, which compare across layers as they are.
-        normalised = plan.settings.normalised and plan.settings.ranking != "taylor"
-        how = replace(how, settings=replace(plan.settings, normalised=normalised, by_cost=True))
+        across = "literal" if plan.settings.ranking == "taylor" else plan.settings.across
+        how = replace(how, settings=replace(plan.settings, across=across, by_cost=True))
     # Written down also because a clock may decide once, but not twice.
     cut = Candidate(smaller, candidate.logits[:0], Trained((), 0, False))
     checkpoint.save(saved, _tree(cut))

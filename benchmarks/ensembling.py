@@ -291,6 +291,7 @@ def one(asked: Row) -> Row:
         "n": len(split.test),
         "student_seconds": student_seconds,
         "student_ships": found.ships == (found.student,),
+        "student_is_average": found.averaged,
         **judged(voters),
         "standing": {
             name: stands(voters, judge([network]), found.weights)

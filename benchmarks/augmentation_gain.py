@@ -97,9 +97,9 @@ def split_of(name: str, photos: str, asked: argparse.Namespace) -> Split:
 
 def pixels_of(name: str, asked: argparse.Namespace) -> Any:
     """Return the store of a set's pictures."""
-    from sevenfold.features.pixels import MARGIN, Pixels
+    from sevenfold.features.pixels import for_training
 
-    return Pixels(round(MARGIN * side_of(name, asked)))
+    return for_training(side_of(name, asked))
 
 
 def side_of(name: str, asked: argparse.Namespace) -> int:

@@ -114,20 +114,13 @@ def described(name: str, data: Path, side: int, smoke: bool, threads: int) -> tu
     """Return a split whose test pictures are the truth's, and the features of all pictures."""
     from sevenfold import data as datasets
     from sevenfold import recipe, trial
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold.features.pixels import opened
     from sevenfold.progress import Lines
     from sevenfold.studies.curve import heads
 
     progress = Lines(sys.stderr)
-    pixels = Pixels(round(MARGIN * side))
-    dataset = datasets.read(
-        _source(name, data, smoke),
-        columns={},
-        group_by="",
-        small_classes="drop",
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=threads, progress=progress
-        ),
+    pixels, dataset = opened(
+        _source(name, data, smoke), side, small_classes="drop", threads=threads, progress=progress
     )
     split = datasets.split(dataset, test=0.15)
     settings = recipe.apply(recipe.Recipe(), (f"side={side}",))

@@ -55,21 +55,13 @@ Array = np.ndarray[Any, Any]
 def fitted(source: str, settings: Sequence[str], members: int, seed: int, threads: int) -> Any:
     """Read, split and fit; return how to fit again, what was fitted, and the split."""
     from sevenfold import data, job, recipe, train
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold.features.pixels import opened
     from sevenfold.progress import silent
 
     place = job._place(job.Request(threads=threads, device="cpu"))
     asked = recipe.apply(recipe.default("quick"), ["objective=accuracy", *settings])
     asked = replace(asked, ensembling=replace(asked.ensembling, members=members))
-    pixels = Pixels(round(MARGIN * asked.side))
-    dataset = data.read(
-        source,
-        columns={},
-        group_by="",
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=threads, progress=silent
-        ),
-    )
+    pixels, dataset = opened(source, asked.side, threads=threads, progress=silent)
     split = data.split(dataset)
     folder = Path(os.environ["SEVENFOLD_CACHE"]) / "trials"
     folder.mkdir(parents=True, exist_ok=True)
@@ -367,7 +359,7 @@ def measure(results: Results, options: argparse.Namespace, name: str, repetition
         settings = [one for one in settings if not one.startswith("epochs")]
         settings += ["epochs=1", "views=1", "optimization.rate=0.003", "imbalance.method=none"]
         settings += ["side=64"] if name != "cifar10" else []
-    seed = 100 * repetition  # members take the seeds after it
+    seed = 100 * repetition
     with tempfile.TemporaryDirectory(prefix="sevenfold-") as place:
         source = prepared(name, options, Path(place), repetition)
         said = {}
@@ -425,8 +417,11 @@ def stood(rows: Sequence[Row], name: str) -> str:
         float(np.mean([pick(row["files"][name]) for row in rows]))
         for pick in (lambda file: file["megabytes"], lambda file: file["times_single"][0])
     )
+    learnt = sum(not row["student_is_average"] for row in rows)
+    better = f" (lessons were better than the average in {learnt} of {len(rows)})"
+    lessons = better if name == "student" else ""
     return (
-        f"the {name} keeps {kept:.0%} of the vote's gain in NLL, {surplus} more than "
+        f"the {name}{lessons} keeps {kept:.0%} of the vote's gain in NLL, {surplus} more than "
         f"{KEEPS:.0%} of it ({span}), with {size:.1f} MB and {pace:.2f} times the single's latency"
     )
 
@@ -437,10 +432,6 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
     def mean(pick: Callable[[Row], float]) -> float:
         return float(np.mean([pick(row) for row in rows]))
 
-    lost = sum(
-        row["selection"]["validation_selected_nll"] > row["selection"]["validation_best_nll"] + 1e-9
-        for row in rows
-    )
     stand = "; ".join(stood(rows, name) for name in rows[0]["standing"])
     cost, cost_span = over(rows, lambda row: row["cost"], ".2f")
     members = rows[0]["diversity"]["members"]
@@ -450,8 +441,8 @@ def sentence(name: str, rows: Sequence[Row]) -> str:
         f"NLL {mean(lambda r: np.mean(r['member_nll'])):.3f}; disagreement "
         f"{mean(lambda r: r['diversity']['disagreement']):.3f}, error correlation "
         f"{mean(lambda r: r['diversity']['error_correlation']):.2f}, oracle "
-        f"{mean(lambda r: r['diversity']['oracle_accuracy']):.3f}; selection worse than the best "
-        f"member on validation in {lost} of {len(rows)}, on test NLL "
+        f"{mean(lambda r: r['diversity']['oracle_accuracy']):.3f}; selection, on validation "
+        "never worse than the best member by construction, has on test NLL "
         f"{mean(lambda r: r['votes']['selected']['nll']):.3f} against the best member's "
         f"{mean(lambda r: r['selection']['test_best_nll']):.3f}; {stand}; the file "
         f"of all {mean(lambda r: r['files']['members']['megabytes']):.1f} MB "

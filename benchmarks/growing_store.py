@@ -29,7 +29,7 @@ def fill(source: str) -> None:
     """Do what is measured, in a process of its own."""
     from sevenfold import data, nets, recipe
     from sevenfold.features import trunk, views
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold.features.pixels import for_training, ingest
     from sevenfold.practices import augmentation, transfer
     from sevenfold.progress import silent
 
@@ -43,7 +43,7 @@ def fill(source: str) -> None:
         computed.append(len(pixels))
         return engine.run(pixels)
 
-    pixels = Pixels(round(MARGIN * SIDE))
+    pixels = for_training(SIDE)
     stored = len(pixels.store)
     dataset = data.read(
         source,

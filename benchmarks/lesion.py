@@ -39,7 +39,7 @@ STYLES = {"resnet20": "a", "plain20": "b", "vgg11_bn": "c"}
 def trained(name: str, seed: int, options: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
     """Train a network from scratch; return what was fitted, and the split."""
     from sevenfold import data, recipe, train, trial
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold.features.pixels import opened
     from sevenfold.progress import silent
 
     settings = (
@@ -53,15 +53,7 @@ def trained(name: str, seed: int, options: argparse.Namespace, folder: Path) -> 
     source = folder / f"cifar{seed}.parquet"
     if not source.exists():
         subset(options.data / "cifar10", source, seed, (options.pictures, options.judged))
-    pixels = Pixels(round(MARGIN * asked.side))
-    dataset = data.read(
-        str(source),
-        columns={},
-        group_by="",
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=threads, progress=silent
-        ),
-    )
+    pixels, dataset = opened(str(source), asked.side, threads=threads, progress=silent)
     split = data.split(dataset)
     trials = folder / f"{name}-{seed}"
     trials.mkdir(parents=True, exist_ok=True)

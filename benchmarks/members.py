@@ -92,7 +92,7 @@ def one_way(asked: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from sevenfold import data, recipe, train, trial
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold.features.pixels import opened
     from sevenfold.progress import silent
     from sevenfold.train import member
 
@@ -104,13 +104,7 @@ def one_way(asked: argparse.Namespace) -> dict[str, Any]:
     wanted = recipe.apply(recipe.Recipe(), settings)
     workers = 0 if asked.way == "side by side" else 1
     place = trial.place("cpu", asked.cores, workers)
-    pixels = Pixels(round(MARGIN * wanted.side))
-    dataset = data.read(
-        str(asked.data),
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=asked.cores, progress=silent
-        ),
-    )
+    pixels, dataset = opened(str(asked.data), wanted.side, threads=asked.cores, progress=silent)
     roles = np.array([photo.role for photo in dataset.photos])
     split = data.split(dataset)  # which has no val where pictures are few
     split = replace(

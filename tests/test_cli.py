@@ -89,7 +89,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def evaluate(model: Path, data: str, **rest: Any) -> dict[str, Any]:
         seen.append((model, data, rest))
-        return {"schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0}
+        recall = {"value": 0.5, "low": 0.1, "high": 0.9}
+        crack = {"label": "a crack", "pictures": 7, "recall": recall, "too_few": True}
+        return {
+            "schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0,
+            "classes": [crack],
+        }  # fmt: skip
 
     replace_module(
         monkeypatch, "job", Request=SimpleNamespace, train=train, demo=demo, evaluate=evaluate
@@ -437,8 +442,8 @@ def test_a_missing_library_names_the_extra_that_brings_it() -> None:
     def cure(name: str) -> str:
         return terminal.explain(ModuleNotFoundError(f"No module named {name!r}", name=name)).cure
 
-    assert cure("timm.models") == "pip install 'sevenfold[train]'"
-    assert cure("elpv_dataset") == "pip install 'sevenfold[demo]'"
+    assert cure("timm.models").startswith("pip install '.[train]'")
+    assert cure("elpv_dataset").startswith("pip install '.[demo]'")
     own = terminal.explain(ModuleNotFoundError("No module named 'sevenfold.x'", name="sevenfold.x"))
     assert own.exit_code == 1
 

@@ -313,7 +313,7 @@ def test_a_parquet_cell_without_bytes_is_one_unreadable_picture(tmp_path):
 def test_without_pyarrow_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
     (tmp_path / "p.parquet").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ResourceError, match=r"pip install 'sevenfold\[train\]'") as caught:
+    with pytest.raises(ResourceError, match=r"pip install '\.\[train\]'") as caught:
         data.scan(str(tmp_path / "p.parquet"))
     assert caught.value.exit_code == 5
 
@@ -387,7 +387,7 @@ def test_elpv_has_strata_and_no_groups(tmp_path, monkeypatch):
 
 def test_elpv_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ResourceError, match=r"pip install 'sevenfold\[demo\]'"):
+    with pytest.raises(ResourceError, match=r"pip install '\.\[demo\]'"):
         data.scan("elpv")
 
 

@@ -332,6 +332,21 @@ def test_weights_follow_the_settings():
     assert weigh(Ensembling.off, logits[:1], labels).tolist() == [1]
 
 
+def test_a_vote_that_a_member_alone_beats_is_that_member(monkeypatch):
+    labels = np.arange(60) % 3
+    logits = np.stack([np.zeros((60, 3)), 4 * np.eye(3)[labels]])
+    logits[1, :6] = np.eye(3)[(labels[:6] + 1) % 3]  # right in 54 of 60
+    worse = np.array([1.0, 0.0])
+    for finder in ("greedy", "mixture"):
+        place = f"sevenfold.practices.ensembling.settings.{finder}"
+        monkeypatch.setattr(place, lambda *_: worse)
+    for asked in (Ensembling(members=2, select=True), Ensembling(members=2, vote="weighted")):
+        assert weigh(asked, logits, labels).tolist() == [0.0, 1.0]
+    # Counts of answers have no likelihood to lose.
+    hard = Ensembling(members=2, vote="hard", select=True)
+    assert weigh(hard, logits, labels).tolist() == worse.tolist()
+
+
 def test_selection_sees_through_members_that_are_unsure():
     logits, labels = made(members=4, pictures=400)
     dull = 0.2 * logits  # as label smoothing leaves them: any company makes them duller

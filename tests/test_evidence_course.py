@@ -10,22 +10,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from fake_ray import FakeRay
 from photos import write
-from sevenfold import atomic, cli, data, trial
+from sevenfold import atomic, cli, data, export, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.imbalance import Imbalance
+from sevenfold.practices.pruning import Pruning
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.studies import pictures, where
-from sevenfold.studies.evidence import course, planning, study, trials
-from sevenfold.studies.evidence.arms import Arm, Plan, Training
+from sevenfold.studies.evidence import course, estimate, planning, study, trials
+from sevenfold.studies.evidence.arms import Arm, Carving, Plan, Training
 from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
@@ -497,3 +499,55 @@ def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
     assert (found.arm, found.repetition, found.seconds) == ("voting", 2, 7.0)
     assert (found.megabytes, found.latency_ms) == (4.0, 1.0)
     assert found.detail["members"] == 2
+
+
+def test_a_network_is_pruned_in_one_step_beside_one_trained_on_as_long(
+    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path / "stores"))
+    times = np.array([[2.0] * 20, [1.0] * 20])
+    monkeypatch.setattr(trials.latency, "timed", lambda files: times)
+    how = Carving(RECIPE, Pruning(blocks=False, ranking="l1"), 0.7, 24, 0.01)
+    training = Training(RECIPE, carving=how)
+    call = {
+        "training": trials.told_of(training), "repetition": 0, "seed": 0, "shared": 0,
+        "folder": "",
+    }  # fmt: skip
+    parts = trials.trained(trials.Ground(split, PLACE, 6), call)["parts"]
+    assert set(parts) == {"", "pruned", "unpruned"}
+    told = parts["pruned"]["detail"]
+    assert told["macs_left"] <= 0.7
+    assert told["megabytes_left"] < 1
+    assert told["latency_left"] == 0.5
+    assert min(parts[name]["seconds"] for name in ("pruned", "unpruned")) > parts[""]["seconds"]
+    whole, pruned, unpruned = (trials.unpacked(one["judged"]) for one in parts.values())
+    assert not np.array_equal(whole, pruned)
+    assert not np.array_equal(whole, unpruned)
+    assert not np.array_equal(pruned, unpruned)
+
+
+def test_pictures_to_retrain_on_hold_every_class(split: data.Split) -> None:
+    labels = split.dataset.labels
+    rare = np.flatnonzero(labels[split.train] == 2)[:1]
+    some = replace(split, train=np.concatenate([split.train[labels[split.train] < 2], rare]))
+    drawn = trials._some(some, 6, 0)
+    assert len(drawn) == 6
+    assert set(labels[drawn]) == {0, 1, 2}
+    assert not np.array_equal(drawn, trials._some(some, 6, 1))
+
+
+def test_a_vote_holds_the_frozen_trunk_once_and_each_tail() -> None:
+    recipe = apply(RECIPE, ["transfer.trainable_blocks=3"])
+    network, _ = bench.start(recipe, 3, 0)
+    single = export.core(export.Shipped(network, False).eval(), recipe.side)
+    assert estimate._joined(single, recipe, 1) is single
+
+    def convolutions(model: onnx.ModelProto) -> int:
+        return sum(node.op_type == "Conv" for node in model.graph.node)
+
+    tail = sum(
+        isinstance(one, torch.nn.Conv2d) for block in network.blocks[-3:] for one in block.modules()
+    )
+    assert tail > 0
+    voting = estimate._joined(single, recipe, 3)
+    assert convolutions(voting) == convolutions(single) + 2 * tail

@@ -162,7 +162,7 @@ def dataset(tmp_path: Path) -> data.Dataset:
     return data.read(str(photos.write(tmp_path / "data", dict.fromkeys(photos.COLOURS, 6))))
 
 
-def parity(model: bytes, shipped: export.Shipped, dataset: data.Dataset) -> export.Parity:
+def parity(model: bytes, shipped: export.Shipped, dataset: data.Dataset) -> export.Agreement:
     pictures = range(len(dataset))
     (ours,) = export.run(export.session(model, 1), dataset, pictures, ["probabilities"], 2)
     logits = export.network_logits(shipped, dataset, pictures, side=SIDE, threads=2)
@@ -203,10 +203,10 @@ def test_another_temperature_is_refused(plain, core, dataset):
 def test_ties_count_as_the_same_answer():
     ours = np.array([[0.50001, 0.49999], [0.3, 0.7]])
     theirs = np.array([[0.49999, 0.50001], [0.3, 0.7]])
-    found = export.compare(ours, theirs)
+    found = export.agreement(ours, theirs, tie=1e-4)
     assert found.top1 == 1.0
     assert found.largest_difference == pytest.approx(2e-5)
-    assert export.compare(ours, theirs[:, ::-1]).top1 == 0.5
+    assert export.agreement(ours, theirs[:, ::-1], tie=1e-4).top1 == 0.5
 
 
 def test_running_keeps_the_order_whatever_the_threads(core, dataset):

@@ -112,7 +112,7 @@ def run(split, tmp_path, monkeypatch) -> Path:
         "machine": "a board",
     }
     graphs.write(place / "bundle", MODEL, CLASSES, card, "# A model\n")
-    shares = verify.answers(MODEL, split, split.val.tolist(), 1).astype(np.float64)
+    shares = graphs.answers(MODEL, split.dataset, split.val.tolist(), 1).astype(np.float64)
     rows = split.val.tolist()
     known = Predictions(
         CLASSES,
@@ -477,13 +477,13 @@ def test_without_validation_pictures_int8_is_refused(split):
 def test_agreement_lets_near_ties_swap():
     theirs = np.array([[0.52, 0.48], [0.9, 0.1]])
     ours = np.array([[0.49, 0.51], [0.9, 0.1]])
-    found = verify.agreement(ours, theirs, tie=0.05)
+    found = graphs.agreement(ours, theirs, tie=0.05)
     assert (found.top1, found.same) == (1.0, 0.5)
     verify.demand(found, what="it", largest=0.1)
     with pytest.raises(GateRefused, match="it disagrees"):
         verify.demand(found, what="it", largest=0.01)
     with pytest.raises(GateRefused, match="it disagrees"):
-        verify.demand(verify.agreement(ours, theirs, tie=0.03), what="it", largest=0.1)
+        verify.demand(graphs.agreement(ours, theirs, tie=0.03), what="it", largest=0.1)
 
 
 def test_litert_without_its_libraries_is_refused_with_a_way_out(monkeypatch):

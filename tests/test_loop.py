@@ -227,6 +227,16 @@ def test_validation_sees_the_averaged_weights_and_training_goes_on_with_its_own(
     assert [line.val_loss for line in one.history] != [line.val_loss for line in other.history]
 
 
+def test_views_that_never_end_begin_where_they_are_told():
+    given = rows(count=0)
+    for first in (0, 6):
+        later = replace(given, views=Fixed(0, []), first=first)
+        for epoch in (0, 1):
+            later.views.asked.clear()
+            list(loop.batches(later, 3, epoch))
+            assert {view for _, view in later.views.asked} == {first + epoch}
+
+
 def test_every_step_drops_other_units(tmp_path, monkeypatch):
     seeds: list[int] = []
     real = torch.manual_seed

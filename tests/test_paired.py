@@ -321,14 +321,6 @@ def test_pictures_that_detect_a_difference(points, pictures):
     assert needed == pytest.approx(pictures, rel=0.03)
 
 
-@pytest.mark.parametrize(("margin", "churn"), [(0.005, 0.03), (0.01, 0.06), (0.01, 0.0)])
-def test_pictures_that_certify_a_margin(margin, churn):
-    pictures = paired.pictures_to_certify(margin, churn)
-    changed = round(churn * pictures / 2)
-    bound = largest_drop(Paired(pictures - 2 * changed, changed, changed, 0))
-    assert bound == pytest.approx(margin, rel=0.03)
-
-
 def test_pictures_that_resolve_grow_with_the_square_of_the_width():
     assert paired.pictures_to_resolve(1000, 0.02) == 4000
     assert paired.pictures_to_resolve(1000, 0.03, difference=0.03) == 1000

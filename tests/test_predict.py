@@ -17,7 +17,7 @@ from bundles import colour, knowing, seal, tiny_bundle, tiny_model
 from sevenfold import drift, image
 from sevenfold.answers import Answer, Failure, write
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
-from sevenfold.predict import load, predict, sources, time_latency
+from sevenfold.predict import load, predict, sources
 
 CLASSES = ("red", "green", "blue")
 
@@ -171,10 +171,6 @@ def test_answers_that_are_not_finite_are_refused(copy):
     seal(copy)
     with pytest.raises(ModelError, match="not finite"):
         load(copy).probabilities(pixels(0))
-
-
-def test_latency_is_a_time(bundle):
-    assert time_latency(load(bundle), pixels(0), runs=3) > 0
 
 
 # -- bundles ---------------------------------------------------------------------------

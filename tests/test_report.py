@@ -493,6 +493,7 @@ def student_of(logits: list[Any], taught: Any, labels: Any, **parts: Any) -> Any
         "weights": np.ones(len(members)) / len(members),
         "student": student,
         "averaged": False,
+        "lessons_lost": False,
         "ships": (student,) if student else members,
         "labels": labels,
     }
@@ -565,6 +566,7 @@ def test_what_was_tried_for_rare_classes_has_recalls_by_half_and_no_nan() -> Non
         ({"ships": "vote"}, "Raise ensembling.lessons"),
         ({"ships": "vote", "student": None}, "ensembling.distil=true"),
         ({"ships": "vote", "averaged": True}, "ensembling.distil=true"),
+        ({"ships": "vote", "averaged": True, "lessons_lost": True}, "Raise ensembling.lessons"),
         ({"ships": "member"}, ""),
     ],
 )

@@ -175,10 +175,8 @@ def chosen(
     monkeypatch.setattr(stronger, "on_labels", on_labels)
     monkeypatch.setattr(
         stronger,
-        "prepared",
-        lambda recipe, split, pictures, place, pixels, folder, seed, progress: replace(
-            bench, recipe=recipe, folder=folder
-        ),
+        "another",
+        lambda of, recipe, pixels, seed, folder: replace(of, recipe=recipe, folder=folder),
     )
     nothing: Any = None
     return stronger.strengthened(bench, 0.1, 0, nothing)

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.train import bench, student
+from sevenfold.train import bench, member, student
 from sevenfold.train.bench import fewest, refuse_folds
 from sevenfold.train.benches import benches
 from sevenfold.train.member import _telling
@@ -278,6 +279,54 @@ def test_average_and_patience_are_shares_of_a_training(
     made = _trained(halves, tmp_path, *settings)
     assert told[-1]["horizon"] == pytest.approx(0.2 * made.members[0].steps)
     assert told[-1]["stop"].patience == patience
+
+
+def test_a_student_goes_on_from_the_average_gently(split, tmp_path, monkeypatch):
+    halves = replace(split, train=split.train[::2], val=split.train[1::2])
+    began, real = [], member.train_part
+
+    def noted(bench, network, rows, part, rate, seed, saved):
+        began.append((copy.deepcopy(network), rate, seed))
+        return real(bench, network, rows, part, rate, seed, saved)
+
+    monkeypatch.setattr(member, "train_part", noted)
+    monkeypatch.setattr(student, "alike", lambda _: True)  # these start at random
+    made = _trained(halves, tmp_path, "ensembling.members=2", "ensembling.distil=true")
+    weights = [one.network.head.weight for one in made.members]
+    first, rate, seed = began[-1]
+    torch.testing.assert_close(first.head.weight, (weights[0] + weights[1]) / 2)
+    assert rate == pytest.approx(student.GENTLY * made.rate)
+    assert [one[2] for one in began[:-1]] == [0, 10_000]
+    assert seed == 20_000
+
+
+def test_pruning_shows_views_that_are_new_and_unblended(split, tmp_path, monkeypatch):
+    halves = replace(split, train=split.train[::2], val=split.train[1::2])
+    shown, real = [], loop.train
+
+    def noted(module, rows, *given, **named):
+        shown.append(rows)
+        return real(module, rows, *given, **named)
+
+    monkeypatch.setattr(loop, "train", noted)
+    monkeypatch.setattr(student, "_keeps", lambda *_: True)
+    pruning = ("pruning.macs=0.3", "pruning.epochs=2", "pruning.controls=none")
+    _trained(
+        halves, tmp_path, "ensembling.cuts=[3]", "ensembling.members=2", "ensembling.select=true",
+        "ensembling.average=true", "augmentation.mixup=0.5", "pruning.max_drop=0.99",
+        "pruning.blocks=false", "pruning.ranking=l1", *pruning,
+    )  # fmt: skip
+    *_, own, one, two = shown
+    some = halves.train[:4]
+
+    def views(rows, view):
+        return rows.views.get(some, np.full(len(some), view))
+
+    assert (own.views.count, one.views.count, two.views.count) == (1, 0, 0)
+    assert (one.first, two.first) == (0, 2)
+    assert (views(own, 0) != views(one, 0)).any()
+    assert own.mix is not loop.unmixed
+    assert (one.mix, two.mix) == (loop.unmixed, loop.unmixed)
 
 
 def _judged(logits):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevenfold.errors import ResourceError, UsageError
+from sevenfold.errors import ResourceError, UsageError, installing
 
 Source = tuple[str, Callable[[], bytes]]
 """The path of a picture as shown to people, and what reads its bytes."""
@@ -304,7 +304,7 @@ def _arrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise ResourceError(
             "parquet needs the library pyarrow, which is not installed",
-            "pip install 'sevenfold[train]', or name a .csv file",
+            f"{installing('train')}; or name a .csv file",
         ) from error
     return pyarrow, pyarrow.parquet
 

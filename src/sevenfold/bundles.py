@@ -245,7 +245,7 @@ def _card(path: Path, data: bytes) -> dict[str, Any]:
     if int(match[1]) > CARD_VERSION:
         raise ModelError(
             f"{shown(str(path))} has the schema {schema}, which this version cannot read",
-            "pip install --upgrade sevenfold",
+            "install a newer version of Sevenfold",
         )
     classes, size = card.get("classes"), card.get("size")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):

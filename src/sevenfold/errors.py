@@ -15,6 +15,8 @@ The number is the exit code of the command line. Anything else that escapes is
 a bug and exits with 1; an interrupt exits with 130.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -76,3 +78,31 @@ class GateRefused(SevenfoldError):
     """Report a check that said no; what was there before is untouched."""
 
     exit_code = 6
+
+
+def installing(extra: str) -> str:
+    """Return the command that installs what an extra holds.
+
+    Example:
+        >>> installing("train")
+        "pip install '.[train]', in the folder of Sevenfold's source"
+    """
+    return f"pip install '.[{extra}]', in the folder of Sevenfold's source"
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """Return what to do about a word that is none of those that may be.
+
+    Args:
+        word: that was given.
+        words: that may be; the first 40 are listed where none is alike.
+
+    Example:
+        >>> suggestion("sgb", ["sgd", "adam"]), suggestion("x", ["sgd", "adam"])
+        ("did you mean 'sgd'?", 'choose one of sgd, adam')
+    """
+    known = list(words)
+    near = difflib.get_close_matches(word, known, 1) or difflib.get_close_matches(
+        word.lower(), known, 1
+    )
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known[:40])}"

@@ -151,11 +151,11 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         from sevenfold import recipe as recipes
         from sevenfold import release, train
-        from sevenfold.features.pixels import MARGIN, Pixels, ingest
+        from sevenfold.features.pixels import for_training, ingest
 
         progress = Lines(sys.stderr) if self.verbose else silent
         with _place(self.device, self.threads) as place:
-            pixels = Pixels(round(MARGIN * recipe.side))
+            pixels = for_training(recipe.side)
             prints = ingest(listing, pixels=pixels, threads=place.threads, progress=progress)
             dataset = _assembled(listing, prints)
             split = datasets.split(

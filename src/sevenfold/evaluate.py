@@ -125,7 +125,16 @@ def nll(
     targets: Int64[np.ndarray, " pictures"],
 ) -> float:
     """Average the negative log-likelihood in nats; a probability of 0 counts as 2.2e-16."""
-    return float(_losses(probabilities, targets).mean())
+    return float(losses(probabilities, targets).mean())
+
+
+def losses(
+    probabilities: Float64[np.ndarray, "pictures classes"],
+    targets: Int64[np.ndarray, " pictures"],
+) -> Float64[np.ndarray, " pictures"]:
+    """Return each picture's negative log-likelihood in nats, see `nll`."""
+    true = probabilities[np.arange(len(probabilities)), targets]
+    return np.asarray(-np.log(np.clip(true, _TINY, 1.0)))
 
 
 def calibration_error(
@@ -294,10 +303,10 @@ def fit_temperature(
     return float(np.clip(np.exp(-(low + high) / 2), 0.05, 20))
 
 
-def calibrated_nll(
+def calibrated_losses(
     logits: Float64[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
-) -> float:
-    """Return the mean negative log-likelihood at the temperature that makes it the smallest.
+) -> Float64[np.ndarray, " pictures"]:
+    """Return each picture's negative log-likelihood at the temperature that fits them best.
 
     Args:
         logits: finite.
@@ -308,13 +317,21 @@ def calibrated_nll(
 
     Example:
         >>> logits = np.array([[0.0, 9.0], [9.0, 0.0], [0.0, 9.0]])
-        >>> round(calibrated_nll(logits, np.array([1, 1, 1])), 3)
-        0.637
+        >>> calibrated_losses(logits, np.array([1, 1, 1])).round(2).tolist()
+        [0.41, 1.1, 0.41]
     """
-    z = np.asarray(logits, dtype=np.float64) / fit_temperature(logits, targets)
+    z = np.asarray(logits, dtype=np.float64)
+    z = z / fit_temperature(z, targets)
     z = z - z.max(axis=1, keepdims=True)
     true = z[np.arange(len(z)), targets]
-    return float((np.log(np.exp(z).sum(axis=1)) - true).mean())
+    return np.asarray(np.log(np.exp(z).sum(axis=1)) - true)
+
+
+def calibrated_nll(
+    logits: Float64[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
+) -> float:
+    """Return the mean of `calibrated_losses`."""
+    return float(calibrated_losses(logits, targets).mean())
 
 
 def _checked(
@@ -339,11 +356,6 @@ def _checked(
     if problem:
         raise DataError(problem, "give one row of probabilities and one class for each picture")
     return p
-
-
-def _losses(p: Array, targets: Int64[np.ndarray, " pictures"]) -> Array:
-    losses: Array = -np.log(np.clip(p[np.arange(len(p)), targets], _TINY, 1.0))
-    return losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,8 +404,8 @@ class _Sample:
         cells = np.bincount(
             member * BINS + calibration.bins, calibration.gaps, minlength=count * BINS
         )
-        losses = np.bincount(member, _losses(p, targets), minlength=count)
-        self.sums = np.column_stack([losses, cells.reshape(count, BINS)])
+        lost = np.bincount(member, losses(p, targets), minlength=count)
+        self.sums = np.column_stack([lost, cells.reshape(count, BINS)])
 
     def metrics(
         self, weights: Int64[np.ndarray, "resamples groups"]

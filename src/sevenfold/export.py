@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import Tensor, nn
@@ -209,6 +209,14 @@ def run(
     return [np.stack(part) for part in zip(*rows, strict=True)]
 
 
+def answers(
+    model: bytes, dataset: Dataset, pictures: Sequence[int], threads: int
+) -> Float64[np.ndarray, "pictures classes"]:
+    """Ask a graph that ships about pictures of a data set."""
+    (found,) = run(session(model, 1), dataset, pictures, ["probabilities"], threads)
+    return np.asarray(found, np.float64)
+
+
 def seen(
     opened: onnxruntime.InferenceSession, dataset: Dataset, pictures: Sequence[int], threads: int
 ) -> tuple[Float[np.ndarray, "pictures classes"], Float[np.ndarray, "pictures channels"]]:
@@ -283,18 +291,20 @@ def selftest(model: bytes) -> bytes:
     return json.dumps(facts).encode()
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Say how well the exported graph agrees with the trained network.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Say how well two tables of probabilities agree.
 
     Args:
         pictures: compared.
-        top1: share with the same answer, ties apart.
+        top1: share with the same answer, or whose top two differ by no more than the bound.
+        same: share with the same answer.
         largest_difference: of any probability.
     """
 
     pictures: int
     top1: float
+    same: float
     largest_difference: float
 
 
@@ -333,7 +343,7 @@ def _asked(
 
 def parity(
     ours: Float[np.ndarray, "pictures classes"], theirs: Float[np.ndarray, "pictures classes"]
-) -> Parity:
+) -> Agreement:
     """Hold the graph's probabilities against the trained network's.
 
     Args:
@@ -343,7 +353,7 @@ def parity(
     Raises:
         GateRefused: an answer differs, or a probability by more than 1e-4.
     """
-    found = compare(ours, theirs)
+    found = agreement(ours, theirs, tie=LARGEST_DIFFERENCE)
     if found.top1 < 1 or found.largest_difference > LARGEST_DIFFERENCE:
         raise GateRefused(
             f"the exported graph disagrees with the trained network: same answer on "
@@ -354,15 +364,31 @@ def parity(
     return found
 
 
-def compare(
-    ours: Float[np.ndarray, "pictures classes"], theirs: Float[np.ndarray, "pictures classes"]
-) -> Parity:
-    """Compare two tables of probabilities; near ties count as the same answer."""
-    apart = np.abs(ours - theirs)
-    rows = np.arange(len(ours))
-    lead = theirs[rows, theirs.argmax(axis=1)] - theirs[rows, ours.argmax(axis=1)]
-    same = lead <= LARGEST_DIFFERENCE
-    return Parity(len(ours), float(same.mean()), float(apart.max()))
+def agreement(
+    ours: Float[np.ndarray, "pictures classes"],
+    theirs: Float[np.ndarray, "pictures classes"],
+    *,
+    tie: float,
+) -> Agreement:
+    """Compare two tables of probabilities.
+
+    Args:
+        ours: of what was made.
+        theirs: of what it is held against.
+        tie: answers whose probabilities differ by no more than this may be swapped.
+
+    Example:
+        >>> agreement(np.array([[0.4, 0.6]]), np.array([[0.501, 0.499]]), tie=0.01).top1
+        1.0
+    """
+    rows, mine, best = np.arange(len(ours)), ours.argmax(axis=1), theirs.argmax(axis=1)
+    lead = theirs[rows, best] - theirs[rows, mine]
+    return Agreement(
+        len(ours),
+        float((lead <= tie).mean()),
+        float((mine == best).mean()),
+        float(np.abs(ours - theirs).max()),
+    )
 
 
 def write(

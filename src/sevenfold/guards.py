@@ -49,6 +49,19 @@ class Guards:
     evidence: Callable[[int, int], Float[np.ndarray, "rows columns"]]
 
 
+def promised(wish: Wish, split: Split) -> None:
+    """Refuse what too few pictures are there to promise, before anything is trained.
+
+    Raises:
+        UsageError: the wish names what is not there, or both kinds of wishes at once.
+        DataError: there are fewer pictures to choose by than a recall needs.
+    """
+    dataset, judged = split.dataset, split.judged
+    groups = [dataset.groups[row] for row in judged.tolist()]
+    counts = operating.separate(dataset.labels[judged], groups, len(dataset.classes))
+    operating.check(wish, dataset.classes, counts)
+
+
 def guards(
     fitted: Fitted,
     split: Split,
@@ -78,11 +91,11 @@ def guards(
         UsageError: the recalls that were asked for cannot be had together.
         DataError: there are fewer pictures left to choose by than a recall needs.
     """
+    promised(wish, split)
     dataset, small = split.dataset, len(split.val) == 0
-    classes, judged = dataset.classes, split.train if small else split.val
+    classes, judged = dataset.classes, split.judged
     labels = dataset.labels[judged]
     groups = [dataset.groups[row] for row in judged.tolist()]
-    operating.check(wish, classes, operating.separate(labels, groups, len(classes)))
     point = operating.choose(wish, classes, chosen, labels, groups)
     measured = {
         role: decisions.measured(

@@ -130,27 +130,23 @@ def _made(
     progress: Progress,
 ) -> dict[str, Any]:
     """Read, fit, judge and write the run."""
-    from sevenfold import judging, release, train, trial
-    from sevenfold.features.pixels import MARGIN, Pixels, ingest
+    from sevenfold import guards, judging, release, train, trial
+    from sevenfold.features.pixels import opened
 
     with clock.stage("read"):
-        pixels = Pixels(round(MARGIN * recipe.side))
-        dataset = datasets.read(
+        pixels, dataset = opened(
             data,
+            recipe.side,
             columns=request.columns,
             group_by=request.group_by,
             small_classes=request.small_classes,
-            fingerprints=lambda listing: ingest(
-                listing, pixels=pixels, threads=place.threads, progress=progress
-            ),
+            threads=place.threads,
+            progress=progress,
         )
         split = datasets.split(dataset)
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
-    judged = split.val if len(split.val) else split.train
-    groups = [dataset.groups[at] for at in judged.tolist()]
-    counts = operating.separate(dataset.labels[judged], groups, len(dataset.classes))
-    operating.check(wish, dataset.classes, counts)
+    guards.promised(wish, split)
     alone = replace(recipe, evidence_minutes=0.0)  # a training is the same with it and without
     folder = out / "trials" / trial.key(alone, split, request.seed, place)
     with clock.stage("fit"):
@@ -188,7 +184,7 @@ def _made(
 def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
     """Return when the run that is replaced opened any of these test pictures, and no more of it."""
     try:
-        known = _known(out)
+        known = datasets.known(out)
     except ModelError:
         return datasets.EMPTY
     theirs = {row.hash for row in known.rows if row.role == "test"}
@@ -332,7 +328,7 @@ def evaluate(
             listing, threads=threads, progress=progress
         ),
     )
-    known = _known(model)
+    known = datasets.known(model)
     roles_by_hash = {row.hash: row.role for row in known.rows}
     roles_by_group = datasets.roles_of_groups(known.rows)
     roles = [
@@ -368,16 +364,10 @@ def evaluate(
     return {
         "schema": "sevenfold.evaluate/1",
         "scores": scoring.flat(found),
+        "classes": [asdict(one) for one in found.classes],
+        "confusion": found.confusion.tolist(),
         "left_out": len(roles) - len(rows),
         "operating": {"rule": bundle.point.rule, **told},
         "unlike": asdict(unlike) if bundle.detector.score != "none" else None,
         "seconds": time.perf_counter() - began,
     }
-
-
-def _known(model: Path) -> datasets.Manifest:
-    """Read what a run knows of its pictures; a bundle alone knows none."""
-    path = swap.told(model, "data.json")
-    if not path.exists():
-        return datasets.EMPTY
-    return datasets.from_json(path.read_text("utf-8"), name=str(path))

@@ -418,10 +418,19 @@ def train(
             "ended": len(history) == epochs or _patience_ends(history, stop),
         }
         checkpoint.save(saved, {**state, **told, "best": best})
+        if stop.patience:
+            progress(_told(history[-1], epochs), 0, 0)
     module.load_state_dict(best)
     module.eval()
     top = stop.kept(history).epoch
     return Trained(tuple(history), top, len(history) < epochs)
+
+
+def _told(epoch: Epoch, epochs: int) -> str:
+    return (
+        f"epoch {epoch.epoch + 1} of {epochs}: loss {epoch.loss:.3f}, "
+        f"validation {epoch.val_loss:.3f} and {epoch.val_accuracy:.1%} right"
+    )
 
 
 def ended(saved: Path) -> bool:

@@ -67,7 +67,7 @@ class Lines:
             self._stage.finished = 0 < total <= done
             if self._terminal:
                 self._draw(done, total, now)
-            elif now - self._written >= QUIET_SECONDS:
+            elif now - self._written >= QUIET_SECONDS or _is_message(done, total):
                 self._written = now
                 self._stream.write(f"{self._text(done, total, now)}\n")
                 self._stream.flush()
@@ -99,6 +99,8 @@ class Lines:
 
     def _text(self, done: int, total: int, now: float) -> str:
         stage = self._stage
+        if _is_message(done, total):
+            return stage.name
         counted = f"{done:,} of {total:,}" if total > 0 else f"{done:,}"
         elapsed = now - stage.started
         if 0 < total <= done:
@@ -107,6 +109,11 @@ class Lines:
         if total <= 0 or advanced <= 0 or elapsed <= 0:
             return f"{stage.name}: {counted}"
         return f"{stage.name}: {counted}, {duration(elapsed * (total - done) / advanced)} left"
+
+
+def _is_message(done: int, total: int) -> bool:
+    """Tell whether a stage says all by its name, as what an epoch came to."""
+    return total <= 0 and not done
 
 
 def duration(seconds: float) -> str:

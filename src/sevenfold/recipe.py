@@ -1,7 +1,6 @@
 """Hold the seven settings as one value, and read and write it as TOML."""
 
 import dataclasses
-import difflib
 import inspect
 import re
 import tomllib
@@ -13,14 +12,14 @@ from typing import Annotated, Any, Final
 
 import cattrs
 
-from sevenfold.errors import UsageError
+from sevenfold.errors import UsageError, suggestion
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.ensembling import Ensembling, turn
 from sevenfold.practices.growth import Growth
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.optimization import Optimization
 from sevenfold.practices.pruning import Pruning
-from sevenfold.practices.transfer import Transfer
+from sevenfold.practices.transfer import Transfer, weights_of
 from sevenfold.ranges import Choice, Range
 
 PRACTICES: Final = (
@@ -87,7 +86,7 @@ class Recipe:
             UsageError: there is no such practice.
         """
         if practice not in PRACTICES:
-            raise UsageError(f"{practice!r} is no practice", _suggest(practice, PRACTICES))
+            raise UsageError(f"{practice!r} is no practice", suggestion(practice, PRACTICES))
         off = type(getattr(self, practice)).off
         return replace(self, **{practice: off})
 
@@ -147,7 +146,7 @@ def default(budget: str) -> Recipe:
         )
     raise UsageError(
         f"--budget {budget!r} is no budget",
-        _suggest(budget, BUDGETS) + "; or give a time such as 20m",
+        suggestion(budget, BUDGETS) + "; or give a time such as 20m",
     )
 
 
@@ -160,11 +159,6 @@ def minutes_of(budget: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", budget)
     return float(found[1]) * {"s": 1 / 60, "m": 1, "h": 60}[found[2]] if found else 0.0
-
-
-def _suggest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(words)}"
 
 
 def _converter() -> cattrs.Converter:
@@ -227,7 +221,7 @@ def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
             plain[name] = dataclasses.asdict(getattr(recipe.without(name), name))
             continue
         if is_table != isinstance(value, Mapping) or name not in plain:
-            raise UsageError(f"{source}: there is no setting {name!r}", _suggest(name, known))
+            raise UsageError(f"{source}: there is no setting {name!r}", suggestion(name, known))
         if not is_table:
             plain[name] = value
             continue
@@ -235,9 +229,13 @@ def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
             if part not in plain[name]:
                 raise UsageError(
                     f"{source}: there is no setting '{name}.{part}'",
-                    _suggest(f"{name}.{part}", known),
+                    suggestion(f"{name}.{part}", known),
                 )
             plain[name][part] = inner
+        if name == "transfer" and "backbone" in value and "weights" not in value:
+            held = plain[name]
+            if held["weights"] in ("packaged", "hub"):
+                held["weights"] = weights_of(str(held["backbone"]))
     try:
         merged = _CONVERTER.structure(plain, Recipe)
     except cattrs.BaseValidationError as error:
@@ -272,7 +270,7 @@ def _obey(hint: Any, value: Any, where: str) -> None:
         if isinstance(rule, Range) and not rule.holds(value):
             raise UsageError(f"{where} = {value!r} is out of range", f"give {rule}")
         if isinstance(rule, Choice) and value not in rule.words:
-            raise UsageError(f"{where} = {value!r} is unknown", _suggest(str(value), rule.words))
+            raise UsageError(f"{where} = {value!r} is unknown", suggestion(str(value), rule.words))
 
 
 def read(path: Path, base: Recipe) -> Recipe:

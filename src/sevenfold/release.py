@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from jaxtyping import Float
+from scipy.special import softmax
 
 from sevenfold import account, arch, atomic, doctor, export, guards, latency, report
 from sevenfold import data as datasets
@@ -29,7 +30,7 @@ from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions
 from sevenfold.progress import Progress
-from sevenfold.recipe import Recipe, to_toml
+from sevenfold.recipe import to_toml
 from sevenfold.train import Fitted
 
 NOTICES: Final = {
@@ -37,9 +38,7 @@ NOTICES: Final = {
     "for non-commercial use only.",
     "fashion-mnist": "Trained on Fashion-MNIST (Xiao et al. 2017), MIT licence.",
 }
-_LATENCY_PICTURE: Final = (480, 640, 3)
-_LATENCY_RUNS: Final = 30
-_WARM_UP: Final = 5
+_ROUNDS: Final = 25  # of a latency that is told, not compared
 
 
 class Clock:
@@ -110,7 +109,7 @@ class Exported:
     model: bytes
     core: onnx.ModelProto
     temperature: float
-    parity: export.Parity
+    parity: export.Agreement
     chosen: Float[np.ndarray, "pictures classes"]
     vectors: Float[np.ndarray, "pictures channels"]
 
@@ -135,8 +134,7 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
         GateRefused: they disagree.
     """
     recipe, dataset = fitted.recipe, split.dataset
-    small = len(split.val) == 0
-    pictures = (split.train if small else split.val).tolist()
+    small, pictures = len(split.val) == 0, split.judged.tolist()
     cores, trained = [], []
     for member in fitted.ships:
         shipped = export.Shipped(member.network, recipe.ensembling.mirror).eval()
@@ -156,8 +154,8 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
         core = voting(cores, fitted.shares, recipe.ensembling.vote)
     model = export.assemble(core, recipe.side, len(dataset.classes), temperature)
     answered, vectors = export.seen(session(model, 1), dataset, pictures, place.threads)
-    parity = export.parity(answered, _softmax(pooled / temperature))
-    chosen = _softmax(logits / temperature) if small else answered
+    parity = export.parity(answered, softmax(pooled / temperature, axis=1))
+    chosen = softmax(logits / temperature, axis=1) if small else answered
     return Exported(model, core, temperature, parity, chosen, vectors)
 
 
@@ -170,17 +168,12 @@ def _pooled(
     return ensembling.pool(np.stack(logits), fitted.shares, fitted.recipe.ensembling.vote)
 
 
-def _softmax(logits: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def judged(model: Exported, split: datasets.Split, place: Place) -> Judged:
     """Open test once and join its answers to those that choices were made by."""
     dataset, small = split.dataset, len(split.val) == 0
     opened = session(model.model, 1)
     answers, vectors = export.seen(opened, dataset, split.test.tolist(), place.threads)
-    first = split.train if small else split.val
+    first = split.judged
     rows = np.concatenate([first, split.test])
     folds = split.folds() if small else np.full(len(first), -1)
     probabilities = np.concatenate([model.chosen, answers]).astype(np.float64)
@@ -207,28 +200,14 @@ def clear(run: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _latencies(model: Exported, side: int) -> dict[str, float]:
-    """Time the whole graph on one 640x480 picture and the network alone, on one thread."""
-    noise = np.random.default_rng(0)
-    picture = noise.integers(0, 256, (1, *_LATENCY_PICTURE), dtype=np.uint8)
-    square = noise.random((1, 3, side, side), dtype=np.float32) * 255
-    whole, alone = session(model.model, 1), session(model.core.SerializeToString(), 1)
-    times: dict[str, list[float]] = {"latency_ms": [], "network_latency_ms": []}
-    for _ in range(_LATENCY_RUNS):  # interleaved: what slows the machine slows both
-        for name, opened, feed in (
-            ("latency_ms", whole, {"image": picture}),
-            ("network_latency_ms", alone, {"net_pixels": square}),
-        ):
-            began = time.perf_counter()
-            opened.run(None, feed)
-            times[name].append(1000 * (time.perf_counter() - began))
-    return {name: float(np.median(values[_WARM_UP:])) for name, values in times.items()}
-
-
-def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
+def _bundle(model: Exported) -> dict[str, Any]:
+    """Say what a bundle costs: the whole graph, and its network alone, on one thread."""
+    calls = [latency.opened(one) for one in (model.model, model.core.SerializeToString())]
+    whole, alone = np.median(latency.interleaved(calls, rounds=_ROUNDS), axis=1).tolist()
     return {
         "megabytes": len(model.model) / 1e6,
-        **_latencies(model, recipe.side),
+        "latency_ms": whole,
+        "network_latency_ms": alone,
         "machine": latency.machine(),
         "parity_top1": model.parity.top1,
         "parity_max_difference": model.parity.largest_difference,
@@ -282,7 +261,7 @@ def _facts(
         "validation": {} if small else choice,
         "test": account.scores(test),
         "out_of_fold": choice if small else {},
-        "bundle": _bundle(model, recipe),
+        "bundle": _bundle(model),
         "mistakes": account.mistakes(
             split.dataset,
             split.test,

@@ -13,7 +13,7 @@ from sevenfold import data as datasets
 from sevenfold import nets, record, swap
 from sevenfold.data import Split, shown
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
-from sevenfold.features.pixels import MARGIN, Pixels, ingest
+from sevenfold.features.pixels import Pixels, for_training, ingest
 from sevenfold.practices import pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, read
@@ -79,10 +79,8 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
             "restore it from a copy, or train again",
         ) from error
     _same_backbone(folder, recipe, arch)
-    manifest = datasets.from_json(
-        (folder / "data.json").read_text("utf-8"), name=str(folder / "data.json")
-    )
-    pixels = Pixels(round(MARGIN * recipe.side))
+    manifest = datasets.read_manifest(folder / "data.json")
+    pixels = for_training(recipe.side)
     split = _split(facts, manifest, data, pixels, threads, progress)
     try:
         origin = transfer.Origin(**arch["origin"])

@@ -4,17 +4,18 @@ import errno
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cyclopts import CycloptsError
 
-from sevenfold.errors import ResourceError, SevenfoldError, UsageError
+from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
+_CLASSES = 12  # whose recalls are listed
 _EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
 
 
@@ -201,6 +202,20 @@ def scores(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name.replace('_', ' '):<18} {_estimate(facts, name)}"
 
 
+def classes(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """List the classes that are found least often; all are in the JSON."""
+    there = [one for one in found if one["pictures"]]
+    weakest = sorted(there, key=lambda one: one["recall"]["value"])[:_CLASSES]
+    for one in weakest:
+        few = " (too few to judge)" if one["too_few"] else ""
+        yield (
+            f"{'recall':<18} {_share(one['recall'])} of {one['pictures']:,} of "
+            f"{plain(one['label'])}{few}"
+        )
+    if left := len(there) - len(weakest):
+        yield f"{'':<18} and {left:,} more classes, all in --json"
+
+
 def decided(facts: Mapping[str, Any]) -> Iterator[str]:
     """Sum up the operating point: how many pictures are answered, and how many wrongly."""
     point, unlike = facts.get("operating", {}), facts.get("unlike")
@@ -291,9 +306,7 @@ def explain(error: BaseException) -> SevenfoldError:
         return _usage(error)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("sevenfold"):
         extra = _EXTRAS.get(str(error.name).split(".")[0], "train")
-        return ResourceError(
-            f"the library {error.name} is not installed", f"pip install 'sevenfold[{extra}]'"
-        )
+        return ResourceError(f"the library {error.name} is not installed", installing(extra))
     # torch.OutOfMemoryError is a RuntimeError, and torch may not be there to ask.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return ResourceError(

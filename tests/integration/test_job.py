@@ -452,29 +452,23 @@ def test_a_frozen_trunk_trains_from_the_store(roles, tmp_path):
 
 
 DRIVER = """
-import importlib, os, random, signal, sys, threading
+import importlib, os, signal, sys
 importlib.import_module("sevenfold.data.split").SMALL_DATA = 60
 from sevenfold import job
 sys.path.insert(0, {tests!r})
 from integration.test_job import REQUEST
-draw = random.Random({seed})
-left = draw.randrange(1, 8)
-kill = lambda: os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 def progress(stage, done, total):
-    global left
-    left -= stage == "train"
-    if left == 0:
-        left = -1
-        threading.Timer(draw.uniform(0, 0.3), kill).start()
+    if stage == "train" and 3 * done >= {third} * total:
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 job.train({data!r}, job.Path({out!r}), request=REQUEST, progress=progress)
 """
 
 
 def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
     out = tmp_path / "run"
-    for seed in (1, 2):
+    for third in (1, 2):
         code = DRIVER.format(
-            tests=str(Path(__file__).parents[1]), seed=seed, data=str(roles), out=str(out)
+            tests=str(Path(__file__).parents[1]), third=third, data=str(roles), out=str(out)
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode not in (0, 1), done.stderr
@@ -663,8 +657,10 @@ def test_a_damaged_manifest_is_named(with_val, roles, tmp_path, capsys):
 def test_a_graph_that_disagrees_is_not_exported(roles, tmp_path, monkeypatch):
     from sevenfold import export
 
-    honest = export.compare
-    monkeypatch.setattr(export, "compare", lambda ours, theirs: honest(ours, theirs[::-1]))
+    honest = export.agreement
+    monkeypatch.setattr(
+        export, "agreement", lambda ours, theirs, tie: honest(ours, theirs[::-1], tie=tie)
+    )
     with pytest.raises(GateRefused):
         job.train(str(roles), tmp_path / "run", request=REQUEST, progress=silent)
     assert not (tmp_path / "run" / "bundle").exists()

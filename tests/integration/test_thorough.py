@@ -1,6 +1,7 @@
 """Train members of two cuts, teach their vote to a student, and prune that."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import finished
@@ -11,8 +12,10 @@ from test_job import SETTINGS, report
 from test_prune import faster, slower
 
 import photos
-from sevenfold import judging, predict, runs
+from sevenfold import judging, predict, remake, runs
+from sevenfold.errors import UsageError
 from sevenfold.progress import silent
+from sevenfold.train import student
 
 # Packaged weights: what is frozen is the same in every member.
 MEMBERS = (
@@ -61,21 +64,37 @@ def test_members_of_two_cuts_teach_a_student_and_are_opened_again(tmp_path, stor
     assert same(blocks[1], run.network.blocks.state_dict(), range(count - 4))
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_the_average_ships_where_it_keeps_enough_and_else_a_student_is_taught(
-    tmp_path, stores, monkeypatch, kept
+AVERAGE = (
+    *MEMBERS[:5], "ensembling.members=2", "ensembling.average=true", "ensembling.distil=true"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_an_average_that_keeps_too_little_is_taught_unless_lessons_make_it_worse(
+    tmp_path, stores, monkeypatch, better
 ):
-    monkeypatch.setattr(
-        "sevenfold.train.student._keeps", lambda _bench, _members, _weights, _one: kept
-    )
-    asked = (*MEMBERS[:5], "ensembling.members=2", "ensembling.average=true")
-    finished.train(tmp_path, stores, (*asked, "ensembling.distil=true"))
+    monkeypatch.setattr(student, "_keeps", lambda _bench, _members, _weights, _one: False)
+    merged = student.merged
+
+    def judged(bench, members, weights):
+        answers = np.eye(3, dtype=np.float32)[bench.labels]
+        return replace(merged(bench, members, weights), logits=answers if better else -answers)
+
+    monkeypatch.setattr(student, "merged", judged)
+    finished.train(tmp_path, stores, AVERAGE)
+    told = report(tmp_path / "run")["ensembling"]
+    assert told["averaged"] is better
+    assert told["lessons_lost"] is better
+    assert told["seconds_student"] > 0
+
+
+def test_the_average_ships_where_it_keeps_enough(tmp_path, stores, monkeypatch):
+    monkeypatch.setattr(student, "_keeps", lambda _bench, _members, _weights, _one: True)
+    finished.train(tmp_path, stores, AVERAGE)
     run = tmp_path / "run"
     told = report(run)
-    assert told["ensembling"]["averaged"] is kept
-    if not kept:
-        assert told["ensembling"]["seconds_student"] > 0
-        return
+    assert told["ensembling"]["averaged"]
+    assert told["ensembling"]["seconds_student"] == 0
     assert told["ensembling"]["ships"] == "student"
     card = json.loads((run / "bundle" / "card.json").read_text("utf-8"))
     assert card["averaged"]
@@ -86,6 +105,8 @@ def test_the_average_ships_where_it_keeps_enough_and_else_a_student_is_taught(
     again = runs.reopened(run, data="", threads=1, progress=silent)
     weights = [one.head.weight.double() for one in again.members]
     assert torch.equal(again.network.head.weight, ((weights[0] + weights[1]) / 2).float())
+    with pytest.raises(UsageError, match="ships the average of its members already"):
+        remake.distil(run, data="", lessons=0, seed=0, threads=1, device="cpu", progress=silent)
 
 
 def same(one: dict, other: dict, blocks: range) -> bool:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import finished
@@ -13,11 +14,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
-from test_job import SETTINGS, Kill, report, sha256
+from test_job import REQUEST, SETTINGS, Kill, report, sha256
 
 import photos
-from sevenfold import cli, predict, runs, serve, swap, update, versions
+from sevenfold import cli, job, predict, runs, serve, swap, update, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.predictions import read_predictions
 from sevenfold.progress import silent
 from sevenfold.studies.suggest import suggest
 from sevenfold.update import tuning, work
@@ -445,3 +447,64 @@ def test_what_cannot_be_updated_is_refused(run, more, tmp_path):
     (run / "report.json").write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(ModelError, match="report/9"):
         update.update(run, update.Asked(more), **HOW)
+
+
+def _weights(run: Path) -> list[dict[str, torch.Tensor]]:
+    arch = json.loads((run / "arch.json").read_text("utf-8"))
+    return [safetensors.torch.load_file(run / one["file"]) for one in arch["members"]]
+
+
+def test_an_update_of_a_vote_moves_each_member_on_the_trunk_that_they_share(
+    tmp_path, stores, more, monkeypatch
+):
+    monkeypatch.setattr(work.gate, "DROP", 1.0)
+    vote = ("transfer.trainable_blocks=3", "views=2", "ensembling.members=2")
+    finished.train(tmp_path, stores, (*SETTINGS, *vote, "ensembling.select=false"))
+    run = tmp_path / "run"
+    assert report(run)["ensembling"]["ships"] == "vote"
+    before = _weights(run)
+    facts = update.update(run, update.Asked(more), **HOW)
+    assert facts["accepted"]
+    assert len(facts["ways"]) == 2
+    after = _weights(swap.serving(run).parent)
+    trunk = [
+        name for name in before[0] if name.startswith(tuple(f"blocks.{at}." for at in range(7)))
+    ]
+    assert trunk
+    for old, new in zip(before, after, strict=True):
+        assert all(torch.equal(old[name], new[name]) for name in trunk)
+        assert not torch.equal(old["head.weight"], new["head.weight"])
+    assert not torch.equal(after[0]["head.weight"], after[1]["head.weight"])
+    predict.load(run)
+
+
+def test_an_update_of_few_pictures_keeps_what_its_folds_said_of_the_old(
+    tmp_path, stores, monkeypatch
+):
+    monkeypatch.setattr(work.gate, "DROP", 1.0)
+    photos.write(tmp_path / "photos", dict.fromkeys(photos.COLOURS, 16))
+    photos.write(tmp_path / "more", dict.fromkeys(photos.COLOURS, 6), start=400)
+    request = replace(REQUEST, overrides=SETTINGS)
+    run = tmp_path / "run"
+    job.train(str(tmp_path / "photos"), run, request=request, progress=silent)
+    first = read_predictions(run / "predictions.csv")
+    judged = {
+        content: first.probabilities[at]
+        for at, content in enumerate(first.hashes)
+        if first.roles[at] == "train"
+    }
+    facts = update.update(run, update.Asked(str(tmp_path / "more")), **HOW)
+    assert facts["accepted"]
+    second = read_predictions(swap.told(run, "predictions.csv"))
+    # At another temperature the same logits: their differences keep one ratio.
+    ratios = [
+        np.subtract(*np.log(second.probabilities[at, [0, 1]]))
+        / np.subtract(*np.log(judged[content][[0, 1]]))
+        for at, content in enumerate(second.hashes)
+        if content in judged
+    ]
+    assert len(ratios) == len(judged)
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-3)
+    new = [at for at, content in enumerate(second.hashes) if content not in judged]
+    assert len(new) > 0
+    assert facts["warnings"].count(work._BLIND) == bool(report(run).get("unknown"))

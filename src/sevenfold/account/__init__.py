@@ -26,7 +26,7 @@ from sevenfold.account.practised import (
     voting,
 )
 from sevenfold.data import Dataset, Split, shown
-from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.features.pixels import for_training
 from sevenfold.loop import Epoch
 from sevenfold.pages import jpeg_uri
 from sevenfold.practices import augmentation
@@ -208,7 +208,7 @@ def _map(
 def views(fitted: Fitted, split: Split) -> list[dict[str, Any]]:
     """Return what training saw of one picture in each of the first classes, as its class is."""
     dataset, recipe = split.dataset, fitted.recipe
-    pixels = Pixels(round(MARGIN * recipe.side))
+    pixels = for_training(recipe.side)
     frozen = recipe.transfer.trainable_blocks < len(fitted.ships[0].network.blocks)
     lasts = lasting(recipe, frozen=frozen)
     salt = "" if lasts else str(fitted.members[0].seed)

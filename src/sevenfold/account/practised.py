@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from sevenfold import evaluate
 from sevenfold.data import Split
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe
@@ -15,8 +16,6 @@ from sevenfold.train import Fitted
 from sevenfold.train.balance import Tried
 from sevenfold.train.stronger import rare
 from sevenfold.train.student import KEPT, calibrated
-
-_TOO_FEW: Final = 60
 
 
 def _settings(value: Any) -> str:
@@ -69,11 +68,12 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         "seconds_members": float(sum(seconds)),
     }
     if fitted.student:
-        history = fitted.student.trained.history
+        history = (fitted.lessons or fitted.student.trained).history
         taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
         found["needed"] = KEPT
         found["averaged"] = fitted.averaged
+        found["lessons_lost"] = fitted.lessons is not None
         found["pruned"] = bool(fitted.recipe.pruning.macs)
         found["seconds_student"] = float(sum(line.seconds for line in history))
     return found
@@ -171,7 +171,7 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
     said = []
     test = facts["test"]
     judged = [one for one in test["classes"] if one["pictures"]]
-    few = [one["label"] for one in judged if one["pictures"] < _TOO_FEW]
+    few = [one["label"] for one in judged if one["pictures"] < evaluate.FEWEST_PICTURES]
     worst = min(judged, key=lambda one: one["recall"]["value"])
     if worst["recall"]["high"] < test["accuracy"]["value"]:
         said.append(
@@ -180,8 +180,8 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
         )
     if few:
         said.append(
-            f"{len(few)} of {len(judged)} classes have under {_TOO_FEW} test pictures, too few "
-            "to judge each one: keep more pictures apart for the test."
+            f"{len(few)} of {len(judged)} classes have under {evaluate.FEWEST_PICTURES} test "
+            "pictures, too few to judge each one: keep more pictures apart for the test."
         )
     if facts["mistakes"]:
         said.append(
@@ -214,7 +214,7 @@ def _vote_advice(vote: Mapping[str, Any]) -> list[str]:
         ]
     if vote["ships"] != "vote":
         return []
-    if "student" in vote and not vote.get("averaged"):
+    if "student" in vote and (vote.get("lessons_lost") or not vote.get("averaged")):
         return [
             "Raise ensembling.lessons, the student's epochs: it did not keep enough of what the "
             "vote gained, so the slower vote ships."

@@ -4,24 +4,21 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime
-from jaxtyping import Float64
 
 from sevenfold.bench.onnx_bytes import layer
-from sevenfold.latency import Sizes
+from sevenfold.latency import Sizes, Timer
 
 SHARES: Final = (1.0, 0.75, 0.5, 0.25)
 """Of the channels: what pruning may leave of a layer."""
 _CHUNK: Final = 8  # channels that pruning takes away together
 _ROUNDS: Final = 30
-
-Timer = Callable[..., Float64[np.ndarray, "models rounds"]]
 
 
 @dataclass(frozen=True, slots=True)

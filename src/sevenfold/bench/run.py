@@ -15,12 +15,10 @@ from sevenfold import atomic, latency
 from sevenfold.bench import layers as single
 from sevenfold.bundles import Bundle, read_bundle
 from sevenfold.errors import UsageError
-from sevenfold.evaluate import Estimate
 from sevenfold.progress import Progress
 
 SIZES: Final = ((480, 640), (1080, 1920), (3000, 4000))
 """Height and width of the pictures, beside the square that the network sees."""
-_TRIES: Final = 3
 _FEWER: Final = 4  # times fewer rounds where only a median is wanted
 
 
@@ -31,7 +29,7 @@ def bench(
     rounds: int,
     layers: bool,
     progress: Progress,
-    timer: single.Timer = latency.timed,
+    timer: latency.Timer = latency.timed,
 ) -> dict[str, Any]:
     """Time bundles on this machine.
 
@@ -119,36 +117,28 @@ _NO_LAYERS: Final[dict[str, Any]] = {"overhead_ms": 0.0, "layers": []}
 
 
 def _compared(
-    graphs: Sequence[bytes], threads: int, rounds: int, timer: single.Timer
+    graphs: Sequence[bytes], threads: int, rounds: int, timer: latency.Timer
 ) -> dict[str, Any]:
     """Time the first graph against itself and all others, until it is as fast as itself."""
-    for _ in range(_TRIES):
-        mine, again, *others = timer(
-            [graphs[0], *graphs], rounds=rounds, picture=latency.PICTURE, threads=threads
-        )
-        itself = latency.ratio(mine, again)
-        steady = itself.low <= 1 <= itself.high
-        if steady:
-            break
+    found = latency.steadied(graphs, timer, rounds=rounds, picture=latency.PICTURE, threads=threads)
+    mine = found.times[0]
     return {
-        "steady": steady,
-        "against_itself": _told(itself),
+        "steady": found.steady,
+        "against_itself": latency.told(found.itself),
         "models": [
             {
                 "ms": float(np.median(times)),
                 "ms_95": float(np.quantile(times, 0.95)),
-                "speedup": _told(latency.ratio(mine, times)),
+                "speedup": latency.told(latency.ratio(mine, times)),
             }
-            for times in (mine, *others)
+            for times in found.times
         ],
     }
 
 
-def _told(ratio: Estimate) -> dict[str, float]:
-    return {"median": ratio.value, "low": ratio.low, "high": ratio.high}
-
-
-def _layers(bundle: Bundle, network_ms: float, threads: int, timer: single.Timer) -> dict[str, Any]:
+def _layers(
+    bundle: Bundle, network_ms: float, threads: int, timer: latency.Timer
+) -> dict[str, Any]:
     """Time the layers of a bundle so that their sum and the overhead are its network's time.
 
     A network whose picture's mirror image votes too has each layer twice, the first ones

@@ -27,7 +27,7 @@ def bench(
         models: runs, or bundles copied out of them; speed-ups are over the first.
         out: a file for the table, which `prune` and `export --to int8` read.
         threads: inside one call of a model; 0 is one for each core.
-        rounds: in each of which every model answers one picture.
+        rounds: timing rounds; in each, every model answers one picture.
         layers: time single layers too, from which `prune` predicts.
         json: print one JSON object instead of a summary.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from sevenfold import terminal
 from sevenfold.cli.options import (
@@ -54,6 +55,8 @@ def train(
 ) -> None:
     """Train, verify and export a classifier, and write a report.
 
+    The same command goes on after a stop.
+
     Args:
         data: a folder (class/photo.jpg), a CSV or parquet file, elpv or fashion-mnist.
         out: the folder of the run.
@@ -72,6 +75,7 @@ def predict(
     *photos: str,
     out: Path | None = None,
     explain: Path | None = None,
+    top: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     threads: Count = 0,
     json: bool = False,
 ) -> None:
@@ -82,6 +86,8 @@ def predict(
         photos: pictures, folders of them, or a CSV with a column `path`, and `box` for parts.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
         explain: a folder for PNGs that show where the evidence for each answer lies.
+        top: classes to print for each picture, the most probable first; --json and tables
+            have all.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of lines.
     """
@@ -111,7 +117,7 @@ def predict(
         "predictions": [],
     }
     if not out:
-        facts |= _told(outcomes(found()), predictor.classes, json)
+        facts |= _told(outcomes(found()), predictor.classes, json, top)
     else:
         digest = predictor.bundle.digest
         rest = answers.unanswered(out, found(), predictor.classes, digest)
@@ -133,7 +139,9 @@ def predict(
         raise DataError("none of the pictures could be read", "see the reasons above")
 
 
-def _told(outcomes: Iterable[Any], classes: Sequence[str], as_json: bool) -> dict[str, Any]:
+def _told(
+    outcomes: Iterable[Any], classes: Sequence[str], as_json: bool, top: int
+) -> dict[str, Any]:
     """Print answers as they come, or keep them for JSON."""
     from sevenfold.answers import Failure
 
@@ -152,8 +160,11 @@ def _told(outcomes: Iterable[Any], classes: Sequence[str], as_json: bool) -> dic
             predictions.append({**found, "probabilities": shares})
         else:
             marks = ["not sure"] * (not one.sure) + ["unlike anything trained on"] * one.unlike
-            text = "".join(f"\t{mark}" for mark in marks)
-            print(f"{plain(one.path)}\t{plain(one.label)}\t{one.probability:.4f}{text}")
+            cells = [one.path, one.label, f"{one.probability:.4f}"]
+            ranked = sorted(zip(one.probabilities, classes, strict=True), reverse=True)
+            for share, name in [pair for pair in ranked if pair[1] != one.label][: top - 1]:
+                cells += [name, f"{share:.4f}"]
+            print("\t".join(map(plain, [*cells, *marks])))
     return {"answers": count, "predictions": predictions, "failed": failed}
 
 
@@ -190,7 +201,11 @@ def evaluate(
         threads=threads,
         progress=progress.Lines(sys.stderr),
     )
-    lines = [*terminal.scores(facts["scores"]), *terminal.decided(facts)]
+    lines = [
+        *terminal.scores(facts["scores"]),
+        *terminal.classes(facts["classes"]),
+        *terminal.decided(facts),
+    ]
     if left_out := facts["left_out"]:
         lines.append(f"{'left out':<18} {left_out:,} pictures of other roles than {split}")
     show(facts, lines, as_json=json)
@@ -238,9 +253,10 @@ def recipe(
     """Print all settings as TOML, each with its meaning.
 
     Args:
-        budget: quick, normal, thorough, or a time such as 20m.
+        budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
+            that fits 4,000 photos on two cores; it is no limit.
         file: a TOML file of settings to start from.
-        set: one setting, such as transfer.backbone=NAME; may be repeated.
+        set: one setting, such as side=160 or transfer.backbone=NAME; may be repeated.
         json: print one JSON object instead of TOML.
     """
     from sevenfold import recipe as recipes

@@ -43,15 +43,18 @@ class Training:
     """Say how to train.
 
     Args:
-        budget: quick, normal, thorough, or a time such as 20m.
+        budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
+            that fits 4,000 photos on two cores, and is no limit.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
-        set: one setting, such as transfer.backbone=NAME; may be repeated.
+        set: one setting of those that `sevenfold recipe` prints, such as side=160; may be
+            repeated.
         seed: another number is another draw of everything that is random.
         threads: processor threads; 0 is one for each core.
         workers: members of a vote that are trained at a time; 0 is as many as the threads have
             room for, 1 one after another, with the same result and less memory.
         device: where to train.
-        costs: a TOML file of what each mistake costs; answers then cost the least.
+        costs: a TOML file of what each mistake costs, with a table [TRUE CLASS] of ANSWER = COST
+            and above them not_sure = COST; answers then cost the least.
         min_recall: find a class at least so often, such as crack=0.99; may be repeated.
         licence: an SPDX expression for the model card; without it the card names none.
         replace: put the new run in the place of an older one.
@@ -79,7 +82,8 @@ class Reading:
 
     Args:
         columns: the names of a table's columns, such as path=file,label=species,group=site.
-        group_by: a regular expression that takes the group from a file's name.
+        group_by: a regular expression whose first brackets take the group from a file's name,
+            such as '^(patient[0-9]+)_'.
         small_classes: what to do with classes of too few pictures.
     """
 
@@ -96,7 +100,7 @@ class Running:
     Args:
         engine: processes of this machine, or a Ray cluster.
         address: of the Ray cluster, such as auto or ray://head:10001.
-        gpus_per_trial: that each training takes on Ray; below 1 several share one.
+        gpus_per_trial: GPUs that each training takes on Ray; below 1 several share one.
         workers: trainings at a time; 0 is as many as there is room for.
         threads: processor threads of each training; 0 is one for every eight cores.
         device: where to train.

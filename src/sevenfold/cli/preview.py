@@ -40,11 +40,11 @@ def preview(
         out: the folder for preview.png and preview.html.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting, such as augmentation.rotation_degrees=15; may be repeated.
-        classes: shown at most.
-        views: of each picture.
+        classes: most classes to show.
+        views: augmented views to show of each picture.
         check: a run or bundle, best one trained without augmentation: which operations
             change the label of which class?
-        pictures: of each class that the check looks at, at most.
+        pictures: most pictures of each class that --check looks at.
         columns_: the names of a table's columns, such as path=file,label=species.
         seed: another number shows other pictures.
         threads: processor threads of the check; 0 is one for each core.

@@ -24,7 +24,7 @@ def distill(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     json: bool = False,
 ) -> None:
-    """Teach the vote of a run's models to one, which then ships in their place.
+    """Make one model of the vote of a run's models, which then ships in their place.
 
     Args:
         run: a finished run of several members.
@@ -82,17 +82,19 @@ def prune(
         run: a finished run with one model.
         target: macs=0.6 or parameters=0.5 (below 1 the share that remains, else how many),
             megabytes=5 of the file, or latency=4 of the network, in milliseconds; several
-            with commas between them.
-        max_drop: on validation, at which pruning stops; 0.01 is one point.
+            with commas between them. (The setting pruning.macs is the share that goes.)
+        max_drop: largest drop of the score on validation (0.01 is one point); pruning stops
+            beyond it.
         require_certificate: keep the model unless test proves that its accuracy drops by
             no more than that, at 95 %.
         ranking: what goes first.
         across: compare the ranking's numbers across layers by their layer's mean, as they are,
-            or by their rank in the layer, so that all layers lose the same share.
-        by_cost: divide them by what a channel saves of what the target counts.
+            or by their rank in the layer, so that all layers lose about the same
+            share.
+        by_cost: divide the ranking's numbers by what a channel saves of what the target counts.
         steps: cuts with a training after each.
-        epochs_per_step: of each of these trainings.
-        rate: their largest learning rate; 0 is that of the run.
+        epochs_per_step: epochs of the training after each cut.
+        rate: largest learning rate after a cut; 0 is that of the run.
         controls: also train as long, and judge beside it: the unpruned network (dense), and
             networks of as many multiply-accumulates with channels kept at random (all).
         latency_table: a file that predicts latencies of another machine.

@@ -39,7 +39,7 @@ def serve(
         sessions: pictures answered at a time; 0 is one for each core.
         queue: pictures that may wait; more are told to come back.
         collect: a folder that keeps pictures, answers and corrections for training.
-        collect_megabytes: that it may hold.
+        collect_megabytes: most that this folder may hold.
     """
     from sevenfold import serve as server
 

@@ -40,7 +40,7 @@ def race(
         out: the folder of the race.
         practice: what races: optimizers, or methods against imbalance.
         trials: settings that each optimizer tries, 3 without it; methods have none.
-        seeds: fresh ones for the final figures, at least 2.
+        seeds: trainings with fresh seeds for the final figures, at least 2.
         only: names of those that race, such as sgd,adamw,switch.
         budget: quick, normal, thorough, or a time such as 20m: of one training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.

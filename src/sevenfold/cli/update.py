@@ -207,4 +207,4 @@ def _table(found: list[dict[str, Any]]) -> Iterator[str]:
             f"{roles['val']:>6,} {roles['test']:>6,} {one['test']['accuracy']:>9.1%} "
             f"{one['test']['balanced_accuracy']:>8.1%}{signed}"
         )
-    yield "* runs"
+    yield "* serves"

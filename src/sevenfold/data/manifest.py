@@ -97,10 +97,30 @@ def log_opening(run: Path) -> None:
     Of two commands that do so in the same moment one may not be written down.
     """
     path = swap.told(run, "data.json")
-    manifest = from_json(path.read_text("utf-8"), name=str(path))
+    manifest = read_manifest(path)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     told = to_json(opened(manifest, now, " ".join(sys.argv[1:])))
     atomic.write(path, told)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a `data.json`.
+
+    Raises:
+        OSError: there is none.
+        ModelError: it is damaged or of another schema.
+    """
+    return from_json(path.read_text("utf-8"), name=str(path))
+
+
+def known(run: Path) -> Manifest:
+    """Read what a run knows of its pictures; a bundle alone knows none.
+
+    Raises:
+        ModelError: its `data.json` is damaged.
+    """
+    path = swap.told(run, "data.json")
+    return read_manifest(path) if path.is_file() else EMPTY
 
 
 def to_json(manifest: Manifest) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sevenfold.data.photos import Photo
-from sevenfold.errors import DataError, ImageRejected, ResourceError
+from sevenfold.errors import DataError, ImageRejected, ResourceError, installing
 from sevenfold.image import LARGEST_FILE, shown
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -118,7 +118,7 @@ def parquet() -> Any:
     except ImportError as error:
         raise ResourceError(
             "Reading parquet needs pyarrow, which is not installed.",
-            "Run: pip install 'sevenfold[train]'",
+            installing("train"),
         ) from error
     return pyarrow.parquet
 
@@ -135,9 +135,7 @@ def elpv_folder() -> Path:
         data = Path(folder) / "data"
         if (data / "labels.csv").is_file():
             return data
-    raise ResourceError(
-        "The solar-cell photos `elpv` are not installed.", "Run: pip install 'sevenfold[demo]'"
-    )
+    raise ResourceError("The solar-cell photos `elpv` are not installed.", installing("demo"))
 
 
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:

@@ -37,6 +37,14 @@ class Split:
     test: Int64[np.ndarray, " test"]
     quarantined: tuple[Quarantined, ...] = ()
 
+    @property
+    def judged(self) -> Int64[np.ndarray, " judged"]:
+        """Return the pictures that choices are made by: val, or the training pictures.
+
+        Each of the latter is judged by the networks of the fold that left it out.
+        """
+        return self.val if len(self.val) else self.train
+
     def folds(self, k: int = 5, seed: int = 0) -> Int64[np.ndarray, " train"]:
         """Part the training pictures into folds, stratified by class, groups whole.
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sevenfold.engines.local import TRIES, Heard, Json, answered, named, result_of
-from sevenfold.errors import ResourceError
+from sevenfold.errors import ResourceError, installing
 
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -79,7 +79,8 @@ def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
     """Connect to a cluster and count what it has room for.
 
     Args:
-        address: see `OnRay`; "" is `auto`.
+        address: such as `auto` or `ray://head:10001`; `local` starts one here;
+            "" is `auto`.
         threads: cores that each call takes, 1 or more.
         gpus: that each call takes, 0 or more.
         most: calls at a time; 0 is as many as there is room for.
@@ -133,7 +134,7 @@ def _ray() -> Any:
     except ModuleNotFoundError as error:
         raise ResourceError(
             "--engine ray: the package ray is not installed",
-            "pip install 'sevenfold[ray]' on every node, or use --engine local",
+            f"{installing('ray')}, on every node; or use --engine local",
         ) from error
     return ray
 

@@ -1,21 +1,16 @@
 """Judge an int8 model against the float one: how much worse, how much faster, and whether."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float, Float64
 
-from sevenfold import latency, paired
+from sevenfold import evaluate, export, latency, paired
 from sevenfold.data import Split
 from sevenfold.evaluate import Estimate
-from sevenfold.exports import int8, verify
-
-Timer = Callable[..., Float64[np.ndarray, "models rounds"]]
-_TRIES: Final = 3
-_TINY: Final = 1e-12
+from sevenfold.exports import int8
 
 
 @final
@@ -33,7 +28,7 @@ class Accuracy:
     counts: paired.Paired
     bound: float
     nll: tuple[float, float]
-    agreement: verify.Agreement
+    agreement: export.Agreement
 
 
 def accuracy(before: bytes, after: bytes, split: Split, threads: int) -> Accuracy:
@@ -43,10 +38,10 @@ def accuracy(before: bytes, after: bytes, split: Split, threads: int) -> Accurac
     """
     chosen = split.val.tolist()
     if not chosen:
-        nothing = verify.Agreement(0, 1.0, 1.0, 0.0)
+        nothing = export.Agreement(0, 1.0, 1.0, 0.0)
         return Accuracy(paired.Paired(0, 0, 0, 0), 1.0, (0.0, 0.0), nothing)
     labels = split.dataset.labels[split.val]
-    first, second = (verify.answers(one, split, chosen, threads) for one in (before, after))
+    first, second = (export.answers(one, split.dataset, chosen, threads) for one in (before, after))
     right = [shares.argmax(axis=1) == labels for shares in (first, second)]
     counts = paired.count(right[0], right[1])
     groups = [split.dataset.groups[at] for at in chosen]
@@ -54,14 +49,9 @@ def accuracy(before: bytes, after: bytes, split: Split, threads: int) -> Accurac
     return Accuracy(
         counts,
         paired.largest_drop(counts, design=design),
-        (_nll(first, labels), _nll(second, labels)),
-        verify.agreement(second, first, tie=0.0),
+        (evaluate.nll(first, labels), evaluate.nll(second, labels)),
+        export.agreement(second, first, tie=0.0),
     )
-
-
-def _nll(shares: Float[np.ndarray, "pictures classes"], labels: np.ndarray[Any, Any]) -> float:
-    said = shares[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(said, _TINY)).mean())
 
 
 @final
@@ -82,7 +72,7 @@ class Speed:
     latency_ms: float
 
 
-def speed(before: bytes, after: bytes, processor: str, table: str, timer: Timer) -> Speed:
+def speed(before: bytes, after: bytes, processor: str, table: str, timer: latency.Timer) -> Speed:
     """Read the ratio from a table of another machine, or measure it on one thread here.
 
     Args:
@@ -97,13 +87,10 @@ def speed(before: bytes, after: bytes, processor: str, table: str, timer: Timer)
         return Speed(machine, ratio, True, 0.0)
     if not int8.measurable(processor):
         return Speed("", Estimate(0.0, 0.0, 0.0), True, 0.0)
-    for _ in range(_TRIES):
-        mine, again, other = timer([before, before, after])
-        itself = latency.ratio(mine, again)
-        if itself.low <= 1 <= itself.high:
-            break
-    steady = itself.low <= 1 <= itself.high
-    return Speed(latency.machine(), latency.ratio(mine, other), steady, float(np.median(other)))
+    found = latency.steadied([before, after], timer)
+    mine, other = found.times
+    ratio = latency.ratio(mine, other)
+    return Speed(latency.machine(), ratio, found.steady, float(np.median(other)))
 
 
 class Verdict(NamedTuple):
@@ -174,8 +161,7 @@ def facts(found: Accuracy, speed: Speed) -> dict[str, Any]:
             "largest_difference": found.agreement.largest_difference,
         }
     if speed.machine:
-        ratio = speed.ratio
-        told["speedup"] = {"median": ratio.value, "low": ratio.low, "high": ratio.high}
+        told["speedup"] = latency.told(speed.ratio)
         told |= {"machine": speed.machine, "steady": speed.steady}
     if speed.latency_ms:
         told["latency_ms"] = speed.latency_ms

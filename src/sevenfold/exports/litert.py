@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from sevenfold import export
-from sevenfold.errors import ResourceError
+from sevenfold.errors import ResourceError, installing
 
 _WAY_OUT: Final = (
     "convert on Linux, or ship `--to onnx`: onnxruntime runs it on Android and iOS, resize included"
@@ -90,7 +90,7 @@ def _library(name: str) -> Any:
             return importlib.import_module(name)
     except ImportError as error:
         if sys.platform.startswith("linux"):
-            cure = f"pip install 'sevenfold[litert]'; or {_WAY_OUT.partition(', or ')[2]}"
+            cure = f"{installing('litert')}; or {_WAY_OUT.partition(', or ')[2]}"
         else:
             cure = _WAY_OUT
         raise ResourceError(f"LiteRT cannot be used here: {error}", cure) from error

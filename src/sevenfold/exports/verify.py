@@ -1,6 +1,5 @@
 """Hold what was exported against the graph that ships, and refuse what answers differently."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,29 +9,10 @@ from jaxtyping import Float
 from sevenfold import export
 from sevenfold.data import Split
 from sevenfold.errors import GateRefused
-from sevenfold.features.trunk import session
 
 Shares = Float[np.ndarray, "pictures classes"]
 Distances = Float[np.ndarray, " pictures"]
 _REPORT: Final = "nothing was written; please report the backbone and `sevenfold doctor`"
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Say how well two files agree.
-
-    Args:
-        pictures: compared.
-        top1: share with the same answer, or whose top two differ by less than the bound.
-        same: share with the same answer.
-        largest_difference: of any probability.
-    """
-
-    pictures: int
-    top1: float
-    same: float
-    largest_difference: float
 
 
 NEAR: Final = 0.05
@@ -64,35 +44,6 @@ def pictures(split: Split) -> tuple[str, list[int]]:
     if len(split.val):
         return "validation", split.val.tolist()
     return "training", split.train.tolist()
-
-
-def answers(model: bytes, split: Split, chosen: Sequence[int], threads: int) -> Shares:
-    """Run a graph that ships over pictures of a data set."""
-    opened = session(model, 1)
-    (found,) = export.run(opened, split.dataset, chosen, ["probabilities"], threads)
-    return np.asarray(found)
-
-
-def agreement(ours: Shares, theirs: Shares, *, tie: float) -> Agreement:
-    """Compare two tables of probabilities.
-
-    Args:
-        ours: of the exported file.
-        theirs: of the graph that ships.
-        tie: answers whose probabilities differ by less than this may be swapped.
-
-    Example:
-        >>> agreement(np.array([[0.4, 0.6]]), np.array([[0.501, 0.499]]), tie=0.01).top1
-        1.0
-    """
-    rows, mine, best = np.arange(len(ours)), ours.argmax(axis=1), theirs.argmax(axis=1)
-    lead = theirs[rows, best] - theirs[rows, mine]
-    return Agreement(
-        len(ours),
-        float((lead < tie).mean()),
-        float((mine == best).mean()),
-        float(np.abs(ours - theirs).max()),
-    )
 
 
 def marks(ours: Distances, theirs: Distances, threshold: float) -> Marks:
@@ -127,7 +78,7 @@ def demand_marks(found: Marks, *, what: str) -> None:
         )
 
 
-def demand(found: Agreement, *, what: str, largest: float) -> None:
+def demand(found: export.Agreement, *, what: str, largest: float) -> None:
     """Refuse a file that answers differently.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from sevenfold import image
-from sevenfold.data import Dataset, Listing, Photo
+from sevenfold.data import Dataset, Listing, Photo, SmallClasses, read
 from sevenfold.errors import ImageRejected
 from sevenfold.features.store import Store, home, key, make_room
 from sevenfold.image import WHOLE
@@ -103,6 +103,39 @@ def in_order(
                 yield waiting.pop(0).result()
         for future in waiting:
             yield future.result()
+
+
+def for_training(side: int) -> Pixels:
+    """Return the pictures that networks of a side are trained on, a little larger than it."""
+    return Pixels(round(MARGIN * side))
+
+
+def opened(
+    source: str,
+    side: int,
+    *,
+    threads: int,
+    progress: Progress,
+    columns: Mapping[str, str] | None = None,
+    group_by: str = "",
+    small_classes: SmallClasses = "refuse",
+) -> tuple[Pixels, Dataset]:
+    """Read a data set and decode its pictures once, for a network of a side.
+
+    Writes to the store. For the arguments see `data.read`.
+    """
+    pixels = for_training(side)
+
+    def fingerprints(listing: Listing) -> tuple[image.Fingerprint | ImageRejected, ...]:
+        return ingest(listing, pixels=pixels, threads=threads, progress=progress)
+
+    return pixels, read(
+        source,
+        columns=columns,
+        group_by=group_by,
+        small_classes=small_classes,
+        fingerprints=fingerprints,
+    )
 
 
 def ingest(

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float16, UInt8
 from torch import nn
 
+from sevenfold import atomic
 from sevenfold.features.folding import folded
 from sevenfold.features.store import disk_full, home
 from sevenfold.nets import Trunk
@@ -127,9 +128,7 @@ def _exported(trunk: Trunk, side: int, name: str) -> bytes:
     model = to_onnx(_FromBytes(trunk).eval(), example, ["pixels"], ["activations"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{hashlib.blake2b(model, digest_size=4).hexdigest()}.part")
-        part.write_bytes(model)
-        part.replace(path)
+        atomic.write(path, model)
     except OSError as error:
         raise disk_full(error, path.parent) from error
     return model

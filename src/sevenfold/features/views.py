@@ -63,17 +63,12 @@ class StoredViews:
         self, store: Store, dataset: Dataset, pictures: Int64[np.ndarray, "some"], count: int
     ) -> None:
         self.store, self.pictures = store, pictures
-        self._count = count
+        self.count = count
         names = [
             key(dataset.hashes[index], view) for index in pictures.tolist() for view in range(count)
         ]
         self._places = np.zeros((len(dataset), count, 2), np.int64)
         self._places[pictures] = store.places(names).reshape(-1, count, 2)
-
-    @property
-    def count(self) -> int:
-        """How many views of a picture there are."""
-        return self._count
 
     def get(
         self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
@@ -100,12 +95,7 @@ class LiveViews:
         self._run = run
         self._numbers = draws.numbers(dataset.hashes)
         self._executor = ThreadPoolExecutor(threads)
-        self._count = count
-
-    @property
-    def count(self) -> int:
-        """How many views of a picture there are; 0 where they never end."""
-        return self._count
+        self.count = count  # of each picture; 0 where they never end
 
     def _one(self, picture: int, view: int) -> UInt8[np.ndarray, "s s 3"]:
         square = self._pixels.square(self._dataset, picture)

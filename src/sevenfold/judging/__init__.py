@@ -4,6 +4,6 @@
 """
 
 from sevenfold.judging.choice import Chosen, chosen, settled
-from sevenfold.judging.files import File, Timer, filed, least_bound
+from sevenfold.judging.files import File, filed, least_bound
 
-__all__ = ["Chosen", "File", "Timer", "chosen", "filed", "least_bound", "settled"]
+__all__ = ["Chosen", "File", "chosen", "filed", "least_bound", "settled"]

@@ -10,7 +10,7 @@ from sevenfold import latency, paired, release
 from sevenfold.data import Split
 from sevenfold.errors import GateRefused
 from sevenfold.judging import files as filing
-from sevenfold.judging.files import File, Speed, Tested, Timer, filed
+from sevenfold.judging.files import File, Speed, Tested, filed
 from sevenfold.loop import Place
 from sevenfold.practices import pruning
 from sevenfold.progress import Progress
@@ -41,7 +41,7 @@ def settled(
     place: Place,
     clock: release.Clock,
     progress: Progress,
-    timer: Timer = latency.timed,
+    timer: latency.Timer = latency.timed,
 ) -> Chosen:
     """Choose what a training ships after its pruning; the unpruned network, where no step may.
 
@@ -90,7 +90,7 @@ def chosen(
     *,
     place: Place,
     progress: Progress,
-    timer: Timer = latency.timed,
+    timer: latency.Timer = latency.timed,
     certified: bool = False,
     opened: Callable[[], None] = lambda: None,
 ) -> Chosen:
@@ -166,7 +166,7 @@ def _judged(
     fitted: Fitted,
     split: Split,
     place: Place,
-    timer: Timer,
+    timer: latency.Timer,
     must_certify: bool,
     opened: Callable[[], None],
 ) -> tuple[dict[str, Any], Tested]:
@@ -243,7 +243,7 @@ def _told(
         "parameters_cut": 1 - best.file.cost.parameters / dense.cost.parameters,
         "speedup": rows[chosen]["speedup"],
         "steady": network.steady and whole.steady,
-        "against_itself": filing.speedup(network.against_itself),
+        "against_itself": latency.told(network.against_itself),
         "drop": rows[chosen]["drop"],
         "drop_bound": rows[chosen]["drop_bound"],
         "certified": chosen < certified,

@@ -1,12 +1,12 @@
 """Judge pruned networks by the files that would ship: speed first, then test, opened once."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
@@ -18,8 +18,6 @@ from sevenfold.practices import pruning
 from sevenfold.predictions import recompute
 from sevenfold.train import Fitted, Member
 
-Timer = Callable[[Sequence[bytes]], Float64[np.ndarray, "models rounds"]]
-_TRIES: Final = 3
 _FLIPS: Final = 200  # that are listed
 
 
@@ -76,7 +74,7 @@ class Speed:
     ratios: tuple[Estimate, ...]
 
 
-def speed(dense: bytes, steps: Sequence[bytes], timer: Timer = latency.timed) -> Speed:
+def speed(dense: bytes, steps: Sequence[bytes], timer: latency.Timer = latency.timed) -> Speed:
     """Time steps against the dense model, on one thread, until it is as fast as itself.
 
     Args:
@@ -84,15 +82,11 @@ def speed(dense: bytes, steps: Sequence[bytes], timer: Timer = latency.timed) ->
         steps: ONNX files.
         timer: measures interleaved milliseconds; in a fresh process.
     """
-    for _ in range(_TRIES):
-        first, again, *others = timer([dense, dense, *steps])
-        itself = latency.ratio(first, again)
-        steady = itself.low <= 1 <= itself.high
-        if steady:
-            break
+    found = latency.steadied([dense, *steps], timer)
+    first, *others = found.times
     return Speed(
-        steady,
-        itself,
+        found.steady,
+        found.itself,
         float(np.median(first)),
         tuple(float(np.median(one)) for one in others),
         tuple(latency.ratio(first, one) for one in others),
@@ -167,14 +161,9 @@ def timing(at: int, network: Speed, whole: Speed) -> dict[str, Any]:
     return {
         "network_latency_ms": network.steps_ms[at],
         "latency_ms": whole.steps_ms[at],
-        "speedup": speedup(network.ratios[at]),
-        "speedup_whole": speedup(whole.ratios[at]),
+        "speedup": latency.told(network.ratios[at]),
+        "speedup_whole": latency.told(whole.ratios[at]),
     }
-
-
-def speedup(found: Estimate) -> dict[str, float]:
-    """Return a ratio as the command line's JSON holds it."""
-    return {"median": found.value, "low": found.low, "high": found.high}
 
 
 def flips(one: Tested, dense: Tested, split: Split) -> dict[str, Any]:

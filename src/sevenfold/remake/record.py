@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sevenfold import nets, operating, release, runs, train
-from sevenfold.errors import ModelError
+from sevenfold import nets, operating, record, release, runs, train
 from sevenfold.loop import Epoch, Trained
 
 
@@ -65,9 +64,7 @@ def _joined(
             for network, one in zip(networks, told, strict=True)
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{run.folder / 'report.json'} is damaged", "restore it from a copy, or train again"
-        ) from error
+        raise record.damaged(run.folder / "report.json") from error
 
 
 def asked(run: runs.Run) -> release.Asked:

@@ -294,7 +294,7 @@ def _vote(card: Facts) -> Iterator[str]:
         return
     networks = words.count(voters, "network")
     if card.get("ships") == "student" and card.get("averaged") is True:
-        yield f"It is the average of the weights of {networks}, which answers as their vote does."
+        yield f"It is the average of the weights of {networks} that were trained alike."
     elif card.get("ships") == "student":
         yield f"It is a student: one network that learned from the vote of {networks}."
     elif card.get("ships") == "vote":

@@ -1,7 +1,7 @@
 """Make the evidence section: what each practice contributes, how surely, and at what cost."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
@@ -144,7 +144,7 @@ def headline(found: Facts) -> str:
     return "No practice is surely better or worse than none"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Join names as people do.
 
     Example:

@@ -168,6 +168,8 @@ def _ships(found: Facts, losses: Losses) -> Iterator[str]:
             yield f"The {one} ships: it is no worse than a member is on average."
         case "student" if found.get("pruned"):
             yield f"The {one} shipped by that rule, and was pruned then: see below."
+        case "student" if found.get("lessons_lost") is True:
+            yield "The average ships, at the cost of one network: lessons made it worse."
         case "student":
             yield f"The {one} ships, as was asked for, at the cost of one network."
         case "vote":

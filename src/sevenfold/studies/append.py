@@ -84,7 +84,7 @@ def _same(run: Path, study: Mapping[str, Any]) -> bool:
     path = run / "data.json"
     if not theirs or not path.exists():
         return True
-    rows = datasets.from_json(path.read_text("utf-8"), name=str(path)).rows
+    rows = datasets.read_manifest(path).rows
     return bool(theirs == datasets.contents((r.hash for r in rows), (r.label for r in rows)))
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from sevenfold import data as datasets
 from sevenfold import latency, trial
 from sevenfold.data import Dataset, SmallClasses, Split
 from sevenfold.engines import Json
 from sevenfold.errors import DataError
-from sevenfold.features.pixels import MARGIN, Pixels, ingest
+from sevenfold.features.pixels import opened
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.progress import Progress, silent
@@ -77,16 +78,14 @@ def read(told: Json, progress: Progress = silent) -> tuple[Split, Place]:
         DataError: they cannot be read here, or are others.
     """
     place = trial.place(told["device"], told["threads"])
-    pixels = Pixels(round(MARGIN * told["side"]))
-    readers = told.get("readers", place.threads)
-    dataset = datasets.read(
+    _, dataset = opened(
         told["data"],
+        told["side"],
         columns=told["columns"],
         group_by=told["group_by"],
         small_classes=told["small_classes"],
-        fingerprints=lambda listing: ingest(
-            listing, pixels=pixels, threads=readers, progress=progress
-        ),
+        threads=told.get("readers", place.threads),
+        progress=progress,
     )
     split = datasets.split(dataset)
     if told["digest"] not in ("", digest(dataset, split)):
@@ -133,3 +132,18 @@ def digest(dataset: Dataset, split: Split) -> str:
     told = [dataset.hashes, dataset.labels.tolist(), dataset.groups, split.test.tolist()]
     state = hashlib.blake2b(json.dumps(told).encode("utf-8", "surrogateescape"), digest_size=8)
     return state.hexdigest()
+
+
+def aside(split: Split, folds: int, seed: int = 0) -> Bool[np.ndarray, " train"]:
+    """Tell which training pictures are in the first of so many folds, and may be taken out.
+
+    Groups of classes that would lose all of their pictures stay.
+
+    Raises:
+        DataError: there are fewer groups than folds.
+    """
+    dataset, train = split.dataset, split.train
+    inside = split.folds(folds, seed) == 0
+    left = np.bincount(dataset.labels[train[~inside]], minlength=len(dataset.classes))
+    kept = {dataset.groups[one] for one in train[inside] if not left[dataset.labels[one]]}
+    return inside & np.array([dataset.groups[one] not in kept for one in train], dtype=bool)

@@ -62,6 +62,7 @@ class Fitted:
         spared: what the label check found before training.
         looks: what each way to show rare classes reached, where several were tried.
         averaged: whether `student` is its members' average, which was never trained.
+        lessons: of a student that was worse than that average; None where there were none.
     """
 
     recipe: Recipe
@@ -78,6 +79,7 @@ class Fitted:
     spared: Spared = NOT_LOOKED
     looks: tuple[Look, ...] = ()
     averaged: bool = False
+    lessons: loop.Trained | None = None
 
     @property
     def number(self) -> int:
@@ -174,14 +176,16 @@ def fit(
     )
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
     seen = [one for one, _ in each]
-    student = single(bench, seen, members, weights, rate, ensembling.seed_of(seed, len(members)))
+    student, lessons = single(
+        bench, seen, members, weights, rate, ensembling.seed_of(seed, len(members))
+    )
     ships, shares = deployed(bench, members, weights, student)
     cut = None
     if recipe.pruning.macs:
         cut = attempted(ships, bench, rate, seed=seed, pixels=pixels)
     return Fitted(
         recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
-        cut, checked, looks, student is not None and not student.trained.history,
+        cut, checked, looks, student is not None and not student.trained.history, lessons,
     )  # fmt: skip
 
 
@@ -223,7 +227,7 @@ def distil(
     folder: Path,
     progress: Progress,
 ) -> Fitted:
-    """Teach the vote of trained members to one network, and ship that.
+    """Make one network of the vote of trained members, and ship that.
 
     Args:
         recipe: settled, of the members, with `distil`; with `average` that is tried first.
@@ -249,9 +253,9 @@ def distil(
         )
         for one, own in zip(members, each, strict=True)
     )
-    taught = single(bench, each, voters, weights, rate, seed)
+    taught, lessons = single(bench, each, voters, weights, rate, seed)
     assert taught is not None  # since the recipe asks for a student
     return Fitted(
         recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels,
-        averaged=not taught.trained.history,
+        averaged=not taught.trained.history, lessons=lessons,
     )  # fmt: skip

@@ -111,6 +111,15 @@ def prepared(
     return behind(network, recipe, split, pictures, place, pixels, folder, seed, progress)
 
 
+def another(
+    bench: Bench, recipe: Recipe, pixels: Pixels, seed: int, folder: Path | None = None
+) -> Bench:
+    """Look at a bench's pictures by another recipe, with checkpoints beside it or elsewhere."""
+    split, pictures, place = bench.split, bench.pictures, bench.place
+    folder = folder or bench.folder
+    return prepared(recipe, split, pictures, place, pixels, folder, seed, bench.progress)
+
+
 def lasting(recipe: Recipe, *, frozen: bool) -> bool:
     """Tell whether views come again; otherwise each epoch has new ones, and each seed its own.
 

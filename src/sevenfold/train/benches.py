@@ -3,8 +3,7 @@
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices import ensembling
 from sevenfold.practices.transfer import Transfer
-from sevenfold.recipe import Recipe
-from sevenfold.train.bench import Bench, lasting, prepared
+from sevenfold.train.bench import Bench, another, lasting
 from sevenfold.train.member import probe
 
 
@@ -24,23 +23,10 @@ def benches(
         pixels: the store of decoded pictures.
         probing: whether rates are looked for; otherwise all have the one given.
     """
-
-    def other(recipe: Recipe, seed: int) -> Bench:
-        return prepared(
-            recipe,
-            bench.split,
-            bench.pictures,
-            bench.place,
-            pixels,
-            bench.folder,
-            seed,
-            bench.progress,
-        )
-
     settings = bench.recipe.ensembling
     if not lasting(bench.recipe, frozen=bool(bench.trunk)):
         others = [
-            (other(bench.recipe, ensembling.seed_of(seed, at)), rate)
+            (another(bench, bench.recipe, pixels, ensembling.seed_of(seed, at)), rate)
             for at in range(1, settings.members)
         ]
         return (bench, rate), *others
@@ -49,7 +35,7 @@ def benches(
     for number in range(settings.members):
         recipe = bench.recipe.member(number)
         if recipe.transfer not in made:
-            own = other(recipe, seed)
+            own = another(bench, recipe, pixels, seed)
             made[recipe.transfer] = own, probe(own, seed)[0] if probing else rate
         found.append(made[recipe.transfer])
     return tuple(found)

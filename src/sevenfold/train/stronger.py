@@ -12,7 +12,7 @@ from sevenfold.features.pixels import Pixels
 from sevenfold.practices import augmentation, imbalance
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
-from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.bench import Bench, another
 from sevenfold.train.member import objective, on_labels
 
 STRENGTH: Final = 1.5
@@ -171,16 +171,8 @@ def _shown(
         class_strength=dict.fromkeys(names, strength) if strength != 1 else {},
         class_views=dict.fromkeys(names, views) if views > 1 else {},
     )
-    return prepared(
-        replace(bench.recipe, augmentation=settings),
-        bench.split,
-        bench.pictures,
-        bench.place,
-        pixels,
-        bench.folder / f"rare-{strength:g}-{views}",
-        seed,
-        bench.progress,
-    )
+    folder = bench.folder / f"rare-{strength:g}-{views}"
+    return another(bench, replace(bench.recipe, augmentation=settings), pixels, seed, folder)
 
 
 def _look(

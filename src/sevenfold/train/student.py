@@ -22,6 +22,7 @@ GENTLY: Final = 0.1
 """Share of the members' rate at which a student goes on from their average."""
 KEPT: Final = 0.7
 """Share of the vote's gain that one network must keep to be deployed in its place."""
+_GAIN: Final = 1e-6  # nats; less is rounding
 
 
 def stacked(members: Sequence[Member]) -> Float[np.ndarray, "members judged classes"]:
@@ -44,18 +45,25 @@ def single(
     weights: Float[np.ndarray, "members"],
     rate: float,
     seed: int,
-) -> Member | None:
+) -> tuple[Member | None, Trained | None]:
     """Make one network that stands for the vote, as far as the recipe asks for one.
 
     First the average of the members' weights, which costs no training; where that does not
-    keep enough of what voting gained, a student.
+    keep enough of what voting gained, a student. Where one member has all the say there is
+    no vote to stand for.
 
     Args: see `distilled`.
+
+    Returns:
+        The network, or None; and the lessons of a student that was worse than the average
+        in its place.
     """
     asked = bench.recipe.ensembling
+    if np.count_nonzero(weights) < 2:
+        return None, None
     middle = merged(bench, members, weights) if asked.average else None
     if not asked.distil or (middle is not None and _keeps(bench, members, weights, middle)):
-        return middle
+        return middle, None
     return distilled(bench, each, members, weights, rate, seed)
 
 
@@ -92,7 +100,7 @@ def distilled(
     weights: Float[np.ndarray, "members"],
     rate: float,
     seed: int,
-) -> Member:
+) -> tuple[Member, Trained | None]:
     """Train one network on what the vote says of all that it is shown.
 
     It starts from the average of the members where they share a start, at a rate that does
@@ -109,6 +117,9 @@ def distilled(
         weights: of the members.
         rate: the largest learning rate.
         seed: of the training.
+
+    Returns:
+        The student; or the average, and the lessons that made it worse.
     """
     recipe = bench.recipe
     vote = recipe.ensembling.vote
@@ -160,9 +171,10 @@ def distilled(
         for network in (*member.folds, member.network):
             network.cpu().eval()
     if not begins:
-        return learnt
-    both = learnt, merged(bench, members, weights)
-    return min(both, key=lambda one: evaluate.calibrated_nll(one.logits, bench.labels))
+        return learnt, None
+    middle = merged(bench, members, weights)
+    taught, before = (evaluate.calibrated_nll(one.logits, bench.labels) for one in (learnt, middle))
+    return (learnt, None) if taught < before else (middle, learnt.trained)
 
 
 def alike(recipe: Recipe) -> bool:
@@ -196,7 +208,7 @@ def deployed(
     if _keeps(bench, members, weights, student):
         return (student,), np.ones(1)
     mean, pooled = _gained(bench, members, weights)
-    return voters if pooled < mean else (members[:1], np.ones(1))
+    return voters if mean - pooled > _GAIN else (members[:1], np.ones(1))
 
 
 def _gained(

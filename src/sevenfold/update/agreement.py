@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta, binom
 
+from sevenfold import evaluate
+
 SLACK: Final = 0.1
 """By how much all new pictures together may be harder than test (benchmarks/update.py)."""
 CLASS_SLACK: Final = 0.2
@@ -107,8 +109,7 @@ def agreement(
     """
     count = len(classes)
     answers = probabilities.argmax(axis=1)
-    confusion = np.zeros((count, count), np.int64)
-    np.add.at(confusion, (labels, answers), 1)
+    confusion = evaluate.confusion(answers, labels, count)
     places = _permutation(confusion)
     right, sure = answers == labels, probabilities.max(axis=1)
 

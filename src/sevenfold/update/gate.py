@@ -6,19 +6,17 @@ running version, and the last one that a person signed off, so that small losses
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from sevenfold import paired
+from sevenfold import evaluate, paired
 
 DROP: Final = 0.01
 """Of the objective, by which a candidate may be worse at most: one point."""
 LEVEL: Final = 0.05
-FEW: Final = 60
-"""Test pictures of a class under which it warns and cannot veto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,8 @@ class ClassChange:
         before: recall of the reference.
         after: recall of the candidate.
         p: one-sided, that it got no worse, by Holm over the classes; 1 where too few.
-        too_few: whether it cannot veto.
+        too_few: whether it has under `evaluate.FEWEST_PICTURES` of test: it warns, and cannot
+            veto.
     """
 
     label: str
@@ -141,18 +140,14 @@ def compared(
     found = []
     for at in np.unique(labels):
         some = labels == at
-        few = int(some.sum()) < FEW
+        few = int(some.sum()) < evaluate.FEWEST_PICTURES
         its = [group for group, mine in zip(groups, some, strict=True) if mine]
         p = 1.0 if few else harm(before[some], after[some], its)
         was, now = float(before[some].mean()), float(after[some].mean())
         found.append(ClassChange(classes[at], int(some.sum()), was, now, p, few))
     judged = [at for at, one in enumerate(found) if not one.too_few]
     adjusted = dict(zip(judged, paired.holm([found[at].p for at in judged]), strict=True))
-    changes = tuple(
-        ClassChange(one.label, one.pictures, one.before, one.after, adjusted.get(at, 1.0), few)
-        for at, one in enumerate(found)
-        for few in [one.too_few]
-    )
+    changes = tuple(replace(one, p=adjusted.get(at, 1.0)) for at, one in enumerate(found))
     counts = paired.count(before, after)
     drop = -counts.difference
     if objective == "balanced_accuracy":

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sevenfold import evaluate
@@ -58,20 +58,10 @@ def shortest(
     """
     if not len(labels):
         return len(logits) - 1
-    losses = np.stack([_losses(one.astype(np.float64), labels) for one in logits])
+    losses = np.stack([evaluate.calibrated_losses(one, labels) for one in logits])
     least = losses[int(losses.mean(axis=1).argmin())]
     for at, loss in enumerate(losses):
         more = loss - least
         if more.mean() <= more.std() / len(more) ** 0.5:
             return at
     return len(losses) - 1
-
-
-def _losses(
-    logits: Float64[np.ndarray, "judged classes"], labels: Int64[np.ndarray, "judged"]
-) -> Float64[np.ndarray, "judged"]:
-    """Return each picture's log loss at the best temperature."""
-    scaled = logits / evaluate.fit_temperature(logits, labels)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    total = np.log(np.exp(scaled).sum(axis=1))
-    return np.asarray(total - scaled[np.arange(len(labels)), labels])

@@ -1,7 +1,7 @@
 """Update a run: read, check the labels, fine-tune, judge, and swap the model if it may be."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,12 +11,21 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from sevenfold import bundles, export, latency, operating, release, runs, swap, trial, versions
+from sevenfold import (
+    bundles,
+    export,
+    guards,
+    latency,
+    operating,
+    release,
+    runs,
+    swap,
+    trial,
+    versions,
+)
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
-from sevenfold.data import Split
 from sevenfold.errors import DataError, GateRefused, UsageError
-from sevenfold.features.trunk import session
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.predictions import Predictions, recorded
@@ -34,7 +43,6 @@ _BLIND: Final = (
     "networks of the folds measure that, and only a training has them"
 )
 
-Timer = Callable[[Sequence[bytes]], Float64[np.ndarray, "models rounds"]]
 # Few rounds: what they tell is shown, and refuses nothing.
 _timed: Final = partial(latency.timed, rounds=40)
 
@@ -60,7 +68,7 @@ def update(
     threads: int,
     device: str,
     progress: Progress,
-    timer: Timer = _timed,
+    timer: latency.Timer = _timed,
 ) -> dict[str, Any]:
     """Fine-tune a finished run on more data; it serves the result only if that does no harm.
 
@@ -94,7 +102,7 @@ def update(
             run = runs.reopened(folder, data=asked.moved, threads=place.threads, progress=progress)
             found = incoming.read(run, asked, threads=place.threads, progress=progress)
         ground = _Ground(folder, asked, run, found, parent, place, clock, progress)
-        _check_promises(ground)
+        guards.promised(_wish(ground), ground.found.split)
         facts = _arrived(ground)
         with clock.stage("check"):
             checked = _agreement(ground)
@@ -110,15 +118,6 @@ def update(
 def _wish(ground: _Ground) -> operating.Wish:
     """Return what the answers shall be like, by the names that classes have now."""
     return operating.renamed(record.asked(ground.run).wish, ground.found.renamed)
-
-
-def _check_promises(ground: _Ground) -> None:
-    """Refuse data that leaves too few pictures to choose by for a recall that was promised."""
-    split = ground.found.split
-    dataset, judged = split.dataset, split.val if len(split.val) else split.train
-    groups = [dataset.groups[at] for at in judged.tolist()]
-    apart = operating.separate(dataset.labels[judged], groups, len(dataset.classes))
-    operating.check(_wish(ground), dataset.classes, apart)
 
 
 def _arrived(ground: _Ground) -> dict[str, Any]:
@@ -164,15 +163,6 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
     }
 
 
-def _answers(
-    model: bytes, split: Split, pictures: Int64[np.ndarray, "some"], threads: int
-) -> Float64[np.ndarray, "some classes"]:
-    """Ask a graph about pictures."""
-    opened = session(model, 1)
-    (found,) = export.run(opened, split.dataset, pictures.tolist(), ["probabilities"], threads)
-    return found.astype(np.float64)
-
-
 def _agreement(
     ground: _Ground,
 ) -> tuple[agreement.Agreement, list[str], list[str]] | None:
@@ -184,7 +174,7 @@ def _agreement(
         return None
     model = bundles.read_bundle(ground.folder).model
     told = agreement.agreement(
-        _answers(model, split, asked, ground.place.threads),
+        export.answers(model, split.dataset, asked.tolist(), ground.place.threads),
         labels[asked],
         [split.dataset.groups[at] for at in asked],
         found.classes,
@@ -195,7 +185,7 @@ def _agreement(
     return told, [shown(one.path) for one in photos], [one.label for one in photos]
 
 
-def _trained(ground: _Ground, facts: dict[str, Any], timer: Timer) -> dict[str, Any]:
+def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> dict[str, Any]:
     """Fine-tune, export and judge a candidate, and serve it if it may be."""
     run, found, place, clock = ground.run, ground.found, ground.place, ground.clock
     key = trial.key(run.recipe, found.split, ground.asked.seed, place)
@@ -291,9 +281,8 @@ def _compared(
 
 def _test_of(folder: Path, found: Incoming) -> Int64[np.ndarray, "some"]:
     """Return the test pictures that a version had, as far as they are test still."""
-    path = folder / "data.json"
-    manifest = datasets.from_json(path.read_text("utf-8"), name=str(path))
-    its = {row.hash for row in manifest.rows if row.role == "test"}
+    rows = datasets.read_manifest(folder / "data.json").rows
+    its = {row.hash for row in rows if row.role == "test"}
     hashes = found.split.dataset.hashes
     return np.array([at for at in found.old_test.tolist() if hashes[at] in its], np.int64)
 
@@ -329,7 +318,7 @@ def _flips(
     ]
 
 
-def _costs(folder: Path, model: bytes, timer: Timer) -> dict[str, Any]:
+def _costs(folder: Path, model: bytes, timer: latency.Timer) -> dict[str, Any]:
     """Compare size and speed with what runs; both on one thread, interleaved."""
     running = bundles.read_bundle(folder).model
     before, after = (float(np.median(one)) for one in timer([running, model]))

@@ -150,11 +150,7 @@ def rollback(run: Path, number: int) -> Version:
         ModelError: the version is damaged.
     """
     before = keep(run)
-    if number not in _numbers(run):
-        raise UsageError(
-            f"{shown(str(run))} has no version {number}",
-            f"choose one of {', '.join(map(str, _numbers(run)))}",
-        )
+    _refuse_unknown(run, number)
     if number == before:
         raise UsageError(f"version {number} is what {shown(str(run))} serves", "choose another")
     folder = swap.folder_of(run, number)
@@ -173,13 +169,17 @@ def sign_off(run: Path, number: int) -> Version:
         UsageError: there is no such version.
     """
     keep(run)
+    _refuse_unknown(run, number)
+    log(run, {"event": "signed off", "version": number})
+    return next(one for one in listed(run) if one.number == number)
+
+
+def _refuse_unknown(run: Path, number: int) -> None:
     if number not in _numbers(run):
         raise UsageError(
             f"{shown(str(run))} has no version {number}",
             f"choose one of {', '.join(map(str, _numbers(run)))}",
         )
-    log(run, {"event": "signed off", "version": number})
-    return next(one for one in listed(run) if one.number == number)
 
 
 def log(run: Path, event: Mapping[str, Any]) -> None:
@@ -274,7 +274,7 @@ def _join_openings(run: Path, folder: Path) -> None:
 def _manifest(folder: Path) -> datasets.Manifest:
     path = folder / "data.json"
     try:
-        return datasets.from_json(path.read_text("utf-8"), name=str(path))
+        return datasets.read_manifest(path)
     except OSError as error:
         raise ModelError(
             f"{shown(str(path))} is missing", "restore it from a copy, or train again"

@@ -1,12 +1,11 @@
 """Say how far a view may differ from its picture, for all classes and for each."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
 
-from sevenfold.errors import UsageError
+from sevenfold.errors import UsageError, suggestion
 from sevenfold.ranges import Choice, Range, Share
 
 Strength = Annotated[float, Range(0, 3)]
@@ -288,9 +287,8 @@ def named(operations: str) -> tuple[str, ...]:
 def _known(name: str, names: Iterable[str], setting: str) -> None:
     known = list(names)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
         what = "operation" if known == list(OPERATIONS) else "class"
         raise UsageError(
             f"{setting} names the {what} {name!r}, which does not exist",
-            f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known[:20])}",
+            suggestion(name, known),
         )

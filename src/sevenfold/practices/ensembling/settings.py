@@ -176,7 +176,7 @@ def weigh(
 
     Returns:
         Weights with the sum 1; a member of weight 0 need not be kept. Where a member alone
-        is better than what was found, each calibrated, that member has all of it.
+        is better than a soft vote that was found, each calibrated, it has all of it.
     """
     equal = np.full(len(logits), 1 / len(logits))
     if settings.vote != "weighted" and not settings.select:
@@ -187,6 +187,8 @@ def weigh(
     sharpened = np.asarray(logits, np.float64) / fit_temperature(pooled, labels)
     find = mixture if settings.vote == "weighted" else greedy
     found = find(sharpened, labels)
+    if settings.vote == "hard":  # counts of answers have no likelihood to lose
+        return found
     # What ships is calibrated after pooling, which the search for weights does not see.
     alone = [calibrated_nll(one, labels) for one in logits]
     if min(alone) < calibrated_nll(pool(logits, found, settings.vote), labels):

@@ -1,6 +1,5 @@
 """Say how rare classes are helped, and refuse what cannot be."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
@@ -8,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 import numpy as np
 from jaxtyping import Int64
 
-from sevenfold.errors import DataError, UsageError
+from sevenfold.errors import DataError, UsageError, suggestion
 from sevenfold.ranges import Choice, Range
 
 METHODS: Final = (
@@ -82,11 +81,7 @@ def check(settings: Imbalance) -> None:
     """
     method = settings.method
     if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, n=1)
-        raise UsageError(
-            f"imbalance.method = {method!r} is unknown",
-            f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(METHODS)}",
-        )
+        raise UsageError(f"imbalance.method = {method!r} is unknown", suggestion(method, METHODS))
     for name, default, methods in (
         ("strength", Imbalance.off.strength, GRADED),
         ("defer", Imbalance.off.defer, DEFERRED),

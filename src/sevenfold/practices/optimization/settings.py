@@ -1,10 +1,9 @@
 """Say how the weights are moved, and refuse what makes no sense."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
-from sevenfold.errors import UsageError
+from sevenfold.errors import UsageError, suggestion
 from sevenfold.practices.optimization.switch import CRITERIA
 from sevenfold.ranges import Choice, Range, Share
 
@@ -91,11 +90,7 @@ def check(settings: Optimization) -> None:
     """
     name = settings.name
     if name not in NAMES:
-        near = difflib.get_close_matches(name.lower(), NAMES, n=1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(
-            f"optimization.name = {name!r} is no optimizer", f"{guess}one of {', '.join(NAMES)}"
-        )
+        raise UsageError(f"optimization.name = {name!r} is no optimizer", suggestion(name, NAMES))
     if -1 < settings.weight_decay < 0:
         raise UsageError(
             f"optimization.weight_decay = {settings.weight_decay:g} is negative",

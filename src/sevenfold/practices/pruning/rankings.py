@@ -62,7 +62,7 @@ def scores(
     of any layer scores 1 whatever its fan-in, and the group's score is the mean of those.
     Molchanov et al. divide by the norm over the layer instead, by which wide layers score
     lower as well. `ranks` takes the share of the group's channels below instead of the
-    normalised score, so that all groups lose the same share: within a layer alone, as Li et
+    normalised score, so that all groups lose about the same share: within a layer alone, as Li et
     al. compare.
 
     Args:

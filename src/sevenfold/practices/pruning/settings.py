@@ -26,7 +26,7 @@ class Pruning:
             `nonzero`, `taylor`, or `random` as the control.
         across: how scores of different layers compare: `normalised` by their layer's mean,
             `literal` as they are, `ranks` by their place in the layer, so that all layers
-            lose the same share.
+            lose about the same share.
         by_cost: scores are divided by what a channel saves of what the target counts.
         blocks: whole residual blocks may go, too.
     """

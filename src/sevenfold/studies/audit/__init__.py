@@ -132,25 +132,37 @@ def audit(
         "page": "",
     }
     if fix:
-        spare = set()
-        for group in exact:  # the first that nobody dropped stays
-            left = [at for at in group if decided.get(album.named(dataset.photos[at])) != ""]
-            spare |= set(group) - set(left[:1])
-        spare |= {index for _, group in conflicts for index in group}
-        mended = clean.mended(dataset, together.tolist())
-        rows = clean.write(mended, spare, decided, fix)
-        moved = [
-            path
-            for path, before, after in zip(paths, dataset.photos, mended.photos, strict=True)
-            if (before.role or "train") != (after.role or "train")
-        ]
-        facts["clean"] = {"path": str(fix), "pictures": rows, "roles_changed": moved}
+        facts["clean"] = _cleaned(fix, dataset, exact, conflicts, together.tolist(), decided)
     if out:
         facts["page"] = str(out / "audit.html")
         out.mkdir(parents=True, exist_ok=True)
         text = render(facts, dataset, pixels)
         (out / "audit.html").write_text(text, encoding="utf-8", newline="\n")
     return facts | {"seconds": time.perf_counter() - began, "seconds_to_copies": compared}
+
+
+def _cleaned(
+    fix: Path,
+    dataset: Dataset,
+    exact: _Groups,
+    conflicts: Sequence[tuple[str, tuple[int, ...]]],
+    together: list[int],
+    decided: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write the list without copies and conflicts, in which near copies share group and role."""
+    spare = set()
+    for group in exact:  # the first that nobody dropped stays
+        left = [at for at in group if decided.get(album.named(dataset.photos[at])) != ""]
+        spare |= set(group) - set(left[:1])
+    spare |= {index for _, group in conflicts for index in group}
+    mended = clean.mended(dataset, together)
+    rows = clean.write(mended, spare, decided, fix)
+    moved = [
+        album.named(before)
+        for before, after in zip(dataset.photos, mended.photos, strict=True)
+        if (before.role or "train") != (after.role or "train")
+    ]
+    return {"path": str(fix), "pictures": rows, "roles_changed": moved}
 
 
 def _refuse_places(

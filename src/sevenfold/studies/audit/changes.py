@@ -30,15 +30,13 @@ def manifest(run: Path) -> Manifest:
     Raises:
         ModelError: there is none, or it is damaged.
     """
-    path = swap.told(run, "data.json")
     try:
-        text = path.read_text("utf-8")
+        return datasets.read_manifest(swap.told(run, "data.json"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{shown(str(run))} holds no readable data.json",
             "give --against the folder that sevenfold train wrote",
         ) from error
-    return datasets.from_json(text, name=str(path))
 
 
 def since(known: Manifest, photos: Sequence[Photo], hashes: Sequence[str]) -> dict[str, list[Any]]:

@@ -111,12 +111,8 @@ def opened(path: Path, *, answering: bool) -> Side:
         raise UsageError(f"{name}: no such file or folder", _MEND)
     is_run = (path / "data.json").is_file()
     if answering:
-        known = datasets.EMPTY
-        if is_run:
-            held = swap.told(path, "data.json")
-            known = datasets.from_json(held.read_text("utf-8"), name=str(held))
         kind: Kind = "run" if is_run else "bundle"
-        return Model(name, kind, path, predict.load(path, threads=1), known)
+        return Model(name, kind, path, predict.load(path, threads=1), datasets.known(path))
     predictions = swap.told(path, "predictions.csv")
     if not predictions.is_file():
         raise UsageError(

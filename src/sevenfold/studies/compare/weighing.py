@@ -103,7 +103,11 @@ def _resampled(
     tables = [np.zeros(shape) for _ in range(3)]
     for table, weights in zip(tables, (np.ones(len(groups)), *right), strict=True):
         np.add.at(table, (groups, found.labels), weights)
-    losses = _losses(found) if scored else np.zeros((2, len(groups)))
+    losses = (
+        np.stack([evaluate.losses(one, found.labels) for one in found.probabilities])
+        if scored
+        else np.zeros((2, len(groups)))
+    )
     sums = np.stack([np.bincount(groups, one, minlength=count) for one in losses], axis=1)
     columns = np.concatenate([*tables, sums], axis=1)
     point = _measures(np.ones((1, count)) @ columns, classes)[:, 0]
@@ -134,16 +138,6 @@ def _measures(
         recalls = [np.nanmean(one / true, axis=1) for one in rights]
     losses = sums[:, 3 * classes :] / true.sum(axis=1, keepdims=True)
     return np.stack([*recalls, losses[:, 0], losses[:, 1]])
-
-
-def _losses(found: Paired) -> Float64[np.ndarray, "2 pictures"]:
-    rows = np.arange(len(found.labels))
-    return np.stack(
-        [
-            -np.log(np.clip(shares[rows, found.labels], np.finfo(np.float64).eps, 1.0))
-            for shares in found.probabilities
-        ]
-    )
 
 
 def _classes(

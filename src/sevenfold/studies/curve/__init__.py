@@ -15,7 +15,7 @@ from sevenfold import atomic, evaluate, train
 from sevenfold import data as datasets
 from sevenfold.data import Split
 from sevenfold.errors import UsageError
-from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.features.pixels import for_training
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.studies import where as places
@@ -120,7 +120,7 @@ def curve(
         f"{cost['looks']:,} pictures once through the backbone, where a training looks "
         f"{cost['looks_of_training']:,} times; then {cost['heads']:,} linear heads"
     )
-    pixels = Pixels(round(MARGIN * recipe.side))  # those that a training decodes
+    pixels = for_training(recipe.side)  # those that a training decodes
     looking = replace(site.place, threads=site.workers * site.place.threads)
     rows = heads.described(dataset, split.train, recipe, pixels, looking, progress)
     folder = out / "trials" if out else None

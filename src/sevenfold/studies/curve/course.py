@@ -18,7 +18,7 @@ from sevenfold import atomic, operating, trial
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Inline, Json
 from sevenfold.errors import DataError
-from sevenfold.features.pixels import MARGIN, Pixels
+from sevenfold.features.pixels import for_training
 from sevenfold.image import shown
 from sevenfold.loop import Place
 from sevenfold.practices import growth
@@ -172,7 +172,7 @@ def _course(text: str) -> Course:
     recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
     whole, place = pictures.of(call)
     split = opened(whole)
-    pixels = Pixels(round(MARGIN * recipe.side))
+    pixels = for_training(recipe.side)
     rows = heads.described(split.dataset, split.train, recipe, pixels, place, silent)
     return Course(
         split, rows, recipe, place, call["repetitions"], call["seed"], None, silent,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float64
+from scipy.special import softmax
 
 from sevenfold import atomic
 from sevenfold.data import Split
@@ -211,14 +211,9 @@ def _outcome(
         arm.name,
         repetition,
         split.test,
-        _softmax(judged / temperature),
+        softmax(judged / temperature, axis=1),
         float(sum(part["seconds"] for part in parts)),
         gauge.megabytes * float(detail.get("megabytes_left", 1.0)),
         gauge.latency_ms * float(detail.get("latency_left", 1.0)),
         detail,
     )
-
-
-def _softmax(logits: Float64[np.ndarray, "rows classes"]) -> Float64[np.ndarray, "rows classes"]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

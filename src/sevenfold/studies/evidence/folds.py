@@ -10,6 +10,7 @@ from sevenfold.data import Split
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
 from sevenfold.paired import MOST_FLIPPED
+from sevenfold.studies.pictures import aside
 
 TUNING_FOLDS: Final = 7  # one in seven of what a fold leaves: by it trainings are stopped
 CLAIMING: Final = 6
@@ -100,8 +101,7 @@ def folded(split: Split, repetition: int, repetitions: int, seed: int = 0) -> Sp
     inside = everything.folds(repetitions, seed) == repetition
     rest = replace(everything, train=everything.train[~inside])
     _all_classes(rest, repetition)
-    tuning = rest.folds(TUNING_FOLDS, seed) == 0
-    tuning &= ~_last(rest, tuning)
+    tuning = aside(rest, TUNING_FOLDS, seed)
     train, val = rest.train[~tuning], rest.train[tuning]
     return replace(everything, train=train, val=val, test=everything.train[inside])
 
@@ -115,13 +115,3 @@ def _all_classes(rest: Split, repetition: int) -> None:
             f"fold {repetition + 1}, so that none is left to train on",
             "add photos of it from another group, or leave the class out",
         )
-
-
-def _last(
-    rest: Split, tuning: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Tell which pictures must stay in training: classes that would else lose all of theirs."""
-    dataset, train = rest.dataset, rest.train
-    left = np.bincount(dataset.labels[train[~tuning]], minlength=len(dataset.classes))
-    kept = {dataset.groups[one] for one in train[tuning] if not left[dataset.labels[one]]}
-    return np.array([dataset.groups[one] in kept for one in train], dtype=bool)

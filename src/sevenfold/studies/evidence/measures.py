@@ -117,7 +117,8 @@ def _judged(
     for first, second in zip(without, with_it, strict=True):
         truth = study.labels[second.pictures]
         if metric == "nll":
-            changes.append(_losses(second, truth) - _losses(first, truth))
+            before, after = (evaluate.losses(one.probabilities, truth) for one in (first, second))
+            changes.append(after - before)
         else:
             changes.append(right(second, study).astype(np.float64) - right(first, study))
         shares = np.full(len(truth), 1 / len(truth))
@@ -127,11 +128,3 @@ def _judged(
         weights.append(shares / len(with_it))
     strata = labels if metric == "balanced_accuracy" else np.zeros_like(labels)
     return _Judged(np.concatenate(changes), np.concatenate(weights), strata, study.groups[pictures])
-
-
-def _losses(
-    outcome: Outcome, truth: Int64[np.ndarray, " judged"]
-) -> Float64[np.ndarray, " judged"]:
-    given = outcome.probabilities[np.arange(len(truth)), truth]
-    found: Float64[np.ndarray, " judged"] = -np.log(np.clip(given, np.finfo(float).eps, 1.0))
-    return found

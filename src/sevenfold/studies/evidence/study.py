@@ -14,7 +14,7 @@ from sevenfold import atomic, trial
 from sevenfold.data import Split
 from sevenfold.engines import Inline
 from sevenfold.errors import ResourceError
-from sevenfold.features.pixels import MARGIN, Pixels, fill
+from sevenfold.features.pixels import fill, for_training
 from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies import pictures
@@ -185,7 +185,7 @@ def measure(
     reading = pictures.told(Reading(split.dataset.name), recipe.side, where)
     reading |= {"repetitions": repetitions, "seed": seed}
     ground = Ground(split, where, repetitions, seed)
-    pixels = Pixels(round(MARGIN * recipe.side))
+    pixels = for_training(recipe.side)
     some = folds.outside_test(split)
     fill(pixels, split.dataset, some, threads=where.threads, progress=progress)
     planned: Course = planning.laid(ground, reading, asked, folder, progress)

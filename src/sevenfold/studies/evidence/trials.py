@@ -19,7 +19,7 @@ from sevenfold import draws, evaluate, export, latency, loop, nets, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features import trunk as trunks
-from sevenfold.features.pixels import MARGIN, Pixels, fill
+from sevenfold.features.pixels import Pixels, fill, for_training
 from sevenfold.features.views import PLAIN, activations, pixel_views
 from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning, transfer
@@ -105,7 +105,7 @@ def _pixels(
     recipe: Recipe, split: Split, pictures: Int64[np.ndarray, "some"], place: Place
 ) -> Pixels:
     """Return the store of decoded pictures of a recipe's side, filled."""
-    pixels = Pixels(round(MARGIN * recipe.side))
+    pixels = for_training(recipe.side)
     fill(pixels, split.dataset, pictures, threads=place.threads, progress=silent)
     return pixels
 

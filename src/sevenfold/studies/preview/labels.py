@@ -87,7 +87,7 @@ def checked(
         DataError: there is no picture that the model was not trained on.
         ModelError: the run is damaged.
     """
-    known = _manifest(model)
+    known = datasets.known(model)
     found = list(_held_out(listing, known, predictor.size, pictures, seed))
     if not found:
         raise DataError(
@@ -141,14 +141,6 @@ def _given_val(listing: datasets.Listing) -> bool:
 def _order(finding: Finding) -> tuple[int, float]:
     rank = _RANKS.index(finding.verdict) if finding.verdict in _RANKS else len(_RANKS)
     return rank, finding.augmented - finding.clean
-
-
-def _manifest(model: Path) -> datasets.Manifest:
-    """Read what a run knows of its pictures; a bundle alone knows none."""
-    path = swap.told(model, "data.json")
-    if not path.is_file():
-        return datasets.EMPTY
-    return datasets.from_json(path.read_text("utf-8"), name=str(path))
 
 
 def _held_out(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sevenfold.data import Split
+from sevenfold.studies.pictures import aside
 
 TUNING_FOLDS: Final = 7  # one in seven is 14 %, as much as val has of all pictures
 JUDGED_FOLDS: Final = 5
@@ -40,10 +41,5 @@ def carved(split: Split) -> Split:
 def _parted(
     split: Split, folds: int
 ) -> tuple[Int64[np.ndarray, "rest"], Int64[np.ndarray, "fold"]]:
-    """Take the first fold out of the training pictures, but for classes that are all in it."""
-    dataset, train = split.dataset, split.train
-    inside = split.folds(folds) == 0
-    left = np.bincount(dataset.labels[train[~inside]], minlength=len(dataset.classes))
-    kept = {dataset.groups[one] for one in train[inside] if not left[dataset.labels[one]]}
-    inside &= np.array([dataset.groups[one] not in kept for one in train])
-    return train[~inside], train[inside]
+    inside = aside(split, folds)
+    return split.train[~inside], split.train[inside]

@@ -1,6 +1,5 @@
 """Line up who races: every optimizer, or every way to help rare classes."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from sevenfold.data import Split
-from sevenfold.errors import DataError, UsageError
+from sevenfold.errors import DataError, UsageError, suggestion
 from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.imbalance.settings import GRADED
 from sevenfold.recipe import Recipe
@@ -82,10 +81,9 @@ def check(asked: Asked, overrides: Sequence[str] = ()) -> tuple[str, ...]:
     known = CONTESTANTS[asked.practice]
     for name in asked.only:
         if name not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=1)
             raise UsageError(
                 f"--only {name!r} is unknown in a race of {asked.practice}",
-                f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}",
+                suggestion(name, known),
             )
     if len(set(asked.only)) == 1:
         raise UsageError(f"--only {asked.only[0]} races alone", "name two or more, as in sgd,adamw")

@@ -6,14 +6,15 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from sevenfold import plots
+from sevenfold.evaluate import FEWEST_PICTURES
 from sevenfold.pages import template
 from sevenfold.plots import Band, Line, Marks
 from sevenfold.report import words
+from sevenfold.report.evidence import listed
 from sevenfold.report.page import FILTERS as REPORT_FILTERS
 from sevenfold.report.page import cleaned
 from sevenfold.report.words import Range, number, percent
 from sevenfold.studies.race.field import CONTESTANTS
-from sevenfold.studies.race.standings import TOO_FEW
 
 STYLES: Final = "abcdef"
 MEASURES: Final = {
@@ -57,7 +58,7 @@ def render(facts: Facts) -> str:
         told=told[:PAIRS],
         told_left_out=len(told[PAIRS:]),
         pairs=len(clean["pairs"]),
-        few=clean["pictures"]["judged_rare"] < TOO_FEW,
+        few=clean["pictures"]["judged_rare"] < FEWEST_PICTURES,
         recipe=clean["recipe_toml"],
     )
 
@@ -83,12 +84,7 @@ def headline(facts: Facts) -> str:
         return f"No {noun} is ahead that these seeds could tell"
     if len(beaten) == len(others):
         return f"{best} is ahead of all others"
-    return f"{best} is ahead of {_listed(beaten)}, not surely of the others"
-
-
-def _listed(names: Sequence[str]) -> str:
-    *rest, last = names
-    return f"{', '.join(rest)} and {last}" if rest else last
+    return f"{best} is ahead of {listed(beaten)}, not surely of the others"
 
 
 def _row(name: str, one: Facts, facts: Facts) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from sevenfold.studies.race.field import REFERENCES, Asked
 METRICS: Final = ("accuracy", "balanced_accuracy", "nll")
 HALVES: Final = ("common_recall", "rare_recall")
 """Mean recall of the larger and of the smaller half of the classes."""
-TOO_FEW: Final = 60
-"""Under so many judged pictures a class, or half of them, is too few to judge."""
 
 _TWO: Final = math.sqrt(2)  # a difference is rounded twice
 

@@ -16,7 +16,7 @@ from sevenfold import draws, evaluate, loop, nets, train, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import MARGIN, Pixels, fill
+from sevenfold.features.pixels import Pixels, fill, for_training
 from sevenfold.features.views import PLAIN, activations, pixel_views
 from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance
@@ -57,14 +57,10 @@ def looked(ground: Ground, recipe: Recipe, folder: Path, progress: Progress) -> 
         recipe,
         replace(split, val=judged, test=split.test[:0]),
         place=ground.place,
-        pixels=_pixels(recipe),
+        pixels=for_training(recipe.side),
         folder=folder,
         progress=progress,
     )
-
-
-def _pixels(recipe: Recipe) -> Pixels:
-    return Pixels(round(MARGIN * recipe.side))
 
 
 def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
@@ -85,7 +81,7 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
         split,
         seed=call["seed"],
         place=place,
-        pixels=_pixels(recipe),
+        pixels=for_training(recipe.side),
         folder=folder,
         progress=progress,
     )

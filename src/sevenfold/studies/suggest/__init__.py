@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sevenfold import data as datasets
-from sevenfold import image, predict, swap, unknown
+from sevenfold import image, predict, unknown
 from sevenfold.answers import Failure, Source, guarded
 from sevenfold.bundles import open_session
 from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
@@ -85,7 +85,7 @@ def suggest(
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
     predictor = predict.load(model, threads=1)
-    known = _known(model)
+    known = {row.hash for row in datasets.known(model).rows}
     found, failures, looked_at = _look(predictor, _source(unlabelled), threads, progress)
     new: dict[str, Seen] = {}
     for one in found:
@@ -130,15 +130,6 @@ def _source(unlabelled: Path) -> Path:
     """Return where the pictures without a label lie: inside what `serve --collect` wrote."""
     inside = unlabelled / "unlabelled"
     return inside if inside.is_dir() and (unlabelled / "answers.csv").is_file() else unlabelled
-
-
-def _known(model: Path) -> frozenset[str]:
-    """Return the content hashes that the run has seen; a bundle tells none."""
-    path = swap.told(model, "data.json")
-    if not path.is_file():
-        return frozenset()
-    manifest = datasets.from_json(path.read_text("utf-8"), name=str(path))
-    return frozenset(row.hash for row in manifest.rows)
 
 
 def _look(

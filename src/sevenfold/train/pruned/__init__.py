@@ -21,6 +21,7 @@ from sevenfold.errors import GateRefused, UsageError
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Epoch, Place, Trained
 from sevenfold.practices import imbalance, pruning
+from sevenfold.practices.ensembling import Ensembling
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
@@ -30,6 +31,7 @@ from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
 
 __all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
 
+_APART: Final = 5_000  # from the seeds of members, which lie 10,000 apart: views are new
 _WHOLE: Final = 1 << 16  # more blocks than any network has: the cut lies before the first
 
 
@@ -81,9 +83,10 @@ def shrunk(
         epochs=plan.settings.epochs,
         imbalance=imbalance.Imbalance.off,
         augmentation=replace(recipe.augmentation, mixup=0.0, cutmix=0.0),
+        ensembling=Ensembling.off,  # views that do not come again
         transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
     )
-    bench = prepared(plain, split, pictures, place, pixels, folder, seed, progress)
+    bench = prepared(plain, split, pictures, place, pixels, folder, seed + _APART, progress)
     fitted = recipe.transfer.trainable_blocks < len(network.blocks)
     ground = laid(network, temperature, bench, plan, latency, seed, fitted=fitted)
     _reachable(ground)

@@ -263,7 +263,7 @@ def test_a_newer_card_names_the_cure(copy):
     with pytest.raises(ModelError) as caught:
         load(copy)
     assert "card/2" in caught.value.problem
-    assert "upgrade" in caught.value.cure
+    assert "newer version" in caught.value.cure
 
 
 def test_weights_outside_the_file_are_refused(copy, monkeypatch):

@@ -493,7 +493,7 @@ def student_of(logits: list[Any], taught: Any, labels: Any, **parts: Any) -> Any
         "weights": np.ones(len(members)) / len(members),
         "student": student,
         "averaged": False,
-        "lessons_lost": False,
+        "lessons": None,
         "ships": (student,) if student else members,
         "labels": labels,
     }
@@ -583,7 +583,9 @@ def test_a_quick_run_is_told_what_a_normal_one_adds() -> None:
     facts = changed(run={"budget": "quick"})
     assert "--budget normal: it trains for longer." in " ".join(account.advice(facts))
     facts["ensembling"] = {}
-    assert "whose average ships where it does as their vote" in " ".join(account.advice(facts))
+    assert "whose average ships where it keeps enough of what their vote gains" in " ".join(
+        account.advice(facts)
+    )
     assert "--budget" not in " ".join(account.advice(report_facts.facts()))
 
 

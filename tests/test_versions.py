@@ -18,7 +18,6 @@ import test_append
 from sevenfold import atomic, bundles, cli, data, job, swap, versions
 from sevenfold.errors import ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
-from sevenfold.studies import suggest
 from sevenfold.studies.append import append
 from sevenfold.studies.audit import changes
 from sevenfold.studies.compare import sides
@@ -225,22 +224,17 @@ def test_what_a_swap_has_not_brought_yet_is_told_of_where_it_lies(run):
     rows = (data.Row("a.png", "0" * 32, "red", "train", "ann"),)
     newer = data.to_json(data.Manifest("photos", CLASSES, rows))
     (run / "versions" / "2" / "data.json").write_text(newer, encoding="utf-8")
-    assert job._known(run).rows == ()
+    assert data.known(run).rows == ()
     swap.begin(run, 2)
-    assert job._known(run).rows == suggest_known(run) == rows
+    assert data.known(run).rows == rows
     assert changes.manifest(run).rows == rows
     (run / "predictions.csv").write_text("path,answer\na.png,red\n", encoding="utf-8")
     (run / "versions" / "2" / "predictions.csv").write_text("path,answer\na.png,blue\n", "utf-8")
     assert sides.opened(run, answering=False).answers == ("blue",)
     data.log_opening(run)
     swap.finish(run)
-    assert len(job._known(run).openings) == 1
-    assert job._known(run).rows == rows
-
-
-def suggest_known(run: Path) -> tuple[data.Row, ...]:
-    assert suggest._known(run) == {"0" * 32}
-    return job._known(run).rows
+    assert len(data.known(run).openings) == 1
+    assert data.known(run).rows == rows
 
 
 def test_new_pictures_of_a_group_that_was_trained_on_are_no_test(run, tmp_path):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from sevenfold.errors import DataError
 
@@ -304,7 +304,7 @@ def fit_temperature(
 
 
 def calibrated_losses(
-    logits: Float64[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
+    logits: Float[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
 ) -> Float64[np.ndarray, " pictures"]:
     """Return each picture's negative log-likelihood at the temperature that fits them best.
 
@@ -328,7 +328,7 @@ def calibrated_losses(
 
 
 def calibrated_nll(
-    logits: Float64[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
+    logits: Float[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
 ) -> float:
     """Return the mean of `calibrated_losses`."""
     return float(calibrated_losses(logits, targets).mean())

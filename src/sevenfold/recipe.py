@@ -234,7 +234,7 @@ def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
             plain[name][part] = inner
         if name == "transfer" and "backbone" in value and "weights" not in value:
             held = plain[name]
-            if held["weights"] in ("packaged", "hub"):
+            if held["weights"] == "packaged":  # which holds those of one backbone
                 held["weights"] = weights_of(str(held["backbone"]))
     try:
         merged = _CONVERTER.structure(plain, Recipe)

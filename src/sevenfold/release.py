@@ -30,7 +30,7 @@ from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions
 from sevenfold.progress import Progress
-from sevenfold.recipe import to_toml
+from sevenfold.recipe import Recipe, to_toml
 from sevenfold.train import Fitted
 
 NOTICES: Final = {
@@ -200,7 +200,7 @@ def clear(run: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _bundle(model: Exported) -> dict[str, Any]:
+def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
     """Say what a bundle costs: the whole graph, and its network alone, on one thread."""
     calls = [latency.opened(one) for one in (model.model, model.core.SerializeToString())]
     whole, alone = np.median(latency.interleaved(calls, rounds=_ROUNDS), axis=1).tolist()
@@ -261,7 +261,7 @@ def _facts(
         "validation": {} if small else choice,
         "test": account.scores(test),
         "out_of_fold": choice if small else {},
-        "bundle": _bundle(model),
+        "bundle": _bundle(model, recipe),
         "mistakes": account.mistakes(
             split.dataset,
             split.test,

@@ -196,7 +196,10 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
     said += _vote_advice(vote)
     if facts["run"]["budget"] == "quick":
         several = (
-            "" if vote else ", and several members, whose average ships where it does as their vote"
+            ""
+            if vote
+            else ", and several members, whose average ships where it keeps enough of what their "
+            "vote gains"
         )
         said.append(f"Train with --budget normal: it trains for longer{several}.")
     return said

@@ -86,8 +86,7 @@ def predict(
         photos: pictures, folders of them, or a CSV with a column `path`, and `box` for parts.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
         explain: a folder for PNGs that show where the evidence for each answer lies.
-        top: classes to print for each picture, the most probable first; --json and tables
-            have all.
+        top: classes to print for each picture, the answer first; --json and tables have all.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of lines.
     """
@@ -254,7 +253,7 @@ def recipe(
 
     Args:
         budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
-            that fits 4,000 photos on two cores; it is no limit.
+            that fits 4,000 photos on two cores; it does not bound the training.
         file: a TOML file of settings to start from.
         set: one setting, such as side=160 or transfer.backbone=NAME; may be repeated.
         json: print one JSON object instead of TOML.

@@ -44,7 +44,7 @@ class Training:
 
     Args:
         budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
-            that fits 4,000 photos on two cores, and is no limit.
+            that fits 4,000 photos on two cores, and does not bound it.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting of those that `sevenfold recipe` prints, such as side=160; may be
             repeated.

@@ -128,7 +128,7 @@ class _Source:
     threads: int
     timer: latency.Timer
 
-    def told(self, found: export.Agreement, role: str) -> dict[str, Any]:
+    def told(self, found: graphs.Agreement, role: str) -> dict[str, Any]:
         return {"agreement": asdict(found) | {"role": role}}
 
 
@@ -153,7 +153,7 @@ def _onnx(source: _Source, request: Asked) -> _Made:
             np.array([json.loads(told)["probabilities"]])
             for told in (graphs.selftest(bundle.model), files["selftest.json"])
         )
-        found = export.agreement(ours, theirs, tie=TIES["onnx"])
+        found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
         verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
         return _Made(files, source.told(found, "made-up"))
     known = read_predictions(source.run.folder / "predictions.csv")
@@ -164,8 +164,8 @@ def _onnx(source: _Source, request: Asked) -> _Made:
         raise ModelError(
             f"{source.run.folder / 'predictions.csv'} lacks a validation picture", "train again"
         ) from error
-    ours = export.answers(bundle.model, split.dataset, chosen, source.threads)
-    found = export.agreement(ours, theirs, tie=TIES["onnx"])
+    ours = graphs.answers(bundle.model, split.dataset, chosen, source.threads)
+    found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
     verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
     return _Made(files, source.told(found, "validation"))
 
@@ -191,7 +191,7 @@ def _html(source: _Source, request: Asked) -> _Made:
         graphs.run(session(one, 1), source.run.split.dataset, chosen, wanted, source.threads)
         for one in (model, whole)
     )
-    found = export.agreement(ours[0], theirs[0], tie=TIES["html"])
+    found = graphs.agreement(ours[0], theirs[0], tie=TIES["html"])
     verify.demand(found, what="the page's model", largest=LARGEST_DIFFERENCE["html"])
     told = source.told(found, role)
     if len(wanted) > 1:
@@ -222,12 +222,12 @@ def _timm(source: _Source, request: Asked) -> _Made:
     model = timm_hub.as_timm(run.network, run.built.backbone, bundle.size, temperature)
     files = timm_hub.files(model, bundle.size, bundle.classes)
     role, chosen = verify.pictures(run.split)
-    theirs = export.answers(bundle.model, run.split.dataset, chosen, source.threads)
+    theirs = graphs.answers(bundle.model, run.split.dataset, chosen, source.threads)
     answered = timm_hub.answers(files, bundle.size, run.split, chosen, source.threads)
-    found = export.agreement(answered.same, theirs, tie=TIES["timm"])
+    found = graphs.agreement(answered.same, theirs, tie=TIES["timm"])
     verify.demand(found, what="timm's network", largest=LARGEST_DIFFERENCE["timm"])
     timm_hub.demand(answered)
-    through = export.agreement(answered.own, theirs, tie=TIES["timm"])
+    through = graphs.agreement(answered.own, theirs, tie=TIES["timm"])
     told = source.told(found, role)
     card = {**bundle.card, "timm": told["agreement"] | {"transform": asdict(through)}}
     page = timm_hub.page(card, found, through, role)
@@ -249,7 +249,7 @@ def _litert(source: _Source, request: Asked) -> _Made:
             yield square
 
     ours = litert.answers(model, squares())
-    found = export.agreement(ours, np.concatenate(theirs), tie=TIES["litert"])
+    found = graphs.agreement(ours, np.concatenate(theirs), tie=TIES["litert"])
     verify.demand(found, what="the LiteRT file", largest=LARGEST_DIFFERENCE["litert"])
     told = source.told(found, role)
     labels = "".join(f"{label}\n" for label in bundle.classes)
@@ -264,7 +264,7 @@ def _litert(source: _Source, request: Asked) -> _Made:
     return _Made(files, told)
 
 
-def _litert_page(bundle: Bundle, found: export.Agreement, role: str) -> str:
+def _litert_page(bundle: Bundle, found: graphs.Agreement, role: str) -> str:
     side = bundle.size
     return f"""# A LiteRT model
 

@@ -21,7 +21,8 @@ from torch import nn
 from sevenfold import export, nets
 from sevenfold.data import Split
 from sevenfold.errors import GateRefused, UsageError
-from sevenfold.exports.verify import Agreement, Shares
+from sevenfold.export import Agreement
+from sevenfold.exports.verify import Shares
 from sevenfold.features.trunk import session
 from sevenfold.practices import transfer
 from sevenfold.report import answer_rule, model_card

@@ -66,6 +66,8 @@ class Transfer:
 def weights_of(backbone: str) -> str:
     """Say where the weights of a backbone are if nobody says: in a package, or on timm's hub.
 
+    The small networks of `nets` have none, which is told when they are built.
+
     Example:
         >>> weights_of("resnet18")
         'hub'

@@ -146,4 +146,5 @@ def aside(split: Split, folds: int, seed: int = 0) -> Bool[np.ndarray, " train"]
     inside = split.folds(folds, seed) == 0
     left = np.bincount(dataset.labels[train[~inside]], minlength=len(dataset.classes))
     kept = {dataset.groups[one] for one in train[inside] if not left[dataset.labels[one]]}
-    return inside & np.array([dataset.groups[one] not in kept for one in train], dtype=bool)
+    free = np.array([dataset.groups[one] not in kept for one in train], dtype=bool)
+    return np.asarray(inside & free)

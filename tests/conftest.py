@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Before any test imports it: from here on the shapes in signatures are checked.
+install_import_hook("sevenfold", "shapes.arrays")
 
 
 @pytest.fixture(autouse=True)

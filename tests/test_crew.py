@@ -223,7 +223,7 @@ def test_ctrl_c_ends_all_processes(tmp_path):
             assert time.monotonic() < limit
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, said

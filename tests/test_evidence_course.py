@@ -528,7 +528,7 @@ def test_a_network_is_pruned_in_one_step_beside_one_trained_on_as_long(
 
 def test_pictures_to_retrain_on_hold_every_class(split: data.Split) -> None:
     labels = split.dataset.labels
-    rare = np.flatnonzero(labels[split.train] == 2)[:1]
+    rare = split.train[labels[split.train] == 2][:1]
     some = replace(split, train=np.concatenate([split.train[labels[split.train] < 2], rare]))
     drawn = trials._some(some, 6, 0)
     assert len(drawn) == 6

@@ -49,9 +49,9 @@ class Reference:
 def reference(
     answers: Int64[np.ndarray, " pictures"],
     training: Int64[np.ndarray, " classes"],
-    distances: Float64[np.ndarray, " pictures"],
+    distances: Float64[np.ndarray, " measured"],
 ) -> Reference:
-    """Sum up the pictures that choices were made by."""
+    """Sum up the pictures that choices were made by; no distances where none are measured."""
     steps = np.linspace(0, 1, QUANTILES)
     quantiles = np.quantile(distances, steps) if len(distances) else np.zeros(0)
     counts = np.bincount(answers, minlength=len(training))

@@ -101,8 +101,8 @@ def suggestion(word: str, words: Iterable[str]) -> str:
         >>> suggestion("sgb", ["sgd", "adam"]), suggestion("x", ["sgd", "adam"])
         ("did you mean 'sgd'?", 'choose one of sgd, adam')
     """
-    known = list(words)
-    near = difflib.get_close_matches(word, known, 1) or difflib.get_close_matches(
-        word.lower(), known, 1
-    )
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known[:40])}"
+    known = {one.casefold(): one for one in words}
+    near = difflib.get_close_matches(word.casefold(), known, 1)
+    if near:
+        return f"did you mean {known[near[0]]!r}?"
+    return f"choose one of {', '.join(list(known.values())[:40])}"

@@ -172,7 +172,7 @@ def worst_mistakes(
 
 def score(
     probabilities: Float64[np.ndarray, "pictures classes"],
-    targets: Int64[np.ndarray, " pictures"],
+    targets: Int64[np.ndarray, " targets"],
     classes: Sequence[str],
     *,
     groups: Sequence[str] = (),
@@ -336,7 +336,7 @@ def calibrated_nll(
 
 def _checked(
     probabilities: Array,
-    targets: Int64[np.ndarray, " pictures"],
+    targets: Int64[np.ndarray, " targets"],
     classes: int,
     groups: Sequence[str],
 ) -> Float64[np.ndarray, "pictures classes"]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from sevenfold.errors import DataError, UsageError
 
@@ -36,7 +36,7 @@ _TINY: Final = 1e-12
 _ROUNDS: Final = 100
 _LARGEST_WEIGHT: Final = 1e9
 
-Probabilities = Float64[np.ndarray, "pictures classes"]
+Probabilities = Float[np.ndarray, "pictures classes"]
 Labels = Int64[np.ndarray, " pictures"]
 _NONE: Final = np.zeros((0, 0))
 
@@ -55,7 +55,7 @@ class Operating:
 
     rule: str
     weights: Float64[np.ndarray, " classes"]
-    costs: Float64[np.ndarray, "classes classes"]
+    costs: Float64[np.ndarray, "labels answers"]
     thresholds: Float64[np.ndarray, " classes"]
 
 

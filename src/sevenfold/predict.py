@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Shaped, UInt8
 from PIL import Image
 
 from sevenfold import drift, image, maps, operating, unknown
@@ -80,20 +80,23 @@ class Predictor:
         """Give all that `card.json` says."""
         return self.bundle.card
 
-    def probabilities(
-        self, pixels: UInt8[np.ndarray, "height width 3"]
-    ) -> Float32[np.ndarray, " classes"]:
-        """Compute the calibrated probabilities of one upright RGB picture of any size."""
+    def probabilities(self, pixels: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, " classes"]:
+        """Compute the calibrated probabilities of one upright RGB picture of any size.
+
+        Args:
+            pixels: uint8, `[height, width, 3]`.
+
+        Raises:
+            DataError: they are something else.
+        """
         return self._run(("probabilities",), pixels)[0]
 
-    def logits(
-        self, pixels: UInt8[np.ndarray, "height width 3"]
-    ) -> Float32[np.ndarray, " classes"]:
+    def logits(self, pixels: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, " classes"]:
         """Compute the logits whose softmax is `probabilities`."""
         return self._run(("logits",), pixels)[0]
 
     def features(
-        self, pixels: UInt8[np.ndarray, "height width 3"]
+        self, pixels: Shaped[np.ndarray, "..."]
     ) -> Float32[np.ndarray, "channels rows columns"]:
         """Compute the last feature map."""
         return self._run(("features",), pixels)[0]
@@ -161,7 +164,7 @@ class Predictor:
         )
 
     def _run(
-        self, outputs: tuple[str, ...], pixels: UInt8[np.ndarray, "height width 3"]
+        self, outputs: tuple[str, ...], pixels: Shaped[np.ndarray, "..."]
     ) -> list[Float32[np.ndarray, "..."]]:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise DataError(

@@ -51,8 +51,8 @@ class Detector:
     score: str
     threshold: float
     centroids: Float[np.ndarray, "classes channels"]
-    weight: Float[np.ndarray, "classes channels"]
-    bias: Float[np.ndarray, " classes"]
+    weight: Float[np.ndarray, "outputs inputs"]
+    bias: Float[np.ndarray, " outputs"]
 
 
 EMPTY: Final = Detector("none", math.inf, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0))
@@ -167,7 +167,7 @@ def best(areas: Mapping[str, Mapping[str, float]]) -> str:
     return max(areas, key=lambda score: min(areas[score].values()), default="none")
 
 
-def area(near: Distances, far: Distances) -> float:
+def area(near: Float64[np.ndarray, " near"], far: Float64[np.ndarray, " far"]) -> float:
     """Return the chance that a far one has the larger distance; ties count half.
 
     Example:

@@ -94,7 +94,8 @@ def test_several_targets_are_reached_and_neither_by_far(run):
     asked = replace(ASKED, target="parameters=0.6,macs=0.8", steps=1, controls="none")
     facts = remake.prune(run, asked, **HOW)
     assert [one["kind"] for one in facts["targets"]] == ["macs", "parameters"]
-    assert 0.2 <= facts["macs_cut"] < 0.4
+    # A chunk of eight of a stage's stream is a quarter of this small network.
+    assert 0.2 <= facts["macs_cut"] < 0.5
     assert 0.4 <= facts["parameters_cut"] < 0.5
 
 
@@ -203,7 +204,7 @@ def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
     monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: next(bounds))
     monkeypatch.setattr("sevenfold.judging.least_bound", lambda _: 0.1)
     before = files(run, "data.json")
-    asked = replace(ASKED, max_drop=0.4, require_certificate=True, controls="none", steps=2)
+    asked = replace(ASKED, max_drop=0.55, require_certificate=True, controls="none", steps=2)
     with pytest.raises(GateRefused, match=r"no step is certified.* is 0\.6000") as caught:
         remake.prune(run, asked, **HOW)
     assert "--max-drop to 0.6," in caught.value.cure

@@ -62,7 +62,7 @@ class Paired:
         return (self.only_second + self.only_first) / self.pictures
 
 
-def count(first: Bool[np.ndarray, "pictures"], second: Bool[np.ndarray, "pictures"]) -> Paired:
+def count(first: Bool[np.ndarray, " first"], second: Bool[np.ndarray, " second"]) -> Paired:
     """Count from which pictures each model answers right.
 
     Raises:
@@ -76,8 +76,8 @@ def count(first: Bool[np.ndarray, "pictures"], second: Bool[np.ndarray, "picture
 
 
 def _pairs(
-    first: Bool[np.ndarray, "pictures"], second: Bool[np.ndarray, "pictures"]
-) -> Int64[np.ndarray, "2 pictures"]:
+    first: Bool[np.ndarray, " first"], second: Bool[np.ndarray, " second"]
+) -> Int64[np.ndarray, "2 first"]:
     if len(first) != len(second) or not len(first):
         raise DataError(
             f"{len(first)} answers cannot be paired with {len(second)}",

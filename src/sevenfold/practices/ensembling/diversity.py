@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Real
 
 from sevenfold.practices.ensembling.votes import log_softmax, pool
 
@@ -51,7 +51,7 @@ class Diversity:
 def diversity(
     logits: Float[np.ndarray, "members pictures classes"],
     labels: Int64[np.ndarray, "pictures"],
-    weights: Float[np.ndarray, "members"],
+    weights: Real[np.ndarray, " members"],
     vote: str = "soft",
 ) -> Diversity:
     """Measure members and their vote on labelled pictures.

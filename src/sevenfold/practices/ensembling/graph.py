@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from jaxtyping import Float, Float64
+from jaxtyping import Float64, Real
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sevenfold.errors import GateRefused
@@ -23,7 +23,7 @@ INPUT: Final = "net_pixels"
 
 
 def voting(
-    cores: Sequence[onnx.ModelProto], weights: Float[np.ndarray, "members"], vote: str
+    cores: Sequence[onnx.ModelProto], weights: Real[np.ndarray, " members"], vote: str
 ) -> onnx.ModelProto:
     """Join members' networks and their vote to one network with the same ends.
 

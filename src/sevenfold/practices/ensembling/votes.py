@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Real
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -27,7 +27,7 @@ def log_softmax(
 
 def pool(
     logits: Float[np.ndarray, "members pictures classes"],
-    weights: Float[np.ndarray, "members"],
+    weights: Real[np.ndarray, " members"],
     vote: str,
 ) -> Float64[np.ndarray, "pictures classes"]:
     """Pool members' logits into log-probabilities, on which a temperature can be fitted.

@@ -223,7 +223,7 @@ def forecast_of(measured: Curve, labelled: int, target: float) -> dict[str, Any]
             "high": max(gain, ends[1]),
             "errors_removed": gain / max(1e-9, 1 - now["accuracy"]),
         },
-        "target": _target(target, places[start:], middle[start:], low[start:], high[start:])
+        "target": _target(target, places[start:], [one[start:] for one in (middle, low, high)])
         | ({"now": now["accuracy"]} if target else {}),
         "families": [
             {"name": name, "weight": float(weight), "missed": float(missed)}
@@ -235,7 +235,7 @@ def forecast_of(measured: Curve, labelled: int, target: float) -> dict[str, Any]
 
 
 def _target(
-    target: float, places: forecasts.Places, *accuracies: forecasts.Places
+    target: float, places: forecasts.Places, accuracies: Sequence[forecasts.Places]
 ) -> dict[str, Any]:
     """Say how many pictures reach the target: likely, at most, and at the very least."""
     if not target:

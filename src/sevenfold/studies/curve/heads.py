@@ -91,7 +91,9 @@ class Axes:
     directions: Float32[np.ndarray, "channels components"]
     scale: float
 
-    def of(self, rows: Rows) -> Rows:
+    def of(
+        self, rows: Float32[np.ndarray, "pictures channels"]
+    ) -> Float32[np.ndarray, "pictures components"]:
         """Return rows along the directions, of unit scale."""
         return np.asarray((rows - self.centre) @ self.directions / np.float32(self.scale))
 

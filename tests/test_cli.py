@@ -334,6 +334,18 @@ def test_predict_prints_a_line_for_each_picture(
     assert err == "no answer for b.jpg: truncated\n"
 
 
+def test_predict_prints_the_next_classes_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_prediction(monkeypatch, CAT)
+    assert cli.main(["predict", "runs/a", "a.jpg", "--top", "2"]) == 0
+    cells = capsys.readouterr().out.strip().split("\t")
+    assert cells[1] == CAT.label
+    assert float(cells[4]) == pytest.approx(sorted(CAT.probabilities)[-2], abs=1e-4)
+    assert len({cells[1], cells[3]}) == 2
+    assert cli.main(["predict", "runs/a", "a.jpg", "--top", "0"]) == 2
+
+
 def test_predict_gives_all_probabilities_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -273,3 +273,17 @@ def test_toml_of_the_package_is_plain():
     text = to_toml(ODD)
     assert tomllib.loads(text)["transfer"]["weights"] == ODD.transfer.weights
     assert "\x00" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        (["transfer.backbone=resnet18"], "hub"),
+        (["transfer.weights=random", "transfer.backbone=resnet18"], "random"),
+        (["transfer.backbone=resnet18", "transfer.weights=a.safetensors"], "a.safetensors"),
+        (["transfer.dropout=0.1"], "packaged"),
+        (["transfer.backbone=resnet20"], "packaged"),  # which is refused: it has none
+    ],
+)
+def test_a_backbone_that_is_named_brings_its_own_weights(given, weights):
+    assert apply(Recipe(), given).transfer.weights == weights

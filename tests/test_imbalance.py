@@ -13,7 +13,7 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 from sklearn.utils.class_weight import compute_class_weight
 
-from sevenfold import draws
+from sevenfold import draws, evaluate
 from sevenfold.errors import DataError, UsageError
 from sevenfold.loop import Stage
 from sevenfold.practices import imbalance, optimization
@@ -494,7 +494,7 @@ def test_a_lower_loss_with_fewer_right_answers_is_left_out() -> None:
     nearer[8:11, 0] = 0.01
     assert imbalance.choose_by_loss({"a": plain, "b": nearer}, labels, counts, 1.0) == "b"
     nearer[11, 0] = 0.01
-    losses = [imbalance.log_loss(logits, labels).sum() for logits in (plain, nearer)]
+    losses = [evaluate.log_loss(logits, labels).sum() for logits in (plain, nearer)]
     assert losses[1] < losses[0] - 1
     assert imbalance.choose_by_loss({"a": plain, "b": nearer}, labels, counts, 1.0) == "a"
 

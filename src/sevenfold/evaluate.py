@@ -303,6 +303,16 @@ def fit_temperature(
     return float(np.clip(np.exp(-(low + high) / 2), 0.05, 20))
 
 
+def log_loss(
+    logits: Float[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
+) -> Float64[np.ndarray, " pictures"]:
+    """Return each picture's negative log-likelihood in nats, of its logits."""
+    precise = np.asarray(logits, dtype=np.float64)
+    precise = precise - precise.max(axis=1, keepdims=True)
+    true = precise[np.arange(len(targets)), targets]
+    return np.asarray(np.log(np.exp(precise).sum(axis=1)) - true)
+
+
 def calibrated_losses(
     logits: Float[np.ndarray, "pictures classes"], targets: Int64[np.ndarray, " pictures"]
 ) -> Float64[np.ndarray, " pictures"]:
@@ -320,11 +330,8 @@ def calibrated_losses(
         >>> calibrated_losses(logits, np.array([1, 1, 1])).round(2).tolist()
         [0.41, 1.1, 0.41]
     """
-    z = np.asarray(logits, dtype=np.float64)
-    z = z / fit_temperature(z, targets)
-    z = z - z.max(axis=1, keepdims=True)
-    true = z[np.arange(len(z)), targets]
-    return np.asarray(np.log(np.exp(z).sum(axis=1)) - true)
+    precise = np.asarray(logits, dtype=np.float64)
+    return log_loss(precise / fit_temperature(precise, targets), targets)
 
 
 def calibrated_nll(

@@ -160,9 +160,10 @@ def _told(
         else:
             marks = ["not sure"] * (not one.sure) + ["unlike anything trained on"] * one.unlike
             cells = [one.path, one.label, f"{one.probability:.4f}"]
-            ranked = sorted(zip(one.probabilities, classes, strict=True), reverse=True)
-            for share, name in [pair for pair in ranked if pair[1] != one.label][: top - 1]:
-                cells += [name, f"{share:.4f}"]
+            if top > 1:
+                ranked = sorted(zip(one.probabilities, classes, strict=True), reverse=True)
+                for share, name in [pair for pair in ranked if pair[1] != one.label][: top - 1]:
+                    cells += [name, f"{share:.4f}"]
             print("\t".join(map(plain, [*cells, *marks])))
     return {"answers": count, "predictions": predictions, "failed": failed}
 

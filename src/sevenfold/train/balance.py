@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
+from sevenfold import evaluate
 from sevenfold.practices import imbalance
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
@@ -83,7 +84,7 @@ def _tried(
     bench: Bench, value: imbalance.Imbalance, logits: Float64[np.ndarray, "judged classes"]
 ) -> Tried:
     recalls = imbalance.recalls(logits, bench.labels)
-    losses = imbalance.log_loss(logits, bench.labels)
+    losses = evaluate.log_loss(logits, bench.labels)
     weights = imbalance.weights_of(bench.labels, "balanced_accuracy")
     return Tried(
         value.method,

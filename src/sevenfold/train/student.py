@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sevenfold import evaluate, nets
+from sevenfold import evaluate
 from sevenfold.loop import Numbers, Rows, Trained, to_input
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.recipe import Recipe
@@ -61,17 +61,20 @@ def single(
     asked = bench.recipe.ensembling
     if np.count_nonzero(weights) < 2:
         return None, None
-    middle = merged(bench, members, weights) if asked.average else None
-    if not asked.distil or (middle is not None and _keeps(bench, members, weights, middle)):
+    begins = asked.distil and alike(bench.recipe)
+    middle = merged(bench, members, weights) if asked.average or begins else None
+    kept = asked.average and middle is not None and _keeps(bench, members, weights, middle)
+    if kept or not asked.distil:
         return middle, None
-    return distilled(bench, each, members, weights, rate, seed)
+    return distilled(bench, each, members, weights, rate, seed, middle if begins else None)
 
 
 def merged(
     bench: Bench, members: Sequence[Member], weights: Float[np.ndarray, "members"]
 ) -> Member:
     """Average the members into one network; with small data also those of each fold."""
-    networks = _averages(members, weights)
+    stacks = [(*member.folds, member.network) for member in members]
+    networks = [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
     logits = np.zeros_like(members[0].logits)
     for part, network in zip(parts_of(bench), networks, strict=True):
         answered(bench, part, network, logits)
@@ -86,13 +89,6 @@ def merged(
     )
 
 
-def _averages(
-    members: Sequence[Member], weights: Float[np.ndarray, "members"]
-) -> list[nets.Network]:
-    stacks = [(*member.folds, member.network) for member in members]
-    return [ensembling.averaged(networks, weights) for networks in zip(*stacks, strict=True)]
-
-
 def distilled(
     bench: Bench,
     each: Sequence[Bench],
@@ -100,11 +96,12 @@ def distilled(
     weights: Float[np.ndarray, "members"],
     rate: float,
     seed: int,
+    middle: Member | None,
 ) -> tuple[Member, Trained | None]:
     """Train one network on what the vote says of all that it is shown.
 
-    It starts from the average of the members where they share a start, at a rate that does
-    not undo it, and stays the average where lessons make it worse. It is shown blends of two
+    It starts from the average of the members where that is given, at a rate that does not
+    undo it, and stays the average where lessons make it worse. It is shown blends of two
     pictures, on which the vote is not as sure as it is of the pictures that its members were
     trained on: a teacher tells more where it hesitates (function matching: Beyer et al. 2022,
     arXiv 2106.05237). A teacher with another trunk is shown the same blend of the same views,
@@ -117,6 +114,7 @@ def distilled(
         weights: of the members.
         rate: the largest learning rate.
         seed: of the training.
+        middle: the members' average, where they share a start.
 
     Returns:
         The student; or the average, and the lessons that made it worse.
@@ -165,14 +163,13 @@ def distilled(
 
         return replace(shown, mix=taught)
 
-    begins = _averages(members, weights) if alike(recipe) else []
+    begins = (*middle.folds, middle.network) if middle else ()
     learnt = trained(bench, rate * (GENTLY if begins else 1), seed, f"student-{seed}", rows, begins)
     for member in members:  # their tails were moved to where the student learns
         for network in (*member.folds, member.network):
             network.cpu().eval()
-    if not begins:
+    if middle is None:
         return learnt, None
-    middle = merged(bench, members, weights)
     taught, before = (evaluate.calibrated_nll(one.logits, bench.labels) for one in (learnt, middle))
     return (learnt, None) if taught < before else (middle, learnt.trained)
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from sevenfold.evaluate import log_loss
 from sevenfold.practices.imbalance.settings import BALANCED_RATIO, Imbalance
 
 _ROUNDING: Final = 1e-12
@@ -135,17 +136,6 @@ def recalls(
     shares: Float64[np.ndarray, " classes"] = np.full(count, np.nan)
     np.divide(right, pictures, out=shares, where=pictures > 0)
     return shares
-
-
-def log_loss(
-    logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
-) -> Float64[np.ndarray, "pictures"]:
-    """Return the negative log-likelihood of each picture's class."""
-    precise = logits.astype(np.float64)
-    precise = precise - precise.max(axis=1, keepdims=True)
-    true = precise[np.arange(len(labels)), labels]
-    losses: Float64[np.ndarray, " pictures"] = np.log(np.exp(precise).sum(axis=1)) - true
-    return losses
 
 
 def gain(

@@ -132,7 +132,7 @@ def audit(
         "page": "",
     }
     if fix:
-        facts["clean"] = _cleaned(fix, dataset, exact, conflicts, together.tolist(), decided)
+        facts["clean"] = _cleaned(fix, dataset, paths, exact, conflicts, together.tolist(), decided)
     if out:
         facts["page"] = str(out / "audit.html")
         out.mkdir(parents=True, exist_ok=True)
@@ -144,6 +144,7 @@ def audit(
 def _cleaned(
     fix: Path,
     dataset: Dataset,
+    paths: Sequence[str],
     exact: _Groups,
     conflicts: Sequence[tuple[str, tuple[int, ...]]],
     together: list[int],
@@ -152,14 +153,14 @@ def _cleaned(
     """Write the list without copies and conflicts, in which near copies share group and role."""
     spare = set()
     for group in exact:  # the first that nobody dropped stays
-        left = [at for at in group if decided.get(album.named(dataset.photos[at])) != ""]
+        left = [at for at in group if decided.get(paths[at]) != ""]
         spare |= set(group) - set(left[:1])
     spare |= {index for _, group in conflicts for index in group}
     mended = clean.mended(dataset, together)
     rows = clean.write(mended, spare, decided, fix)
     moved = [
-        album.named(before)
-        for before, after in zip(dataset.photos, mended.photos, strict=True)
+        path
+        for path, before, after in zip(paths, dataset.photos, mended.photos, strict=True)
         if (before.role or "train") != (after.role or "train")
     ]
     return {"path": str(fix), "pictures": rows, "roles_changed": moved}

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
-# Before any test imports it: from here on the shapes in signatures are checked.
-install_import_hook("sevenfold", "shapes.arrays")
+import shapes
+
+shapes.hold()  # before any test imports the package
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
 """Hold arrays against the shapes and types that signatures of Sevenfold promise.
 
-`jaxtyping` opens a scope for each call, in which an axis of one name has one length, and
-asks `arrays` to check what is given and returned. Other annotations are mypy's: stand-ins
-of tests are no instances of what they stand for.
+`jaxtyping` opens a scope for each call, in which an axis of one name has one length. Other
+annotations are mypy's: stand-ins of tests are no instances of what they stand for.
 """
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -12,26 +12,50 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import AbstractArray
+import jaxtyping
+from jaxtyping import AbstractArray, install_import_hook
+
+_in_a_scope = jaxtyping.jaxtyped
 
 
-def arrays(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check the arrays among a function's arguments, and what it returns if that is one."""
-    signature = inspect.signature(function)
-    wanted = {name: _of(one.annotation) for name, one in signature.parameters.items()}
-    returned = _of(signature.return_annotation)
-    if not any(wanted.values()) and not returned:
+def hold() -> None:
+    """Check what is imported from here on.
+
+    The hook decorates every function with what it finds as `jaxtyping.jaxtyped`, each closure
+    anew whenever it is made. That one compiles each function twice and opens a scope for each
+    call, which took a quarter of the tests' time; few functions have arrays.
+    """
+    jaxtyping.jaxtyped = lambda *, typechecker: typechecker
+    install_import_hook("sevenfold", "shapes.arrays")
+
+
+def arrays(what: Any) -> Any:
+    """Return a function, or a dataclass, that checks its arrays; all else as it is."""
+    if not inspect.isclass(what):
+        return _checked(what)
+    if dataclasses.is_dataclass(what):
+        what.__init__ = _checked(what.__init__)  # type: ignore[misc]
+    return what
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    given = function.__annotations__
+    wanted = {name: kinds for name, one in given.items() if (kinds := _of(one))}
+    if not wanted:
         return function
+    signature = inspect.signature(function)
+    returned = wanted.pop("return", ())
 
     @functools.wraps(function)
     def checked(*given: Any, **named: Any) -> Any:
-        for name, value in signature.bind(*given, **named).arguments.items():
-            _check(name, value, wanted[name])
+        bound = signature.bind(*given, **named).arguments
+        for name, kinds in wanted.items():
+            _check(name, bound.get(name), kinds)
         found = function(*given, **named)
         _check("what is returned", found, returned)
         return found
 
-    return checked
+    return _in_a_scope(checked, typechecker=None)
 
 
 def _of(annotation: Any) -> tuple[type, ...]:

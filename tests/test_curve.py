@@ -13,6 +13,7 @@ from fake_ray import FakeRay
 from photos import write
 from sevenfold import cli, data, evaluate, trial
 from sevenfold.engines import cluster
+from sevenfold.engines.local import named
 from sevenfold.errors import DataError, GateRefused, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices.growth import Growth, given
@@ -213,7 +214,7 @@ def curve(photos: Path, out: Path, where: Where) -> dict[str, Any]:
 def test_repetitions_side_by_side_and_on_ray_come_to_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "source_hash", lambda: "source")
     monkeypatch.setattr(cluster, "_ray", FakeRay)
-    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: [{"kind": "one"}])
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda _, call, name: [named(name)(call)])
     photos = write(tmp_path / "photos", {"blue": 30, "green": 30})
     here = Where(threads=1, workers=1, device="cpu")
     ways = {"one": here, "two": replace(here, workers=2), "ray": Where("ray", threads=1)}

@@ -52,11 +52,6 @@ cases = given(
 # Settings
 
 
-def test_one_member_is_off_and_more_are_trained_by_their_numbers():
-    assert ensembling.members(Ensembling.off, lambda number: number) == (0,)
-    assert ensembling.members(Ensembling(members=4), str) == ("0", "1", "2", "3")
-
-
 @pytest.mark.parametrize(
     ("asked", "name"),
     [
@@ -64,6 +59,7 @@ def test_one_member_is_off_and_more_are_trained_by_their_numbers():
         ({"vote": "weighted"}, "ensembling.vote = 'weighted'"),
         ({"distil": True}, "ensembling.distil"),
         ({"average": True}, "ensembling.average"),
+        ({"select": True}, "ensembling.select"),
     ],
 )
 def test_what_one_member_cannot_do_is_refused(asked, name):
@@ -71,6 +67,11 @@ def test_what_one_member_cannot_do_is_refused(asked, name):
         ensembling.check(replace(Ensembling(), **asked))
     assert "ensembling.members=3" in caught.value.cure
     ensembling.check(replace(Ensembling(members=2), **asked))
+
+
+def test_a_weighted_vote_needs_no_selection():
+    with pytest.raises(UsageError, match=r"ensembling\.select = true would do nothing"):
+        ensembling.check(Ensembling(members=3, vote="weighted", select=True))
 
 
 def test_lessons_without_a_student_are_refused():
@@ -165,18 +166,6 @@ def test_one_file_holds_members_of_other_cuts_and_backbones():
     opened = session(joined.SerializeToString(), 1)
     (raw,) = opened.run(["raw"], {"net_pixels": pixels})
     np.testing.assert_allclose(raw, pool(logits, weights, "soft"), atol=1e-4)
-
-
-def test_a_member_that_fails_stops_the_rest():
-    trained = []
-
-    def train(number: int) -> int:
-        trained.append(number)
-        return 1 // (2 - number)
-
-    with pytest.raises(ZeroDivisionError):
-        ensembling.members(Ensembling(members=5), train)
-    assert trained == [0, 1, 2]
 
 
 # Votes

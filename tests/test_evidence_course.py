@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from photos import write
 from sevenfold import atomic, cli, data, export, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
+from sevenfold.features import store
 from sevenfold.loop import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.imbalance import Imbalance
@@ -74,7 +76,9 @@ def _quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "source_hash", lambda: "source")
         patch.setattr(
-            planning, "gauged", lambda found, _: {arm.name: Gauge(1.0, 2.0) for arm in found}
+            planning,
+            "gauged",
+            lambda found, _, n: {one.name: Gauge(1.0, (2.0,) * n) for one in found},
         )
         patch.setattr(
             planning, "estimated", lambda found, *_: Cost((1.0,) * len(found), 10, 0.1, 100)
@@ -466,10 +470,78 @@ def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = iter([{"kind": "one"}, {"kind": "another"}])
-    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: list(kinds))
+    nodes = answers({"kind": "one"}, {"kind": "another"})
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: nodes)
     with pytest.raises(ResourceError, match="another; one"):
         where.alike(cluster.connected("auto", 1, 0.0), {})
+
+
+def answers(*others: dict[str, Any]) -> list[dict[str, Any]]:
+    one = {"kind": "one", "software": pictures.software(), "shared": True}
+    return [one | other for other in others]
+
+
+def test_nodes_of_other_software_are_refused(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = answers({}, {"software": "torch 1.0"})
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: nodes)
+    with pytest.raises(ResourceError, match="a node of the Ray cluster has torch") as it:
+        where.alike(cluster.connected("auto", 1, 0.0), {})
+    assert "same versions" in it.value.cure
+
+
+def test_a_node_that_cannot_read_the_pictures_is_told_what_to_do(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: Any) -> None:
+        raise DataError("node left: /data: no such folder or file", "name another")
+
+    monkeypatch.setattr(cluster.OnRay, "everywhere", nowhere)
+    with pytest.raises(DataError, match="node left: /data: no such folder") as caught:
+        where.alike(cluster.connected("auto", 1, 0.0), {})
+    assert "among the nodes" in caught.value.cure
+
+
+def test_nodes_say_whether_they_share_the_stores(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def asked(_: Any, call: dict[str, Any], __: str) -> list[dict[str, Any]]:
+        seen.append((store.home() / call["token"]).is_file())
+        return answers({}, {"shared": False})
+
+    monkeypatch.setattr(cluster.OnRay, "everywhere", asked)
+    found = where.alike(cluster.connected("auto", 1, 0.0), {})
+    assert (seen, found) == ([True], {"kind": "one", "shared": False})
+    assert not list(store.home().glob("shared-*"))
+
+
+def test_every_node_fills_stores_of_its_own(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        cluster.OnRay, "everywhere", lambda _, call, __: made.append(("each", call["recipe"]))
+    )
+    monkeypatch.setattr(
+        cluster.OnRay,
+        "run",
+        lambda _, calls, __: (made.append(("once", c["recipe"])) for c in calls),
+    )
+    engine = cluster.connected("auto", 1, 0.0)
+    for shared, way in ((False, "each"), (True, "once")):
+        made.clear()
+        calls = [{"recipe": name, "ground": {"shared": shared}} for name in "ab"]
+        assert len(list(course._filled(calls, engine))) == 2
+        assert made == [(way, "a"), (way, "b")]
+
+
+def test_a_training_elsewhere_has_another_name_only_on_another_kind() -> None:
+    site = where.Site(Place("cpu", 1), 1, cluster.OnRay(1, 0.0, 1), 0.0)
+    mine = pictures.kind(site.place)
+    assert site.trained({"kind": mine}) == site.place
+    assert site.trained({"kind": "another"}).chip == "another"
+    assert replace(site, gpus=1.0).trained({"kind": "H200"}).device == "cuda"
 
 
 def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
@@ -489,7 +561,7 @@ def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
         for one, seconds in zip(logits, (3.0, 4.0), strict=True)
     ]
     arm = Arm("voting", (Training(RECIPE), Training(RECIPE, number=1)))
-    there = SimpleNamespace(gauges={"voting": Gauge(8.0, 4.0)})
+    there = SimpleNamespace(gauges={"voting": Gauge(8.0, (4.0,) * 3)})
     found = course._outcome(there, arm, 2, split, parts)
 
     vote = ensembling.pool(logits, np.full(2, 0.5), "soft")

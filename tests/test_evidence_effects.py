@@ -442,7 +442,7 @@ def test_the_live_table_shows_how_far_the_study_is(about, found):
                 "leave_one_out": {"accuracy": {"effect": 0.01, "low": -0.02, "high": 0.04}},
                 "to_resolve": {"pictures": 5400},
             },
-            "5,400 pictures would tell 1 point",
+            "about 5,400 pictures would tell 1 point",
         ),
         (
             {

@@ -321,9 +321,27 @@ def test_pictures_that_detect_a_difference(points, pictures):
     assert needed == pytest.approx(pictures, rel=0.03)
 
 
-def test_pictures_that_resolve_grow_with_the_square_of_the_width():
-    assert paired.pictures_to_resolve(1000, 0.02) == 4000
-    assert paired.pictures_to_resolve(1000, 0.03, difference=0.03) == 1000
+def test_pictures_that_claim_an_effect_grow_with_the_square_of_the_width():
+    one, four = paired.pictures_to_claim(1000, 0.01), paired.pictures_to_claim(1000, 0.02)
+    assert four == pytest.approx(4 * one, rel=1e-3)
+    assert one == pytest.approx(1000 * (paired.reach(1) / stats.t.ppf(0.975, 15)) ** 2, rel=1e-3)
+    assert paired.pictures_to_claim(1000, 0.03, difference=0.03) == one
+    # As many more for seven claims as their first step and the power ask for.
+    assert paired.pictures_to_claim(1000, 0.01, claims=7) / one == pytest.approx(1.74, abs=0.02)
+
+
+def test_pictures_to_claim_suffice_in_four_of_five_simulated_studies():
+    # Differences of six folds whose error is known: of pictures alone, and shared by the folds.
+    draws, error = np.random.default_rng(0), 0.004
+    pictures = paired.Expected(error**2 / (1 / 6 + 1 / 5))
+    effect = paired.reach(7) * error
+    shared, own = (error**2 - pictures.variance / 6) ** 0.5, pictures.variance**0.5
+    claimed = 0
+    for _ in range(400):
+        seen = effect + draws.normal(0, shared) + draws.normal(0, own, 6)
+        found = paired.corrected_t(seen, pictures=pictures)
+        claimed += 7 * found.p <= paired.SIGNIFICANT
+    assert 0.7 < claimed / 400 < 0.95
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_plain_types_alone(practice):
 
 REFUSED = {
     "imbalance.strength=0.5": lambda r: imbalance.check(r.imbalance),
-    "ensembling.vote=hard": lambda r: ensembling.members(r.ensembling, lambda _: 1 / 0),
+    "ensembling.vote=hard": lambda r: ensembling.check(r.ensembling),
     "pruning.steps=3": lambda r: pruning.check(r.pruning),
     "optimization.name=adagrad": lambda r: optimization.optimizer(r.optimization, []),
 }
@@ -148,7 +148,7 @@ def test_it_is_refused_before_any_work(override):
 def test_off_does_nothing_where_an_identity_exists():
     split = SimpleNamespace(train=np.array([1, 3, 4]))
     assert growth.given(split, growth.Growth.off, seed=0) is split.train
-    assert ensembling.members(ensembling.Ensembling.off, lambda number: number) == (0,)
+    assert ensembling.Ensembling.off.members == 1
     pruning.check(pruning.Pruning.off, voters=5)
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     view = augmentation.viewer(augmentation.Augmentation.off, 32, "").make(picture, 1, 2)

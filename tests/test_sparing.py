@@ -19,7 +19,7 @@ from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe
-from sevenfold.train import sparing, stronger
+from sevenfold.train import refusals, sparing, stronger
 from sevenfold.train.bench import Bench
 
 SIDE = 24
@@ -69,7 +69,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> data.Split:
 
 
 def spared(recipe: Recipe, split: data.Split) -> tuple[Recipe, sparing.Spared]:
-    return sparing.spared(recipe, split, split.train, Place("cpu", 1), Pixels(SIDE), silent)
+    return sparing.check_labels(recipe, split, split.train, Place("cpu", 1), Pixels(SIDE), silent)
 
 
 def test_the_flip_is_left_out_for_arrows_alone(seen: data.Split) -> None:
@@ -108,7 +108,7 @@ def test_a_trunk_that_gives_tokens_is_looked_at_alike(
 def test_it_is_the_same_with_any_number_of_threads_and_from_the_store(seen: data.Split) -> None:
     recipe = Recipe(side=SIDE, augmentation=replace(ARROWS, label_check="all"))
     first = spared(recipe, seen)
-    again = sparing.spared(recipe, seen, seen.train, Place("cpu", 2), Pixels(SIDE), silent)
+    again = sparing.check_labels(recipe, seen, seen.train, Place("cpu", 2), Pixels(SIDE), silent)
     assert first == again
     assert set(first[1].operations) == {"flip", "crop"}
 
@@ -179,7 +179,7 @@ def chosen(
         lambda of, recipe, pixels, seed, folder: replace(of, recipe=recipe, folder=folder),
     )
     nothing: Any = None
-    return stronger.strengthened(bench, 0.1, 0, nothing)
+    return stronger.choose_views(bench, 0.1, 0, nothing)
 
 
 AUTO = Recipe(
@@ -222,10 +222,10 @@ def test_more_views_are_tried_first_where_a_training_comes_back_to_one(
 def test_nothing_is_tried_where_no_class_is_rare_or_nobody_asked() -> None:
     nothing: Any = None
     even = bench_of({"a": 20, "b": 20}, AUTO)
-    bench, looks = stronger.strengthened(even, 0.1, 0, nothing)
+    bench, looks = stronger.choose_views(even, 0.1, 0, nothing)
     assert (bench.recipe.augmentation.for_rare, looks) == ("alike", ())
     asked = bench_of({"a": 90, "b": 20}, replace(AUTO, augmentation=Augmentation()))
-    assert stronger.strengthened(asked, 0.1, 0, nothing) == (asked, ())
+    assert stronger.choose_views(asked, 0.1, 0, nothing) == (asked, ())
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_nothing_is_tried_where_no_class_is_rare_or_nobody_asked() -> None:
 def test_what_is_given_or_cannot_be_stronger_is_left_alone(settings: Augmentation) -> None:
     nothing: Any = None
     bench = bench_of({"a": 90, "b": 20}, replace(AUTO, augmentation=settings))
-    found, looks = stronger.strengthened(bench, 0.1, 0, nothing)
+    found, looks = stronger.choose_views(bench, 0.1, 0, nothing)
     assert (found.recipe.augmentation, looks) == (replace(settings, for_rare="alike"), ())
 
 
@@ -248,7 +248,7 @@ def test_what_is_given_or_cannot_be_stronger_is_left_alone(settings: Augmentatio
 def test_views_that_would_not_be_seen_are_refused(frozen: bool, told: str) -> None:
     recipe = replace(AUTO, augmentation=Augmentation(class_views={"a": 2}))
     with pytest.raises(UsageError, match=told):
-        stronger.refuse_views(recipe, frozen=frozen)
+        refusals.refuse_views(recipe, frozen=frozen)
 
 
 @pytest.mark.parametrize(
@@ -259,18 +259,22 @@ def test_views_that_would_not_be_seen_are_refused(frozen: bool, told: str) -> No
             replace(AUTO, objective="accuracy", imbalance=Imbalance(price=0.02)),
             "0.02 does nothing where accuracy",
         ),
+        (
+            replace(AUTO, augmentation=Augmentation.off, imbalance=Imbalance("augmentation")),
+            "the same picture each time",
+        ),
     ],
 )
 def test_what_the_data_leaves_without_effect_is_refused(recipe: Recipe, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        stronger.refuse_idle(recipe, np.array([20, 20]))
+        refusals.refuse_idle(recipe, np.array([20, 20]))
 
 
 def test_what_acts_is_not_refused() -> None:
     more = replace(AUTO, epochs=12, augmentation=Augmentation(class_views={"a": 2}))
-    stronger.refuse_views(more, frozen=True)
-    stronger.refuse_idle(more, np.array([30, 20]))
-    stronger.refuse_idle(AUTO, np.array([20, 20]))
+    refusals.refuse_views(more, frozen=True)
+    refusals.refuse_idle(more, np.array([30, 20]))
+    refusals.refuse_idle(AUTO, np.array([20, 20]))
 
 
 def test_what_the_check_saw_does_not_outlive_the_code_that_drew_it(monkeypatch) -> None:

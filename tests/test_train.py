@@ -18,9 +18,9 @@ from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.train import bench, member, student
-from sevenfold.train.bench import fewest, refuse_folds
-from sevenfold.train.benches import benches
+from sevenfold.train.jobs import jobs_of
 from sevenfold.train.member import _telling
+from sevenfold.train.refusals import fewest, refuse_folds
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,10 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
     fill(pixels, split.dataset, split.train, threads=1, progress=silent)
     recipe = train.settle(SMALL, split)
     first = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 0, silent)
-    (one, _), (two, rate) = benches(first, 0.1, 0, pixels)
+    own, other = jobs_of(first, 0.1, 0, pixels)
+    one, two = own.bench, other.bench
     assert one is first
-    assert rate == 0.1
+    assert (other.rate, own.seed, other.seed) == (0.1, 0, 10_000)
     some, views = split.train[:4], np.zeros(4, np.int64)
     assert (one.views.get(some, views) != two.views.get(some, views)).any()
     alone = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 10_000, silent)

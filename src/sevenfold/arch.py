@@ -60,9 +60,14 @@ def write(
         "ships": ships,
         "vote": recipe.ensembling.vote,
         "members": [
-            {"file": f"members/{at}.safetensors", "sha256": digest, "weight": float(weight)}
-            for at, weight in enumerate(fitted.weights)
-            if (digest := hashes.get(f"members/{at}.safetensors"))
+            {
+                "file": f"members/{at}.safetensors",
+                "sha256": hashes[f"members/{at}.safetensors"],
+                "weight": float(weight),
+                "origin": dataclasses.asdict(member.origin),
+            }
+            for at, (member, weight) in enumerate(zip(fitted.members, fitted.weights, strict=True))
+            if len(fitted.members) > 1
         ],
     }
     (out / "arch.json").write_text(json.dumps(told, indent=1), encoding="utf-8")

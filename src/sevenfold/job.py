@@ -99,11 +99,13 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     """
     recipe, wish = _recipe(request), _wish(request)
     _prepare(out, request)
-    from sevenfold import account, release, versions
+    from sevenfold import account, doctor, release, versions
 
     clock = release.Clock()
     account.check_licence(request.licence)
     place = _place(request)
+    if advice := doctor.gpu_advice(doctor.accelerator()):
+        progress(advice.replace("\n  try:", ". Try:"), 0, 0)
     recipe = _stronger(recipe, request, place)
     # Nothing else may change a finished run while another takes its place.
     there = (out / "report.json").exists()
@@ -130,7 +132,7 @@ def _made(
     progress: Progress,
 ) -> dict[str, Any]:
     """Read, fit, judge and write the run."""
-    from sevenfold import guards, judging, release, train, trial
+    from sevenfold import guards, judging, release, train, trial, versions
     from sevenfold.features.pixels import opened
 
     with clock.stage("read"):
@@ -159,6 +161,7 @@ def _made(
             folder=folder,
             progress=progress,
         )
+    train.refuse_diverged(fitted.members, fitted.rate)
     found = judging.settled(fitted, split, place=place, clock=clock, progress=progress)
     reading = {
         "columns": dict(request.columns),
@@ -168,17 +171,22 @@ def _made(
     asked = release.Asked(
         data, request.budget, request.seed, request.licence, reading, _opened(out, split), wish
     )
-    return release.release(
+    facts = versions.replaced(
         out,
-        asked,
-        found.fitted,
-        split,
-        place=place,
-        clock=clock,
-        progress=progress,
-        made=found.made,
-        pruning=found.told,
+        lambda part: release.release(
+            part,
+            asked,
+            found.fitted,
+            split,
+            place=place,
+            clock=clock,
+            progress=progress,
+            made=found.made,
+            pruning=found.told,
+        ),
     )
+    release.clear(out)
+    return facts
 
 
 def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
@@ -260,11 +268,11 @@ def _prepare(out: Path, request: Request) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "name a folder")
+    swap.finish(out)
     if (out / "report.json").exists() and not request.replace:
         raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
     if out.exists() and any(out.iterdir()) and not (out / "trials").exists():
         raise UsageError(f"--out {out} holds other files", "name a new or an empty folder")
-    swap.finish(out)
     try:
         (out / "trials").mkdir(parents=True, exist_ok=True)
         (out / "trials" / "writable").write_bytes(b"")

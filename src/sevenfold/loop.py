@@ -37,12 +37,14 @@ class Place:
         half: whether matrix products run in bfloat16 during training.
         workers: trainings at a time where there are several, 1 or more; says nothing of
             what comes of them, and so has no part in the name of a training.
+        chip: what computes, where that is not this machine.
     """
 
     device: str = "cpu"
     threads: int = 1
     half: bool = False
     workers: int = field(default=1, repr=False, compare=False)
+    chip: str = ""
 
     def cast(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return the context in which a forward pass of a module in training runs."""
@@ -369,6 +371,9 @@ def train(
         place: where to compute.
         saved: the checkpoint's file.
         progress: is told `train`.
+
+    Returns:
+        How it went. A loss that is no number any more ends it at once.
     """
     average = Average(module, horizon)
     steps = [rows.steps(epoch) for epoch in range(epochs)]
@@ -379,7 +384,7 @@ def train(
         _restore(found, module, average, optimizer, schedule)
         history = [Epoch(**line) for line in found["history"]]
         best = found["best"]
-    while len(history) < epochs and not _patience_ends(history, stop):
+    while not _over(history, epochs, stop):
         number = len(history)
         began, rates = time.perf_counter(), schedule.get_last_lr()
         loss = _one_epoch(
@@ -415,7 +420,7 @@ def train(
         state = _state(module, average, optimizer, schedule)
         told = {
             "history": [asdict(line) for line in history],
-            "ended": len(history) == epochs or _patience_ends(history, stop),
+            "ended": _over(history, epochs, stop),
         }
         checkpoint.save(saved, {**state, **told, "best": best})
         if stop.patience:
@@ -438,10 +443,13 @@ def ended(saved: Path) -> bool:
     return saved.exists() and bool(checkpoint.load(saved)["ended"])
 
 
-def _patience_ends(history: list[Epoch], stop: Stop) -> bool:
-    if not history or not stop.patience:
-        return False
-    return history[-1].epoch - stop.kept(history).epoch >= stop.patience
+def _over(history: list[Epoch], epochs: int, stop: Stop) -> bool:
+    """Tell whether all epochs are done, patience is at its end, or the training diverged."""
+    if not history or len(history) == epochs:
+        return len(history) == epochs
+    last = history[-1]
+    patient = not stop.patience or last.epoch - stop.kept(history).epoch < stop.patience
+    return not patient or not math.isfinite(last.loss)
 
 
 def _one_epoch(

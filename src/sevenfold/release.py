@@ -20,7 +20,7 @@ import onnx
 from jaxtyping import Float
 from scipy.special import softmax
 
-from sevenfold import account, arch, atomic, doctor, export, guards, latency, report
+from sevenfold import account, arch, doctor, export, guards, latency, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
@@ -38,6 +38,7 @@ NOTICES: Final = {
     "for non-commercial use only.",
     "fashion-mnist": "Trained on Fashion-MNIST (Xiao et al. 2017), MIT licence.",
 }
+_NOT_TOLD: Final = ("machine", "voter")
 _ROUNDS: Final = 25  # of a latency that is told, not compared
 
 
@@ -99,6 +100,7 @@ class Exported:
     Args:
         model: the whole graph, from pictures to calibrated probabilities.
         core: the network alone.
+        one: the first of those that vote, alone; `core` where one ships.
         temperature: that divides the logits.
         parity: how well graph and network agree.
         chosen: probabilities of the pictures that choices were made by: the graph's
@@ -108,6 +110,7 @@ class Exported:
 
     model: bytes
     core: onnx.ModelProto
+    one: onnx.ModelProto
     temperature: float
     parity: export.Agreement
     chosen: Float[np.ndarray, "pictures classes"]
@@ -156,7 +159,7 @@ def exported(fitted: Fitted, split: datasets.Split, place: Place) -> Exported:
     answered, vectors = export.seen(session(model, 1), dataset, pictures, place.threads)
     parity = export.parity(answered, softmax(pooled / temperature, axis=1))
     chosen = softmax(logits / temperature, axis=1) if small else answered
-    return Exported(model, core, temperature, parity, chosen, vectors)
+    return Exported(model, core, cores[0], temperature, parity, chosen, vectors)
 
 
 def _pooled(
@@ -201,9 +204,12 @@ def clear(run: Path) -> None:
 
 
 def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
-    """Say what a bundle costs: the whole graph, and its network alone, on one thread."""
-    calls = [latency.opened(one) for one in (model.model, model.core.SerializeToString())]
-    whole, alone = np.median(latency.interleaved(calls, rounds=_ROUNDS), axis=1).tolist()
+    """Say what a bundle costs on one thread: the whole, its network, and one that votes."""
+    networks = [model.core] if model.one is model.core else [model.core, model.one]
+    files = [model.model, *(one.SerializeToString() for one in networks)]
+    calls = [latency.opened(one) for one in files]
+    whole, alone, *one = np.median(latency.interleaved(calls, rounds=_ROUNDS), axis=1).tolist()
+    voter = {"megabytes": len(files[-1]) / 1e6, "network_latency_ms": one[0]} if one else {}
     return {
         "megabytes": len(model.model) / 1e6,
         "latency_ms": whole,
@@ -214,6 +220,7 @@ def _bundle(model: Exported, recipe: Recipe) -> dict[str, Any]:
         "parity_pictures": model.parity.pictures,
         "mirror": recipe.ensembling.mirror,
         "size": recipe.side,
+        "voter": voter,
     }
 
 
@@ -303,10 +310,10 @@ def release(
     pruning: Mapping[str, Any] = MappingProxyType({}),
     update: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Make the run of a fitted network; `report.json` is written last.
+    """Write the run of a fitted network into an empty folder.
 
     Args:
-        out: folder of the run.
+        out: the folder.
         asked: what the report says of the request.
         fitted: what ships, and what it came from.
         split: pictures by role.
@@ -358,7 +365,6 @@ def release(
     openings = (*before, now) if asked.known.rows else (now, *before)
     manifest = datasets.manifest_of(split, known=asked.known)
     manifest = dataclasses.replace(manifest, openings=openings)
-    (out / "report.json").unlink(missing_ok=True)  # from here on the run is not a finished one
     card = account.card(
         facts,
         fitted,
@@ -374,7 +380,6 @@ def release(
     ships = account.shipped(fitted)
     arch.write(out, fitted, classes, temperature=model.temperature, ships=ships)
     write_predictions(out / "predictions.csv", predictions)
-    (out / "pruning.json").unlink(missing_ok=True)  # of another model
     if pruning:
         (out / "pruning.json").write_text(json.dumps(dict(pruning), indent=1), encoding="utf-8")
     (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
@@ -396,18 +401,18 @@ def release(
         "stages": clock.stages,
     }
     (out / "report.html").write_text(report.render(facts), encoding="utf-8")
-    atomic.write(out / "report.json", json.dumps(facts, indent=1).encode())
-    clear(out)
+    (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return {
         "schema": "sevenfold.train/1",
         "run": str(out),
         "seconds": clock.seconds,
         "test": scoring.flat(test),
         "validation": scoring.flat(chosen),
-        "bundle": {name: held for name, held in facts["bundle"].items() if name != "machine"},
+        "bundle": {name: held for name, held in facts["bundle"].items() if name not in _NOT_TOLD},
         "operating": guarded.operating,
         "unknown": guarded.unknown,
         "quarantined": len(split.quarantined),
+        "advice": facts["run"]["advice"],
         "pruning": _summed(pruning),
         "label_check": facts["classwise"]["label_check"],
         "stages": clock.noted(),

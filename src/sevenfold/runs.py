@@ -32,7 +32,8 @@ class Run:
         members: the networks of its vote; empty where it has one model.
         weights: of the members.
         built: from which backbone `network` was.
-        origin: of the weights that training started from.
+        origins: of the weights that training started from: the shipped network's first, then
+            each member's.
         facts: its `report.json`.
         pixels: the store of its decoded pictures.
     """
@@ -45,7 +46,7 @@ class Run:
     members: tuple[nets.Network, ...]
     weights: tuple[float, ...]
     built: transfer.Transfer
-    origin: transfer.Origin
+    origins: tuple[transfer.Origin, ...]
     facts: Mapping[str, Any]
     pixels: Pixels
 
@@ -83,7 +84,8 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     pixels = for_training(recipe.side)
     split = _split(facts, manifest, data, pixels, threads, progress)
     try:
-        origin = transfer.Origin(**arch["origin"])
+        told = (arch["origin"], *(one.get("origin", arch["origin"]) for one in arch["members"]))
+        origins = tuple(transfer.Origin(**one) for one in told)
         voters = [(one["file"], one["sha256"], float(one["weight"])) for one in arch["members"]]
         main, shapes = arch["sha256"], dict(arch.get("shapes", {}))
         first = int(arch.get("member", 0))
@@ -99,7 +101,7 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
     weights = tuple(weight for _, _, weight in voters)
     return Run(
         folder, recipe, split, manifest, network, tuple(members), weights,
-        recipe.member(first).transfer, origin, facts, pixels,
+        recipe.member(first).transfer, origins, facts, pixels,
     )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sevenfold import account, latency, train
+from sevenfold import account, latency, nets, train
 from sevenfold.data import Split
 from sevenfold.engines import threads_each
 from sevenfold.errors import ResourceError
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Place
+from sevenfold.practices import transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, to_toml
 from sevenfold.train import Fitted
@@ -38,7 +39,7 @@ def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
     roles = {role: getattr(split, role).tolist() for role in ("train", "val", "test")}
     for part in (
         to_toml(recipe),
-        _content(recipe.transfer.weights),
+        _content(recipe.transfer),
         json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
         f"{seed} {place} {_chip(place.device)} {account.versions()} {source_hash()}",
     ):
@@ -46,10 +47,12 @@ def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
     return state.hexdigest()
 
 
-def _content(weights: str) -> str:
-    """Hash a file of weights, which may be another one by now; "" where it is none."""
-    path = Path(weights)
-    if weights in ("packaged", "hub", "random") or not path.is_file():
+def _content(settings: transfer.Transfer) -> str:
+    """Hash the file of weights, which may be another one by now; "" where there is none."""
+    named, path = settings.weights, Path(settings.weights)
+    if named == "hub" and settings.backbone not in nets.NAMES:
+        path = transfer.hub_file(settings.backbone)
+    elif named in ("packaged", "hub", "random") or not path.is_file():
         return ""
     told = path.stat()
     return _hashed(path, told.st_mtime_ns, told.st_size)

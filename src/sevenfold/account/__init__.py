@@ -240,7 +240,8 @@ def card(
     notice: str,
 ) -> dict[str, Any]:
     """Return the content of `card.json`."""
-    origin = fitted.ships[0].origin
+    taught_by = fitted.members if fitted.student else ()
+    first, *others = dict.fromkeys(one.origin for one in (*fitted.ships, *taught_by))
     bundle, run, vote = facts["bundle"], facts["run"], facts["ensembling"]
     return {
         "schema": "sevenfold.card/1",
@@ -251,7 +252,8 @@ def card(
         "created": run["created"],
         "scores": facts["test"],
         "backbone": fitted.recipe.member(fitted.number).transfer.backbone,
-        "weights": dataclasses.asdict(origin),
+        "weights": dataclasses.asdict(first),
+        "other_weights": [dataclasses.asdict(one) for one in others],
         "voters": sum(weight > 0 for weight in vote["weights"]) if vote else 1,
         "ships": vote["ships"] if vote else "member",
         "averaged": bool(vote.get("averaged")),

@@ -22,6 +22,7 @@ def preview(
     /,
     *,
     out: Path,
+    budget: str = "quick",
     recipe: str = "",
     set: tuple[str, ...] = (),
     classes: Some = 12,
@@ -38,6 +39,7 @@ def preview(
     Args:
         data: labelled pictures, as for `train`.
         out: the folder for preview.png and preview.html.
+        budget: quick, normal, thorough, or a time, as of the training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting, such as augmentation.rotation_degrees=15; may be repeated.
         classes: most classes to show.
@@ -54,7 +56,7 @@ def preview(
     from sevenfold import recipe as recipes
     from sevenfold.studies import preview as study
 
-    base = recipes.default("quick")
+    base = recipes.default(budget)
     base = recipes.read(Path(recipe), base) if recipe else base
     facts = study.preview(
         data,

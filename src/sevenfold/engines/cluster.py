@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sevenfold.engines.local import TRIES, Heard, Json, answered, named, result_of
-from sevenfold.errors import ResourceError, installing
+from sevenfold.errors import ResourceError, SevenfoldError, installing
 
 _PATIENCE_SECONDS: Final = 10.0
 
@@ -66,13 +66,19 @@ class OnRay:
         ray = _ray()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        tasks = [
-            ray.remote(_called)
+        tasks = {
+            str(node.get("NodeManagerHostname") or node["NodeID"]): ray.remote(_called)
             .options(num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False))
             .remote(function, json.dumps(call))
             for node in _nodes(ray)
-        ]
-        return [result_of(json.loads(_got(ray, one))) for one in tasks]
+        }
+        found = []
+        for name, one in tasks.items():
+            try:
+                found.append(result_of(json.loads(_got(ray, one))))
+            except SevenfoldError as error:
+                raise type(error)(f"node {name}: {error.problem}", error.cure) from error
+        return found
 
 
 def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:

@@ -16,6 +16,8 @@ NO_DIFFERENCE: Final = 0.005
 
 SIGNIFICANT: Final = 0.05
 TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train
+FREEDOM: Final = 15
+"""Degrees of freedom of six repetitions whose pictures lend them ten (`Expected`)."""
 MOST_FLIPPED: Final = 20
 """Repetitions whose signs can all be flipped: a million ways."""
 
@@ -187,12 +189,37 @@ def verdict(effect: float, low: float, high: float, p_holm: float, p_flip: float
     return "helps" if effect > 0 else "hurts"
 
 
-def pictures_to_resolve(pictures: int, half_width: float, *, difference: float = 0.01) -> int:
-    """Count the pictures that would narrow an interval to ±difference: n (half/difference)².
+def reach(claims: int, freedom: int = FREEDOM) -> float:
+    r"""Return how many standard errors an effect must have to be claimed in four of five studies.
+
+    $$t_{1 - 0.05 / 2m} + t_{0.8}$$
+
+    That is Holm's first step of m claims, whose later steps ask for less, and the power of the t
+    test. The sign-flip test is left out: it seldom refuses what passes the first step.
 
     Args:
-        pictures: judged so far, all repetitions together.
-        half_width: of the interval that they gave.
-        difference: wanted, one point by default.
+        claims: m, tested together.
+        freedom: degrees of freedom of the corrected t.
+
+    Example:
+        >>> round(reach(1), 2), round(reach(7), 2)
+        (3.0, 3.96)
     """
-    return math.ceil(pictures * (half_width / difference) ** 2)
+    return t_quantile(1 - SIGNIFICANT / (2 * claims), freedom) + t_quantile(0.8, freedom)
+
+
+def pictures_to_claim(
+    pictures: int, half_width: float, *, claims: int = 1, difference: float = 0.01
+) -> int:
+    r"""Count the pictures by which an effect would be claimed in about four of five studies.
+
+    $$n\,(e\,r/d)^2, \quad e = h / t_{0.975}$$
+
+    Args:
+        pictures: $n$, judged so far, all repetitions together.
+        half_width: $h$, of the interval that they gave.
+        claims: tested together; they decide $r$, see `reach`.
+        difference: $d$, the effect, one point by default.
+    """
+    error = half_width / t_quantile(0.975, FREEDOM)
+    return math.ceil(pictures * (error * reach(claims) / difference) ** 2)

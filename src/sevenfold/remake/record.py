@@ -7,6 +7,7 @@ import numpy as np
 
 from sevenfold import nets, operating, record, release, runs, train
 from sevenfold.loop import Epoch, Trained
+from sevenfold.practices import transfer
 
 
 def members(run: runs.Run) -> list[train.Member]:
@@ -15,7 +16,7 @@ def members(run: runs.Run) -> list[train.Member]:
     Raises:
         ModelError: the record does not fit the networks.
     """
-    return _joined(run, run.members, student=False)
+    return _joined(run, run.members, run.origins[1:], student=False)
 
 
 def shipped(run: runs.Run) -> train.Member:
@@ -26,7 +27,7 @@ def shipped(run: runs.Run) -> train.Member:
     """
     taught = run.facts["ensembling"].get("ships") == "student"
     if taught or not run.members:
-        return _joined(run, (run.network,), student=taught)[0]
+        return _joined(run, (run.network,), run.origins[:1], student=taught)[0]
     found = members(run)[alone(run.weights)]
     return dataclasses.replace(found, network=run.network)
 
@@ -42,7 +43,11 @@ def alone(weights: Sequence[float]) -> int:
 
 
 def _joined(
-    run: runs.Run, networks: Sequence[nets.Network], *, student: bool
+    run: runs.Run,
+    networks: Sequence[nets.Network],
+    origins: Sequence[transfer.Origin],
+    *,
+    student: bool,
 ) -> list[train.Member]:
     try:
         told = [one for one in run.facts["training"]["members"] if one["student"] == student]
@@ -50,7 +55,7 @@ def _joined(
             train.Member(
                 network,
                 (),
-                run.origin,
+                origin,
                 int(one["seed"]),
                 Trained(
                     tuple(Epoch(**line) for line in one["history"]),
@@ -61,7 +66,7 @@ def _joined(
                 None,
                 np.zeros((0, len(run.manifest.classes))),
             )
-            for network, one in zip(networks, told, strict=True)
+            for network, origin, one in zip(networks, origins, told, strict=True)
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise record.damaged(run.folder / "report.json") from error

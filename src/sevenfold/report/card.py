@@ -251,14 +251,14 @@ def _data(card: Facts) -> Iterator[str]:
 
 
 def _weights(card: Facts) -> Iterator[str]:
-    weights = part(card, "weights")
     if card.get("backbone"):
         yield f"* Backbone: `{_code(card['backbone'])}`"
-    for key, name in (("name", "Weights"), ("sha256", "SHA-256"), ("source", "Source")):
-        if weights.get(key):
-            yield f"* {name}: `{_code(weights[key])}`"
-    if weights.get("licence"):
-        yield f"* Licence of the weights: {escaped(weights['licence'])}"
+    for weights in (part(card, "weights"), *rows(card, "other_weights")):
+        for key, name in (("name", "Weights"), ("sha256", "SHA-256"), ("source", "Source")):
+            if weights.get(key):
+                yield f"* {name}: `{_code(weights[key])}`"
+        if weights.get("licence"):
+            yield f"* Licence of the weights: {escaped(weights['licence'])}"
 
 
 def _licence(card: Facts) -> Iterator[str]:

@@ -80,6 +80,7 @@ def evidence(found: Facts) -> dict[str, Any]:
         "interactions": [*_interactions(found, objective)],
         "advice": [_advised(one) for one in rows(found, "advice")],
         "recipe": found.get("recommended") or "",
+        "holds": holds(part(found, "regime")),
         "regime": [*_regime(part(found, "regime"))][:_TOLD],
         **{
             name: found.get(name)
@@ -214,7 +215,7 @@ def explained(one: Facts, objective: str) -> str:
     if half <= _POINT:
         return f"known to {_PLUS_MINUS}{100 * half:.2f} points; no difference asks for half a point"
     needed = number(part(one, "to_resolve").get("pictures"))
-    return f"{words.count(needed, 'picture')} would tell 1 point" if needed > 0 else ""
+    return f"about {words.count(needed, 'picture')} would tell 1 point" if needed > 0 else ""
 
 
 def _figure(table: list[Row], objective: str) -> Markup:
@@ -318,6 +319,23 @@ def _advised(one: Facts) -> Advised:
         str(one.get("reason") or ""),
         f"at most {words.points(given)}" if given > 0 else "",
         ", ".join(told),
+    )
+
+
+def holds(regime: Facts) -> str:
+    """Say in a sentence for what evidence holds; nothing where no regime is on record.
+
+    Args:
+        regime: of `evidence.json`.
+    """
+    if not regime.get("backbone"):
+        return ""
+    blocks, views = regime.get("trainable_blocks"), words.count(regime.get("views"), "view")
+    return (
+        f"It holds for the {regime.get('budget')} budget and {regime['backbone']} with "
+        f"{words.count(blocks, 'trained block')}, {views} of {regime.get('side')} pixels and "
+        f"{words.count(regime.get('epochs'), 'epoch')}, without the label check and without "
+        "views of their own for rare classes, which would look at a fold's own pictures."
     )
 
 

@@ -80,6 +80,7 @@ def vote(facts: Facts) -> dict[str, Any]:
             *_bought(found, members, losses),
             *_kept(found, losses),
             *_ships(found, losses),
+            *_deployed(part(facts, "bundle")),
         ],
         "cost": _cost(found, small),
         "figure": _figure(found, losses),
@@ -124,6 +125,8 @@ def _bought(found: Facts, members: list[Facts], losses: Losses) -> Iterator[str]
             f"The vote of {count} has a log loss of {losses.vote:.3f}, {less} less than the "
             f"{losses.mean:.3f} that its members have on average."
         )
+    if len({round(weight, 6) for weight in weights(found)}) > 1 and voters(found) > 1:
+        yield "Its weights were chosen on these very pictures, which flatters it."
     right, alone = number(part(found, "pooled").get("accuracy")), _mean(members, "accuracy")
     pictures = number(found.get("pictures"))
     if not math.isfinite(right + alone):
@@ -182,6 +185,18 @@ def _ships(found: Facts, losses: Losses) -> Iterator[str]:
         case "member":
             other = "their average" if one == "average" else "a student"
             yield f"One member ships: neither the vote nor {other} did better than one does."
+
+
+def _deployed(bundle: Facts) -> Iterator[str]:
+    """Say what a vote costs wherever it runs, beside one of its networks."""
+    size, took = number(bundle.get("megabytes")), number(bundle.get("network_latency_ms"))
+    one = part(bundle, "voter")
+    small, fast = number(one.get("megabytes")), number(one.get("network_latency_ms"))
+    if size > 0 and small > 0 and took > 0 and fast > 0:
+        yield (
+            f"Deployed it has {size:.1f} MB and takes {took:.1f} ms for a picture, one of its "
+            f"networks {small:.1f} MB and {fast:.1f} ms."
+        )
 
 
 def _one(found: Facts) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from sevenfold import account, latency, trial
 from sevenfold import data as datasets
-from sevenfold import latency, trial
 from sevenfold.data import Dataset, SmallClasses, Split
 from sevenfold.engines import Json
 from sevenfold.errors import DataError
+from sevenfold.features import store
 from sevenfold.features.pixels import opened
 from sevenfold.image import shown
 from sevenfold.loop import Place
@@ -107,12 +108,26 @@ def of(call: Json) -> tuple[Split, Place]:
 
 
 def checked(call: Json) -> Json:
-    """Read the pictures, and say how many there are and what would compute."""
+    """Read the pictures, and say how many there are, what would compute, and from which stores."""
     split, place = of(call)
-    name = latency.processor()
-    if place.device == "cuda":
-        name = torch.cuda.get_device_name()
-    return {"pictures": len(split.dataset), "kind": name}
+    return {
+        "pictures": len(split.dataset),
+        "kind": kind(place),
+        "software": software(),
+        "shared": (store.home() / call["token"]).is_file(),
+    }
+
+
+def kind(place: Place) -> str:
+    """Name what computes here: of another kind, results may differ in their last digits."""
+    chip = torch.cuda.get_device_name() if place.device == "cuda" else latency.processor()
+    return f"{chip}, bfloat16" if place.half else chip
+
+
+def software() -> str:
+    """Name the versions of all that a result depends on. Reads our source."""
+    versions = " ".join(f"{name} {one}" for name, one in account.versions().items())
+    return f"{versions}, source {trial.source_hash()}"
 
 
 def contents_of(split: Split) -> str:

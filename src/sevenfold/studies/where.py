@@ -1,6 +1,7 @@
 """Say where the trainings of a study run: here, in processes of this machine, or on Ray."""
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,8 @@ from sevenfold import trial
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Function, Inline, Json, Local, threads_each
 from sevenfold.engines.cluster import OnRay, connected
-from sevenfold.errors import ResourceError, UsageError
+from sevenfold.errors import DataError, ResourceError, UsageError
+from sevenfold.features import store
 from sevenfold.loop import Place
 from sevenfold.progress import Progress
 from sevenfold.studies import pictures
@@ -87,9 +89,19 @@ class Site:
     gpus: float
 
     @property
-    def trained(self) -> Place:
-        """Return the place of a training, wherever it is: a part of its name."""
-        return replace(self.place, device="cuda") if self.cluster and self.gpus else self.place
+    def device(self) -> str:
+        """Return on what a training runs, wherever it is."""
+        return "cuda" if self.cluster and self.gpus else self.place.device
+
+    def trained(self, ground: Json) -> Place:
+        """Return the place of a training, wherever it is: a part of its name.
+
+        Args:
+            ground: from `read`.
+        """
+        here = pictures.kind(self.place)
+        there = str(ground.get("kind", here))
+        return replace(self.place, device=self.device, chip="" if there == here else there)
 
     def read(
         self, reading: Reading, side: int, progress: Progress, **more: Any
@@ -113,11 +125,11 @@ class Site:
         readers = {"readers": self.workers * self.place.threads}
         split, _ = pictures.read(ground | readers, progress)
         ground |= {
-            "device": self.trained.device,
+            "device": self.device,
             "digest": pictures.digest(split.dataset, split),
         }
         if self.cluster:
-            alike(self.cluster, ground)
+            ground |= alike(self.cluster, ground)
         return split, ground
 
     def engine(self, functions: dict[str, Function], *, apart: bool = False) -> Engine:
@@ -149,14 +161,30 @@ def opened(where: Where) -> Site:
     return Site(place, workers if place.device == "cpu" else 1, None, 0.0)
 
 
-def alike(cluster: OnRay, ground: Json) -> None:
+def alike(cluster: OnRay, ground: Json) -> Json:
     """Refuse nodes that cannot read the pictures, or that are not of one kind.
+
+    Leaves a file in the stores for as long, by which nodes tell whether they share them.
+
+    Returns:
+        The `kind` of the nodes, and whether all share the stores of this machine.
 
     Raises:
         DataError: a node cannot read them, or sees others.
         ResourceError: nodes differ in what they compute with.
     """
-    answers = cluster.everywhere({"ground": ground}, pictures.CHECK)
+    token = store.home() / f"shared-{secrets.token_hex(8)}"
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.write_bytes(b"")
+    try:
+        answers = cluster.everywhere({"ground": ground, "token": token.name}, pictures.CHECK)
+    except DataError as error:
+        raise DataError(
+            error.problem,
+            "share one folder of pictures among the nodes, or copy it to the same path on each",
+        ) from error
+    finally:
+        token.unlink(missing_ok=True)
     kinds = sorted({str(one["kind"]) for one in answers})
     if len(kinds) > 1:
         raise ResourceError(
@@ -164,3 +192,10 @@ def alike(cluster: OnRay, ground: Json) -> None:
             "are compared must run on one kind",
             "give the cluster nodes of one kind, or start one of them alone",
         )
+    here = pictures.software()
+    if others := sorted({str(one["software"]) for one in answers} - {here}):
+        raise ResourceError(
+            f"a node of the Ray cluster has {others[0]}, and this machine {here}",
+            "install the same versions on every node",
+        )
+    return {"kind": kinds[0], "shared": all(one["shared"] for one in answers)}

@@ -13,28 +13,24 @@ from sevenfold import loop
 from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Place
-from sevenfold.practices import (
-    augmentation,
-    ensembling,
-    growth,
-    imbalance,
-    optimization,
-    pruning,
-)
+from sevenfold.practices import augmentation, ensembling, growth, optimization
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
-from sevenfold.train.balance import Tried, settled
-from sevenfold.train.bench import Bench, fewest, prepared, refuse_folds, tail_of
-from sevenfold.train.benches import benches
-from sevenfold.train.crew import Job
+from sevenfold.train.balance import Tried, choose_method
+from sevenfold.train.bench import Bench, prepared, tail_of
+from sevenfold.train.jobs import jobs_of
 from sevenfold.train.member import Member, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
-from sevenfold.train.sparing import NOT_LOOKED, Spared, spared
-from sevenfold.train.stronger import Look, refuse_idle, refuse_views, strengthened
+from sevenfold.train.refusals import refuse, refuse_data, refuse_diverged, refuse_views
+from sevenfold.train.sparing import NOT_LOOKED, Spared, check_labels
+from sevenfold.train.stronger import Look, choose_views
 from sevenfold.train.student import alike, deployed, single, stacked
 
-__all__ = ["Attempt", "Bench", "Fitted", "Member", "alike", "distil", "fit", "look", "settle"]
+__all__ = [
+    "Attempt", "Bench", "Fitted", "Member", "alike", "distil", "fit", "look",
+    "refuse_diverged", "settle",
+]  # fmt: skip
 
 _STEPS: Final = 190  # about, in a training; fewer where the data is small
 _SMALL_STEPS: Final = 160
@@ -137,56 +133,47 @@ def fit(
     Raises:
         UsageError: a setting asks for what is not there.
     """
-    # What cannot be done is refused now, not after hours of training.
-    optimization.check(recipe.optimization)
-    imbalance.check(recipe.imbalance)
-    ensembling.check(
-        recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
-    )
-    voters = (
-        1 if recipe.ensembling.distil or recipe.ensembling.average else recipe.ensembling.members
-    )
-    pruning.check(recipe.pruning, voters=voters)
-    augmentation.refuse_idle(recipe.augmentation)
-    augmentation.for_classes(recipe.augmentation, split.dataset.classes)
-    growth.check(recipe.growth, split)
-    optimization.refuse_patience(recipe.optimization, validation=len(split.val) > 0)
+    refuse(recipe, split)
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
-    dataset = split.dataset
-    refuse_folds(split, pictures)
-    imbalance.check_data(
-        recipe.imbalance, fewest(split, pictures), dataset.classes,
-        epochs=recipe.epochs, batch=recipe.batch,
-    )  # fmt: skip
-    refuse_idle(recipe, np.bincount(dataset.labels[pictures], minlength=len(dataset.classes)))
-    recipe, checked = spared(recipe, split, pictures, place, pixels, progress)
+    refuse_data(recipe, split, pictures)
+    recipe, checked = check_labels(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
     refuse_views(recipe, frozen=bench.views.count > 0)
     rate, probed = probe(bench, seed)
-    recipe, tried = settled(bench, rate, seed)
-    bench, looks = strengthened(replace(bench, recipe=recipe), rate, seed, pixels)
+    recipe, tried = choose_method(bench, rate, seed)
+    bench, looks = choose_views(replace(bench, recipe=recipe), rate, seed, pixels)
     recipe = bench.recipe
-    each = benches(bench, rate, seed, pixels)
-    jobs = [Job(*own, ensembling.seed_of(seed, at)) for at, own in enumerate(each)]
-    crew.advanced(jobs)
-    members = ensembling.members(
-        recipe.ensembling,
-        lambda number: on_labels(jobs[number].bench, jobs[number].rate, jobs[number].seed),
-    )
+    jobs = jobs_of(bench, rate, seed, pixels)
+    crew.train_side_by_side(jobs)
+    members = tuple(on_labels(job.bench, job.rate, job.seed) for job in jobs)
+    if len(members) > 1:
+        refuse_diverged(members, rate)
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
-    seen = [one for one, _ in each]
-    student, lessons = single(
-        bench, seen, members, weights, rate, ensembling.seed_of(seed, len(members))
-    )
+    benches = [job.bench for job in jobs]
+    apart = ensembling.seed_of(seed, len(members))
+    student, lessons = single(bench, benches, members, weights, rate, apart)
     ships, shares = deployed(bench, members, weights, student)
     cut = None
     if recipe.pruning.macs:
         cut = attempted(ships, bench, rate, seed=seed, pixels=pixels)
     return Fitted(
-        recipe, members, weights, student, ships, shares, rate, tuple(probed), tried, bench.labels,
-        cut, checked, looks, student is not None and not student.trained.history, lessons,
-    )  # fmt: skip
+        recipe=recipe,
+        members=members,
+        weights=weights,
+        student=student,
+        ships=ships,
+        shares=shares,
+        rate=rate,
+        probed=tuple(probed),
+        tried=tried,
+        labels=bench.labels,
+        pruned=cut,
+        spared=checked,
+        looks=looks,
+        averaged=student is not None and not student.trained.history,
+        lessons=lessons,
+    )
 
 
 def look(
@@ -210,7 +197,7 @@ def look(
         folder: where checkpoints would lie.
         progress: is told what is under way.
     """
-    recipe, _ = spared(recipe, split, split.train, place, pixels, progress)
+    recipe, _ = check_labels(recipe, split, split.train, place, pixels, progress)
     prepared(recipe, split, split.train, place, pixels, folder, 0, progress)
 
 
@@ -243,7 +230,8 @@ def distil(
     """
     pictures = growth.given(split, recipe.growth, members[0].seed)
     bench = prepared(recipe, split, pictures, place, pixels, folder, members[0].seed, progress)
-    each = [one for one, _ in benches(bench, rate, members[0].seed, pixels, probing=False)]
+    jobs = jobs_of(bench, rate, members[0].seed, pixels, probing=False)
+    benches = [job.bench for job in jobs]
     voters = tuple(
         replace(
             one,
@@ -251,9 +239,9 @@ def distil(
                 tail_of(one.network, own.recipe).to(place.device), own.plain, own.judged, place
             ),
         )
-        for one, own in zip(members, each, strict=True)
+        for one, own in zip(members, benches, strict=True)
     )
-    taught, lessons = single(bench, each, voters, weights, rate, seed)
+    taught, lessons = single(bench, benches, voters, weights, rate, seed)
     assert taught is not None  # since the recipe asks for a student
     return Fitted(
         recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels,

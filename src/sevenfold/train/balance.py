@@ -34,7 +34,7 @@ class Tried:
     recalls: tuple[float, ...]
 
 
-def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, ...]]:
+def choose_method(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, ...]]:
     """Replace `auto` by a method: train what has a training of its own, and compare.
 
     Writes checkpoints, from which the chosen training goes on as the first member.
@@ -53,7 +53,7 @@ def settled(bench: Bench, rate: float, seed: int) -> tuple[Recipe, tuple[Tried, 
         return replace(recipe, imbalance=named), ()
     own = [name for name in methods if name != "adjusted_after"]
     if recipe.ensembling.members > 1:
-        crew.advanced([crew.Job(_by(bench, name), rate, seed) for name in own])
+        crew.train_side_by_side([crew.Job(_by(bench, name), rate, seed) for name in own])
     plain, temperature = _answers(bench, "none", rate, seed)
     strength = imbalance.choose_strength(plain, bench.labels, counts, asked.price)
     values = {name: imbalance.Imbalance(name) for name in methods}

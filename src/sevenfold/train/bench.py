@@ -12,7 +12,6 @@ from torch import nn
 
 from sevenfold import nets
 from sevenfold.data import Split
-from sevenfold.errors import DataError
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels, fill
 from sevenfold.features.views import (
@@ -197,37 +196,6 @@ def _by_class(
         viewer, factor = each[int(np.flatnonzero(kind_of_class == kind)[0])]
         parts.append(seen(pictures[kind_of[pictures] == kind], viewer, factor))
     return parts[0] if len(parts) == 1 else JoinedViews(parts, kind_of)
-
-
-def refuse_folds(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
-    """Refuse small data of which a fold would have no picture of a class to train on.
-
-    Raises:
-        DataError: all training pictures of a class go together.
-    """
-    if len(split.val):
-        return
-    classes, labels = split.dataset.classes, split.dataset.labels[pictures]
-    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
-    for label in np.unique(labels).tolist():
-        if len(np.unique(folds[labels == label])) == 1:
-            raise DataError(
-                f"the training pictures of the class `{classes[label]}` go together, in one group "
-                f"or in groups of other classes: of {FOLDS} folds that judge each other, as small "
-                "data has them, one would have none to train on",
-                "add pictures of it from elsewhere, or leave the class out",
-            )
-
-
-def fewest(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> Int64[np.ndarray, "classes"]:
-    """Count the pictures of each class in the training that has fewest of it."""
-    labels, classes = split.dataset.labels[pictures], len(split.dataset.classes)
-    counts = np.bincount(labels, minlength=classes)
-    if len(split.val):
-        return counts
-    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
-    held = [np.bincount(labels[folds == fold], minlength=classes) for fold in range(FOLDS)]
-    return np.asarray(counts - np.max(held, axis=0))
 
 
 def parts_of(bench: Bench) -> list[Part]:

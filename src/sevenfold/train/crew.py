@@ -43,7 +43,7 @@ class Job:
     seed: int
 
 
-def advanced(jobs: Sequence[Job]) -> list[float]:
+def train_side_by_side(jobs: Sequence[Job]) -> list[float]:
     """Train what is missing of several members side by side, if this place has room for it.
 
     Starts processes, which read the stores, and write checkpoints into the benches' folders.

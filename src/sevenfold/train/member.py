@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sevenfold import draws, loop, nets
+from sevenfold import draws, evaluate, loop, nets
 from sevenfold.engines import threads_each
 from sevenfold.loop import Measured, Rows, Stop, Trained, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
@@ -311,9 +311,7 @@ def measure(
     logits: Float[np.ndarray, "pictures classes"], labels: Int64[np.ndarray, "pictures"]
 ) -> Measured:
     """Return loss and accuracies of logits."""
-    right = logits.argmax(axis=1) == labels
-    recalls = [right[labels == label].mean() for label in np.unique(labels)]
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    loss = -log_p[np.arange(len(labels)), labels].mean()
-    return Measured(float(loss), float(right.mean()), float(np.mean(recalls)))
+    loss = evaluate.log_loss(logits, labels).mean()
+    accuracy = (logits.argmax(axis=1) == labels).mean()
+    balanced = np.nanmean(imbalance.recalls(logits, labels))
+    return Measured(float(loss), float(accuracy), float(balanced))

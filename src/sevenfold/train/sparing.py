@@ -61,7 +61,7 @@ class Spared:
 NOT_LOOKED: Final = Spared()
 
 
-def spared(
+def check_labels(
     recipe: Recipe,
     split: Split,
     pictures: Int64[np.ndarray, "pictures"],

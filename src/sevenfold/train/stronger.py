@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices import augmentation, imbalance
 from sevenfold.recipe import Recipe
@@ -60,58 +59,7 @@ def comes_back(recipe: Recipe) -> bool:
     return recipe.epochs > recipe.views or recipe.imbalance.method in _REPEATS
 
 
-def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> None:
-    """Refuse settings that this data leaves without any effect, before anything is computed.
-
-    Args:
-        recipe: settled.
-        counts: training pictures of each class.
-
-    Raises:
-        UsageError: with the setting's name.
-    """
-    method = recipe.imbalance.method
-    if method not in ("auto", "none") and counts.min() == counts.max():
-        raise UsageError(
-            f"imbalance.method = {method!r} does nothing: each class has {counts.max():,} "
-            "training pictures",
-            "leave it at auto",
-        )
-    price = recipe.imbalance.price
-    if price != imbalance.Imbalance.price and recipe.objective == "accuracy":
-        raise UsageError(
-            f"imbalance.price = {price:g} does nothing where accuracy is the objective",
-            "leave it at 1, or set objective=balanced_accuracy",
-        )
-
-
-def refuse_views(recipe: Recipe, *, frozen: bool) -> None:
-    """Refuse more views of some classes where they would not be seen.
-
-    Args:
-        recipe: settled.
-        frozen: whether there is a trunk, so that views are stored.
-
-    Raises:
-        UsageError: with the setting's name.
-    """
-    views = recipe.augmentation.class_views
-    if all(factor <= 1 for factor in views.values()):
-        return
-    if not frozen:
-        raise UsageError(
-            "augmentation.class_views does nothing without a frozen trunk, where views never end",
-            "leave it out, or set transfer.trainable_blocks=3",
-        )
-    if not comes_back(recipe):
-        raise UsageError(
-            f"augmentation.class_views does nothing where {recipe.epochs} epochs show "
-            f"{recipe.views} views of each picture once",
-            f"leave it out, or set views below {recipe.epochs}",
-        )
-
-
-def strengthened(
+def choose_views(
     bench: Bench, rate: float, seed: int, pixels: Pixels
 ) -> tuple[Bench, tuple[Look, ...]]:
     """Replace `for_rare = auto` by what the rare classes are shown: train each, and compare.
@@ -146,7 +94,7 @@ def strengthened(
         tried.append(bench if plain else _shown(bench, names, strength, views, seed, pixels))
         spent.append(time.perf_counter() - began)
     if recipe.ensembling.members > 1:
-        apart = crew.advanced([crew.Job(one, rate, seed) for one in tried])
+        apart = crew.train_side_by_side([crew.Job(one, rate, seed) for one in tried])
         spent = [before + more for before, more in zip(spent, apart, strict=True)]
     found: dict[str, tuple[Bench, Float[np.ndarray, "judged classes"], float]] = {}
     for (strength, views), one, before in zip(ways, tried, spent, strict=True):

@@ -27,8 +27,9 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.remake import record
 from sevenfold.train import Bench, Fitted, Member
-from sevenfold.train.bench import behind, parts_of, refuse_folds, tail_of
+from sevenfold.train.bench import behind, parts_of, tail_of
 from sevenfold.train.member import hard, rows_of, train_part
+from sevenfold.train.refusals import refuse_folds
 from sevenfold.update import path
 from sevenfold.update.incoming import Incoming
 

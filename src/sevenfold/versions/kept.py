@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -118,18 +119,52 @@ def renewed(
     Returns:
         These facts, of the run itself.
     """
+    with _making(run) as part:
+        facts = make(part)
+        _join_openings(run, part)
+        number = _served(run, part, parent)
+    log(run, {"event": "accepted", "version": number, **event})
+    return facts | {"run": str(run)}
+
+
+def replaced(run: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Serve a new training, of which no version is kept yet; else as `renewed`.
+
+    Args:
+        run: the folder of the run, finished or not.
+        make: as in `renewed`.
+
+    Returns:
+        What it returned, of the run itself.
+    """
+    with _making(run) as part:
+        facts = make(part)
+        number = _served(run, part, 0)
+    shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
+    with suppress(OSError):
+        (run / swap.VERSIONS).rmdir()  # of a run that was never updated
+    return facts | {"run": str(run)}
+
+
+@contextmanager
+def _making(run: Path) -> Iterator[Path]:
+    """Hold an empty folder to make a version in; an error removes it: a full disk needs room."""
     part = run / swap.VERSIONS / _PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    facts = make(part)
-    shutil.rmtree(part / "trials", ignore_errors=True)
-    _join_openings(run, part)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _served(run: Path, part: Path, parent: int) -> int:
+    """Serve what was made, and return its number."""
     number = upcoming(run)
     _settle(run, part, number, parent)
     swap.begin(run, number)
     swap.finish(run)
-    log(run, {"event": "accepted", "version": number, **event})
-    return facts | {"run": str(run)}
+    return number
 
 
 def baseline(run: Path, number: int) -> int:

@@ -8,14 +8,7 @@
 from sevenfold.practices.ensembling.averaging import averaged
 from sevenfold.practices.ensembling.diversity import Diversity, diversity
 from sevenfold.practices.ensembling.selection import greedy, mixture
-from sevenfold.practices.ensembling.settings import (
-    Ensembling,
-    check,
-    members,
-    seed_of,
-    turn,
-    weigh,
-)
+from sevenfold.practices.ensembling.settings import Ensembling, check, seed_of, turn, weigh
 from sevenfold.practices.ensembling.votes import VOTES, log_softmax, pool
 
 __all__ = [
@@ -27,7 +20,6 @@ __all__ = [
     "diversity",
     "greedy",
     "log_softmax",
-    "members",
     "mixture",
     "pool",
     "seed_of",

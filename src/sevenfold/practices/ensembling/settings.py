@@ -1,6 +1,5 @@
 """Say who votes and how, and refuse what would do nothing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeVar
 
@@ -13,7 +12,6 @@ from sevenfold.practices.ensembling.selection import greedy, mixture
 from sevenfold.practices.ensembling.votes import VOTES, pool
 from sevenfold.ranges import Choice, Range
 
-Member = TypeVar("Member")
 Own = TypeVar("Own", int, str)
 
 _APART: Final = 10_000  # between members' seeds; whoever repeats a training counts from 0
@@ -117,9 +115,16 @@ def check(settings: Ensembling, *, cut: int = 1000, backbone: str = "") -> None:
             "average",
             "set ensembling.average=false, or leave ensembling.backbones out",
         )
+    if settings.select and settings.vote == "weighted":
+        raise UsageError(
+            "ensembling.select = true would do nothing: a weighted vote finds its members' "
+            "weights, and gives some none, by itself",
+            "set ensembling.vote=soft, or leave the setting out",
+        )
     if settings.members > 1:
         return
     idle = {
+        "ensembling.select = true": settings.select,
         "ensembling.average = true": settings.average,
         f"ensembling.vote = {settings.vote!r}": settings.vote != "soft",
         "ensembling.distil = true": settings.distil,
@@ -144,22 +149,6 @@ def _check_others(name: str, others: tuple[int | str, ...], own: int | str, memb
             f"{shown} names one twice, or the first member's own, {own!r}",
             "name each other one once",
         )
-
-
-def members(settings: Ensembling, train: Callable[[int], Member]) -> tuple[Member, ...]:
-    """Train each member by its number, from 0.
-
-    Args:
-        settings: how many.
-        train: makes the member of a number; whatever differs between members (seed,
-            views) follows from the number alone, so an ensemble that was interrupted
-            goes on with the member it stopped at.
-
-    Raises:
-        UsageError: see `check`.
-    """
-    check(settings)
-    return tuple(train(number) for number in range(settings.members))
 
 
 def weigh(

@@ -67,7 +67,7 @@ class Switch(torch.optim.Optimizer):
     of both phases and decay does not jump. All groups together decide because their
     ratio is the one with the least noise: a few biases cannot hold the others back, nor
     take them along. Each group has its own ratio because rates and gradients differ from
-    group to group; one that saw no gradient takes the common one.
+    group to group; one that saw no gradient, or went against it, takes the common one.
 
     The averages forget over a window: with those of Adam's second moment, a thousand
     steps, a short run would be compared with itself and always be found at rest. Their
@@ -264,11 +264,10 @@ class Switch(torch.optim.Optimizer):
         if not last or not abs(run["last"] - last) < _TOLERANCE * last:
             return []
         run["ratio"] = run["last"]
-        ratios = [
-            _ratio(square, along) if square else run["ratio"]
+        return [
+            _ratio(square, along) or run["ratio"]
             for square, along in zip(squares, alongs, strict=True)
         ]
-        return ratios if all(ratios) else []
 
     def _by_paper(self, run: dict[str, Any], dots: Sequence[tuple[float, float]]) -> list[float]:
         rates = [float(group["lr"]) for group in self.param_groups]

@@ -21,6 +21,7 @@ Batches = Callable[
 
 WEIGHTS: Final = ("l1", "l2", "bn_scale")
 ACTIVATIONS: Final = ("mean_activation", "nonzero", "taylor")
+STATISTICS: Final = ("mean_activation", "nonzero")  # need neither targets nor gradients
 RANKINGS: Final = (*WEIGHTS, *ACTIVATIONS, "random")
 """Names that `scores` accepts."""
 ACROSS: Final = ("literal", "normalised", "ranks")
@@ -113,7 +114,7 @@ def combined(
     looked: Sequence[Layers], coupling: Coupling, ranking: str, across: str
 ) -> tuple[Float64[np.ndarray, "channels"], ...]:
     """Combine the layers of each group to the score of every channel, see `scores`."""
-    amounts = ranking not in ("mean_activation", "nonzero")
+    amounts = ranking not in STATISTICS
     return tuple(
         _together(found, group.channels, across if ranking != "random" else "literal", amounts)
         for found, group in zip(looked, coupling.groups, strict=True)

@@ -64,6 +64,12 @@ def check(settings: Pruning, *, voters: int = 1) -> None:
             f"pruning.{name} = {getattr(settings, name)!r} would do nothing: pruning.macs is 0",
             "set pruning.macs=0.4 or another share that is to go, or leave the setting out",
         )
+    if settings.ranking == "random" and settings.across != Pruning.off.across:
+        raise UsageError(
+            f"pruning.across = {settings.across!r} would do nothing where channels are ranked at "
+            "random",
+            "leave it out: scores that are drawn compare as they are",
+        )
     if settings.macs and voters > 1:
         raise UsageError(
             f"pruning.macs = {settings.macs:g} prunes one network, and {voters} are to vote",

@@ -89,8 +89,9 @@ def _target(text: str) -> Target:
 def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -> float:
     """Return which share remains of what the target counts.
 
-    Of MACs, of parameters (also for megabytes: the file shrinks by four bytes for
-    each parameter that goes), or of the latency.
+    Of MACs, of parameters (also for megabytes: the file shrinks by four bytes for each
+    parameter that goes, but that a norm's two numbers of a channel are one there; as if all
+    norms went, so that the file ends at or below the target), or of the latency.
 
     Args:
         wanted: the target.
@@ -110,9 +111,11 @@ def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -
     relative = wanted.kind in ("macs", "parameters") and wanted.value < 1
     found = wanted.value if relative else wanted.value / have
     if wanted.kind == "megabytes":
-        left = dense.parameters - (megabytes - wanted.value) * 1e6 / WEIGHT_BYTES
-        found = left / dense.parameters
-    if found >= 1:
+        weights = sum(one.weights for one in dense.layers.values())
+        folded = (dense.parameters - weights) / 2
+        gone = (megabytes - wanted.value) * 1e6 / WEIGHT_BYTES + folded
+        found = 1 - gone / dense.parameters
+    if wanted.value >= have if not relative else found >= 1:
         raise UsageError(
             f"--target {wanted} is no less than the {have:,.4g} that the network has",
             "name a smaller target",

@@ -125,7 +125,7 @@ def curve(
     rows = heads.described(dataset, split.train, recipe, pixels, looking, progress)
     folder = out / "trials" if out else None
     course = courses.Course(
-        split, rows, recipe, site.trained, folds, seed, folder, progress,
+        split, rows, recipe, site.trained(called), folds, seed, folder, progress,
         engine=site.engine({}) if site.cluster or site.workers > 1 else None, called=called,
     )  # fmt: skip
     results = courses.run(course)

@@ -1,7 +1,7 @@
 """Run a study: plan, estimate, fill the stores, train what is missing, and keep what came."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sevenfold import atomic
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Json
+from sevenfold.engines.cluster import OnRay
 from sevenfold.practices import ensembling
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
@@ -129,7 +130,7 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
     missing = [task for task in course.tasks if task.key not in found]
     if missing:
         rows = len(course.fills)
-        for done, _ in enumerate(engine.run(course.fills, trials.FILL), 1):
+        for done, _ in enumerate(_filled(course.fills, engine), 1):
             progress("stores", done, rows)
     watch(course.study, outcomes_of(course, found), left(course, found, engine))
     for number, result in engine.run([task.call for task in missing], trials.TRAIN):
@@ -138,6 +139,13 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
         found[key] = dict(result)
         watch(course.study, outcomes_of(course, found), left(course, found, engine))
     return outcomes_of(course, found)
+
+
+def _filled(calls: Sequence[Json], engine: Engine) -> Iterator[object]:
+    """Fill the stores: each part once, or on every node of a cluster whose nodes share none."""
+    if isinstance(engine, OnRay) and not all(call["ground"]["shared"] for call in calls):
+        return (engine.everywhere(call, trials.FILL) for call in calls)
+    return engine.run(calls, trials.FILL)
 
 
 def recalled(course: Course) -> dict[str, dict[str, Any]]:
@@ -214,6 +222,6 @@ def _outcome(
         softmax(judged / temperature, axis=1),
         float(sum(part["seconds"] for part in parts)),
         gauge.megabytes * float(detail.get("megabytes_left", 1.0)),
-        gauge.latency_ms * float(detail.get("latency_left", 1.0)),
+        gauge.latency_ms[repetition] * float(detail.get("latency_left", 1.0)),
         detail,
     )

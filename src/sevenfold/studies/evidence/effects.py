@@ -29,9 +29,9 @@ class Measured:
             was measured.
         p_flip: of the sign-flip test on the objective; NaN without repetitions.
         answers: which pictures each arm answers right, the arm without the practice first.
-        to_resolve: pictures that would narrow the objective's interval to one point to each
-            side; 0 where nothing is known. More repetitions on the same pictures would not:
-            their folds are smaller, and share more of what they learn from.
+        to_resolve: pictures by which one point of the objective would be claimed in about four
+            of five studies; 0 where nothing is known. More repetitions on the same pictures
+            would not: their folds are smaller, and share more of what they learn from.
     """
 
     contrast: Contrast
@@ -252,7 +252,8 @@ def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> int:
     if not math.isfinite(effect.low):
         return 0
     judged = sum(len(one.pictures) for one, _ in found)
-    return paired.pictures_to_resolve(judged, (effect.high - effect.low) / 2)
+    claims = len(_practices(study)) - len(study.not_in_use)
+    return paired.pictures_to_claim(judged, (effect.high - effect.low) / 2, claims=max(1, claims))
 
 
 def _finding(practice: str, study: Study, found: Sequence[Measured], p_holm: float) -> Finding:

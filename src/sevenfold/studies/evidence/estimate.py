@@ -144,14 +144,15 @@ class Gauge:
 
     Args:
         megabytes: of the exported file.
-        latency_ms: of the network on one picture, one thread.
+        latency_ms: of the network on one picture, one thread: for each repetition the median
+            of rounds of its own.
     """
 
     megabytes: float
-    latency_ms: float
+    latency_ms: tuple[float, ...]
 
 
-def gauged(arms: Sequence[Arm], classes: int) -> dict[str, Gauge]:
+def gauged(arms: Sequence[Arm], classes: int, repetitions: int) -> dict[str, Gauge]:
     """Measure each distinct architecture once, before it is trained; see `latency`.
 
     What a network costs does not depend on what it has learned. Networks that are pruned
@@ -160,6 +161,7 @@ def gauged(arms: Sequence[Arm], classes: int) -> dict[str, Gauge]:
     Args:
         arms: all of a study.
         classes: of the data.
+        repetitions: of the study, between which times differ as they do by themselves.
     """
     kinds = {arm.name: _kind(arm) for arm in arms}
     files: dict[tuple[int, int, int], bytes] = {}
@@ -176,9 +178,11 @@ def gauged(arms: Sequence[Arm], classes: int) -> dict[str, Gauge]:
             joined = _joined(exported[alone], recipe, len(arm.trainings))
             files[kind] = joined.SerializeToString()
             sizes[kind] = len(assemble(joined, recipe.side, classes, 1.0)) / 1e6
-    times = np.median(latency.timed(list(files.values()), rounds=_ROUNDS), axis=1)
+    rounds = latency.timed(list(files.values()), rounds=max(_ROUNDS, repetitions))
+    parts = np.array_split(rounds, repetitions, axis=1)
+    times = np.stack([np.median(part, axis=1) for part in parts], axis=1)
     took = dict(zip(files, times.tolist(), strict=True))
-    return {name: Gauge(sizes[kind], took[kind]) for name, kind in kinds.items()}
+    return {name: Gauge(sizes[kind], tuple(took[kind])) for name, kind in kinds.items()}
 
 
 def _kind(arm: Arm) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Part the pictures into folds, one for each repetition; test stays closed."""
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -9,15 +10,16 @@ from jaxtyping import Int64
 from sevenfold.data import Split
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
-from sevenfold.paired import MOST_FLIPPED
+from sevenfold.paired import MOST_FLIPPED, reach
 from sevenfold.studies.pictures import aside
 
 TUNING_FOLDS: Final = 7  # one in seven of what a fold leaves: by it trainings are stopped
 CLAIMING: Final = 6
 """Repetitions from which a sign-flip test can reach 0.05: 2 of 2^6 signs are 0.031."""
 _PICTURES: Final = 10  # judged in each repetition
-_POWER: Final = 0.06 * (1.96 + 0.84) ** 2
-"""Pictures times the squared effect that 80 % power needs where 6 % of answers differ."""
+_POWER: Final = 0.06 * (1 + CLAIMING / (CLAIMING - 1)) * reach(7) ** 2
+"""Pictures times the squared effect that is claimed in four of five studies of seven practices,
+where 6 % of answers differ and repetitions share what they learn from (`paired.corrected_t`)."""
 
 
 def check_repetitions(repetitions: int) -> None:
@@ -55,20 +57,21 @@ def check(split: Split, repetitions: int) -> None:
 
 
 def needed(effect: float) -> int:
-    """Return how many pictures show an effect with 80 % power at 6 % discordant answers.
+    """Return how many pictures show an effect with 80 % power, to two figures.
 
     Example:
         >>> needed(0.02)
-        1176
+        5200
     """
-    return round(_POWER / effect**2)
+    exact = _POWER / effect**2
+    return int(round(exact, 1 - math.floor(math.log10(exact))))
 
 
 def resolved(pictures: int) -> float:
     """Return the smallest effect that so many pictures show with 80 % power.
 
     Example:
-        >>> round(resolved(1176), 3)
+        >>> round(resolved(5200), 3)
         0.02
     """
     return float(np.sqrt(_POWER / pictures))

@@ -30,7 +30,7 @@ from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
-from sevenfold.studies.pictures import contents_of, digest
+from sevenfold.studies.pictures import contents_of, digest, kind
 from sevenfold.train import bench
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
@@ -73,7 +73,7 @@ def laid(
         prunable = _unprunable(recipe, len(split.dataset.classes))
     plan = planner(recipe, counts, asked.practices, prunable=prunable)
     progress("plan", 1, 3)
-    gauges = _gauged(plan.arms, len(split.dataset.classes), out)
+    gauges = _gauged(plan.arms, len(split.dataset.classes), len(parted), out)
     progress("plan", 2, 3)
     trainings = list({str(one): one for arm in plan.arms for one in arm.trainings}.values())
     stored = _stored(trainings)
@@ -149,14 +149,14 @@ def _unprunable(recipe: Recipe, classes: int) -> str:
     return ""
 
 
-def _gauged(arms: Sequence[Arm], classes: int, out: Path) -> dict[str, Gauge]:
+def _gauged(arms: Sequence[Arm], classes: int, repetitions: int, out: Path) -> dict[str, Gauge]:
     """Measure the arms' files, or recall what was measured here."""
-    name = f"{[(arm.name, arm.trainings) for arm in arms]} {classes} {latency.processor()}"
-    state = f"{name} {account.versions()} {trial.source_hash()}"
+    name = f"{[(arm.name, arm.trainings) for arm in arms]} {classes} {repetitions}"
+    state = f"{name} {latency.processor()} {account.versions()} {trial.source_hash()}"
     key = hashlib.blake2b(state.encode(), digest_size=8).hexdigest()
     path = out / "trials" / f"files-{key}.json"
     if not (held := kept(path)):
-        held = {name: vars(one) for name, one in gauged(arms, classes).items()}
+        held = {name: vars(one) for name, one in gauged(arms, classes, repetitions).items()}
         atomic.write(path, json.dumps(held))
     return {name: Gauge(**one) for name, one in held.items()}
 
@@ -208,8 +208,11 @@ def _task(
         recipe.imbalance, counts, classes, epochs=recipe.epochs, batch=recipe.batch
     )
     key = trial.key(training.recipe, replace(split, train=trained_on), seed, ground.place)
-    if training.carving or reading["device"] != ground.place.device:
-        key = f"{key} {training.carving} {reading['device']}"
+    # On a cluster other chips may compute than here.
+    here = {"device": ground.place.device, "kind": kind(ground.place)}
+    there = [reading[name] for name, mine in here.items() if reading.get(name, mine) != mine]
+    if training.carving or there:
+        key = f"{key} {training.carving} {there}"
         key = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     call = {
         "training": trials.told_of(training),

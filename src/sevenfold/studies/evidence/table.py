@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sevenfold.plots import plain
-from sevenfold.report.evidence import COSTS, Row, between, gain, headline, row
+from sevenfold.report.evidence import COSTS, Row, between, gain, headline, holds, row
 
 STYLES: Final = {"helps": "green", "hurts": "red", "no difference": "cyan"}
 WIDTHS: Final = (13, 14, 20, 20)
@@ -36,11 +36,15 @@ def lines(told: Facts) -> Iterator[str]:
         f"{told['data']}: gain in {objective}, in points, on {told['pictures']:,} pictures in "
         f"{told['repetitions']} of {told['repetitions_planned']} repetitions"
     )
+    yield holds(told["regime"])
     heads = ("practice", "verdict", "beside the others", "alone", *COSTS.values())
     yield _line(heads)
     found = rows(told)
     for one in found:
         yield _line(_cells(one))
+    for one in found:
+        if one.off_means:
+            yield f"{one.practice:<{WIDTHS[0]}} without it: {one.off_means}"
     for one in found:
         if one.said:
             yield f"{one.practice:<{WIDTHS[0]}} {one.verdict}: {one.said}"
@@ -87,7 +91,10 @@ def live(told: Facts) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
         title=Text(f"{plain(told['data'], 40)}: gain in {objective}, points"),
-        caption=Text(f"repetition {told['repetitions']} of {told['repetitions_planned']} done"),
+        caption=Text(
+            f"repetition {told['repetitions']} of {told['repetitions_planned']} done. "
+            + holds(told["regime"])
+        ),
     )
     for head in ("practice", "done", "verdict", "beside the others", "alone"):
         table.add_column(head, no_wrap=True)

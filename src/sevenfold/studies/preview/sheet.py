@@ -1,11 +1,12 @@
 """Gather the pictures of a contact sheet, exactly as training makes them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from sevenfold import draws, image
@@ -18,6 +19,7 @@ from sevenfold.recipe import Recipe
 
 _ATTEMPTS: Final = 8  # unreadable pictures of a class before it is given up
 _NAME: Final = 80
+_BLENDS: Final = 4
 _PACKAGED_BLOCKS: Final = 17
 
 _MEANING: Final[Mapping[str, str]] = {
@@ -165,18 +167,18 @@ def contact_sheet(
     frozen = _is_frozen(recipe, seed)
     count = min(views, recipe.views) if frozen and recipe.views else views
     counts = Counter(photo.label for photo in listing.photos)
-    rows, first = [], None
+    rows, pictures = [], []
     for name in wanted:
         picture = _picture(listing, name, seed, recipe.side)
         if picture is None:
             continue
-        first = first or picture
+        pictures.append(picture)
         viewer = augmentation.viewer(each[name], recipe.side, "" if frozen else str(seed))
         made = [viewer.make(picture.square, picture.number, view) for view in range(count)]
         tiles = [Tile(f"view {view + 1}", pixels) for view, pixels in enumerate(made)]
         note = ", ".join((f"{counts[name]:,} pictures", *_special(settings, name)))
         rows.append(Row(_short(name), note, picture.path, (_original(picture, recipe), *tiles)))
-    if first is None:
+    if not pictures:
         raise DataError(
             f"{image.shown(listing.name)}: no picture of any class shown can be read",
             "`sevenfold train` names each unreadable picture; replace them or leave them out",
@@ -187,7 +189,7 @@ def contact_sheet(
         len(listing.photos),
         tuple(rows),
         len(listing.classes) - len(rows),
-        tuple(_operation_rows(first, recipe)),
+        (*_operation_rows(pictures[0], recipe), *_mixed(rows, pictures, recipe, seed, frozen)),
         tuple(_remarks(recipe, each, frozen, len(wanted) - len(rows))),
     )
 
@@ -244,6 +246,32 @@ def _operation_rows(picture: Picture, recipe: Recipe) -> list[Row]:
     return rows
 
 
+def _mixed(
+    rows: Sequence[Row], pictures: Sequence[Picture], recipe: Recipe, seed: int, frozen: bool
+) -> list[Row]:
+    """Blend the first view of each class with that of the next, as a batch of them would be."""
+    settings = recipe.augmentation
+    named = {name: getattr(settings, name) for name in ("mixup", "cutmix")}
+    title = ", ".join(f"{name} = {value:g}" for name, value in named.items() if value)
+    if not title or len(rows) < 2:
+        return []
+    views = torch.from_numpy(np.stack([row.tiles[1].pixels for row in rows]))
+    numbers = np.array([one.number for one in pictures], np.uint64)
+    blended, targets = augmentation.mixer(settings, seed)(
+        views.permute(0, 3, 1, 2).float(), torch.eye(len(rows)), numbers, 0
+    )
+    pixels = blended.permute(0, 2, 3, 1).round().byte().numpy()
+    shares = targets.diagonal().tolist()
+    tiles = [
+        Tile(f"{share:.0%} {row.title}", made)
+        for share, row, made in zip(shares, rows, pixels, strict=True)
+    ]
+    note = "each picture of a batch blended with the next"
+    if frozen:
+        note += "; training blends what the frozen blocks make of them"
+    return [Row(title, note, pictures[0].path, (rows[0].tiles[0], *tiles[:_BLENDS]))]
+
+
 def _alone(operation: Operation, picture: Picture, side: int) -> UInt8[np.ndarray, "side side 3"]:
     (drawn,) = augmentation.draws_of(operation, draws.numbers([picture.hash]))
     return augmentation.augment(picture.square, operation.settings, drawn, side)
@@ -298,9 +326,6 @@ def _remarks(
         said.append(
             "The policy draws one operation for each view, beside flips, quarter turns and crop."
         )
-    mixed = [name for name in ("mixup", "cutmix") if getattr(settings, name)]
-    if mixed:
-        said.append(f"{' and '.join(mixed)} blends pictures of a batch, and is not shown.")
     if not frozen:
         said.append("Nothing is frozen: views never end, and another seed has others.")
     if unreadable:

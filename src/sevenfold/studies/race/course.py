@@ -147,7 +147,7 @@ def race(
         settings={name: _settings(one, asked) for name, one in best.items()},
         left_out=field.left_out,
     )
-    facts |= {"data": data, "race": str(out), "place": _place(site.trained)}
+    facts |= {"data": data, "race": str(out), "place": _place(site.trained(called))}
     atomic.write(out / "race.json", json.dumps(facts, indent=1, allow_nan=False))
     atomic.write(out / "race.html", page.render(facts))
     return facts
@@ -228,7 +228,9 @@ def _run(
 
 
 def _key(course: Course, entry: Entry) -> str:
-    key = trial.key(entry.recipe, course.ground.split, entry.seed, course.site.trained)
+    key = trial.key(
+        entry.recipe, course.ground.split, entry.seed, course.site.trained(course.called)
+    )
     # A trial of another race may be a final of this one, and was not judged.
     return f"{key}-final" if entry.final else key
 

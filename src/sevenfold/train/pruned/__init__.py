@@ -22,17 +22,18 @@ from sevenfold.features.pixels import Pixels
 from sevenfold.loop import Epoch, Place, Trained
 from sevenfold.practices import imbalance, pruning
 from sevenfold.practices.ensembling import Ensembling
+from sevenfold.practices.transfer import ALL_BLOCKS
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import Member
 from sevenfold.train.pruned.ground import Ground, Latency, asked, laid, retrained, saved_at, score
 from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
+from sevenfold.train.student import BLEND
 
 __all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
 
 _APART: Final = 5_000  # from the seeds of members, which lie 10,000 apart: views are new
-_WHOLE: Final = 1 << 16  # more blocks than any network has: the cut lies before the first
 
 
 def shrunk(
@@ -76,15 +77,16 @@ def shrunk(
     Raises:
         UsageError: the target is out of reach.
     """
-    # What helps rare classes is in the teacher's answers already; of a blend of two pictures
-    # it would say something else than the blend of what it says of each.
+    # What helps rare classes is in the teacher's answers already.
     plain = replace(
         recipe,
         epochs=plan.settings.epochs,
         imbalance=imbalance.Imbalance.off,
-        augmentation=replace(recipe.augmentation, mixup=0.0, cutmix=0.0),
+        augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
         ensembling=Ensembling.off,  # views that do not come again
-        transfer=replace(recipe.transfer, trainable_blocks=_WHOLE),
+        transfer=replace(recipe.transfer, trainable_blocks=ALL_BLOCKS),
+        # The last epoch counts, whatever validation says: a step is judged by it.
+        optimization=replace(recipe.optimization, patience=0.0),
     )
     bench = prepared(plain, split, pictures, place, pixels, folder, seed + _APART, progress)
     fitted = recipe.transfer.trainable_blocks < len(network.blocks)

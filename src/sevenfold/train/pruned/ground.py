@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,35 +15,39 @@ from torch import Tensor
 
 from sevenfold import draws, loop, nets
 from sevenfold.features import trunk as engines
-from sevenfold.loop import Stop, Trained
-from sevenfold.practices import optimization, pruning
+from sevenfold.loop import Trained
+from sevenfold.practices import pruning
 from sevenfold.train.bench import Bench, Part
-from sevenfold.train.member import Targets, hard, measure, objective, rows_of
+from sevenfold.train.member import hard, objective, rows_of, train_part
 from sevenfold.train.pruned.plan import Candidate, Plan
 
 RANKED_ON: Final = 256
-"""Training pictures by which channels and blocks are ranked and batch norms recalibrated."""
+"""Training pictures by which channels and blocks are ranked, but by activations, which are
+looked at on all validation pictures, and batch norms measured anew."""
 _BATCH: Final = 32
-_REMEMBERED_BYTES: Final = 256_000_000
 
 Latency = Callable[[nets.Network], float]
+Teacher = Callable[[Float[Tensor, "batch 3 side side"]], Float[Tensor, "batch classes"]]
+Batch = tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch classes"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
     """Hold what all trainings of a pruning share.
 
-    `fitted` says whether a frozen trunk was trained on, so that weights are fitted to its norms'
-    statistics of other pictures.
+    `batches` are training pictures, by which batch norms are measured anew. `fitted` says
+    whether a frozen trunk was trained on, so that weights are fitted to its norms' statistics
+    of other pictures.
     """
 
     network: nets.Network
     bench: Bench
-    targets: Targets
+    teacher: Teacher
     how: pruning.Trimming
     plan: Plan
     seed: int
     latency: Latency
+    batches: Sequence[Batch]
     fitted: bool = False
 
     @property
@@ -52,7 +57,7 @@ class Ground:
 
     @property
     def seen(self) -> Int64[np.ndarray, "some"]:
-        """Return the pictures that channels are ranked by: a draw of those trained on."""
+        """Return a draw of the pictures that are trained on."""
         numbers = draws.numbers([self.bench.split.dataset.hashes[at] for at in self.part.pictures])
         order = draws.order(f"{self.seed}/prune", numbers, 0)
         return np.asarray(self.part.pictures[order[:RANKED_ON]])
@@ -72,17 +77,28 @@ def laid(
     side = bench.recipe.side
     dense = pruning.couple(network, side)
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
-    held: list[tuple[Tensor, Tensor]] = []
-    how = pruning.Trimming(plan.settings, limits, lambda: iter(held), side, seed)
-    # A sharpened teacher, of pictures that it was trained on, would tell their labels alone.
+    held: list[Batch] = []
+    batches: pruning.Batches = lambda: iter(held)  # noqa: E731
+    if plan.settings.ranking in pruning.STATISTICS:
+        batches = partial(_validation, bench)
+    how = pruning.Trimming(plan.settings, limits, batches, side, seed)
     teacher = _teacher(network, max(1.0, temperature), bench)
-    ground = Ground(network, bench, teacher, how, plan, seed, latency, fitted)
-    held += _batches(ground)
+    ground = Ground(network, bench, teacher, how, plan, seed, latency, held, fitted)
+    held += _training(ground)
     return ground
 
 
-def _batches(ground: Ground) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the pixels and soft labels by which channels are ranked.
+def _validation(bench: Bench) -> Iterator[Batch]:
+    """Yield all pictures that choices are made by, as they are, with their labels."""
+    targets = hard(bench)
+    for start in range(0, len(bench.judged), _BATCH):
+        some = bench.judged[start : start + _BATCH]
+        first = np.zeros(len(some), np.int64)
+        yield loop.to_input(bench.plain.get(some, first), "cpu"), targets(some, first)
+
+
+def _training(ground: Ground) -> Iterator[Batch]:
+    """Yield pixels and soft labels of some training pictures.
 
     Labels, not the teacher: an unpruned network's loss against its own answers is at its
     least, so there is no gradient to rank by.
@@ -94,30 +110,19 @@ def _batches(ground: Ground) -> Iterator[tuple[Tensor, Tensor]]:
         yield loop.to_input(views.get(some, first), "cpu"), targets(some, first)
 
 
-def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Targets:
-    """Ask the unpruned network about pixels, each view once as long as memory allows."""
+def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher:
+    """Return what the unpruned network says of pixels."""
     trunk, head = nets.cut(copy.deepcopy(network).eval(), 0)
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
-    classes = len(bench.split.dataset.classes)
-    most = _REMEMBERED_BYTES // (4 * classes + 250)  # and what a dictionary needs for a row
-    known: dict[tuple[int, int], Float[np.ndarray, " classes"]] = {}
 
-    def targets(
-        pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
-    ) -> Float[Tensor, "rows classes"]:
-        keys = list(zip(pictures.tolist(), views.tolist(), strict=True))
-        if not all(key in known for key in keys):
-            features = engine.run(bench.views.get(pictures, views))
-            with torch.no_grad():
-                logits = head(torch.from_numpy(features).float()) / temperature
-            rows = torch.softmax(logits, dim=1)
-            if len(known) < most:
-                known.update(zip(keys, rows.numpy().copy(), strict=True))
-            return rows
-        return torch.from_numpy(np.stack([known[key] for key in keys]))
+    def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
+        stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
+        with torch.no_grad():
+            logits = head(torch.from_numpy(engine.run(stored)).float()) / temperature
+        return torch.softmax(logits, dim=1).to(pixels.device)
 
-    return targets
+    return answer
 
 
 def asked(ground: Ground, network: nets.Network) -> Candidate:
@@ -148,7 +153,7 @@ def _normed(ground: Ground, network: nets.Network) -> tuple[nets.Network, bool]:
     Returns:
         A network of its own, and whether its statistics are to be kept.
     """
-    seen = (pixels for pixels, _ in ground.how.batches() if len(pixels) > 1)
+    seen = (pixels for pixels, _ in ground.batches if len(pixels) > 1)
     anew = pruning.recalibrated(network, seen)
     if ground.fitted and _loss(ground, network) <= _loss(ground, anew):
         return copy.deepcopy(network), True
@@ -157,50 +162,35 @@ def _normed(ground: Ground, network: nets.Network) -> tuple[nets.Network, bool]:
 
 @torch.inference_mode()
 def _loss(ground: Ground, network: nets.Network) -> float:
-    """Return the cross-entropy on the pictures that channels are ranked by."""
+    """Return the cross-entropy on the training pictures that norms are measured by."""
     network = network.eval()
     return sum(
         float(torch.nn.functional.cross_entropy(network(pixels), targets, reduction="sum"))
-        for pixels, targets in ground.how.batches()
+        for pixels, targets in ground.batches
     )
 
 
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
-    """Train what a cut left on what the unpruned network says."""
-    bench, recipe, seed = ground.bench, ground.bench.recipe, ground.seed + number
-    settings = recipe.optimization
+    """Train what a cut left on what the unpruned network says of the same blends of pictures.
+
+    Of blends it is not as sure as of the pictures that it was trained on, and so tells more
+    (Beyer et al. 2022, arXiv 2106.05237).
+    """
+    bench, seed = ground.bench, ground.seed + number
     network, kept = _normed(ground, candidate.network.cpu())
-    network = network.requires_grad_(True).to(bench.place.device)
-    rows = rows_of(bench, ground.part, ground.targets, seed)
+    network.requires_grad_(True)
+    shown = rows_of(bench, ground.part, hard(bench), seed)
+
+    def taught(
+        inputs: Tensor, targets: Tensor, numbers: loop.Numbers, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        blended, _ = shown.mix(inputs, targets, numbers, epoch)
+        return blended, ground.teacher(blended)
+
     # What a step learnt by heart the next one does not see again.
-    rows = replace(rows, first=(number - 1) * recipe.epochs)
-    steps = sum(rows.steps(epoch) for epoch in range(recipe.epochs))
-    # A new network has new parameters: the optimizer starts anew, too.
-    blocks = [*network.blocks, network.pool]
-    moved = optimization.optimizer(
-        settings,
-        optimization.groups(blocks, network.head, settings, ground.plan.rate),
-        steps=steps,
-        epochs=recipe.epochs,
-    )
-
-    def validate(module: torch.nn.Module) -> loop.Measured:
-        return measure(loop.predict(module, bench.plain, bench.judged, bench.place), bench.labels)
-
+    rows = replace(shown, mix=taught, first=(number - 1) * bench.recipe.epochs)
+    saved, rate = saved_at(ground, kind, number, "-training"), ground.plan.rate
     with pruning.still(network) if kept else contextlib.nullcontext():
-        trained = loop.train(
-            network,
-            rows,
-            moved,
-            optimization.schedule(moved, settings, steps),
-            epochs=recipe.epochs,
-            horizon=settings.average * steps,
-            stop=Stop(recipe.objective, 0),
-            validate=validate,
-            seed=seed,
-            place=bench.place,
-            saved=saved_at(ground, kind, number, "-training"),
-            progress=bench.progress,
-        )
+        trained, _, _ = train_part(bench, network, rows, ground.part, rate, seed, saved)
     logits = loop.predict(network, bench.plain, bench.judged, bench.place)
     return Candidate(network.cpu().eval(), logits, trained)

@@ -1,0 +1,166 @@
+"""Refuse what would do nothing or cannot be done, before anything is trained."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from sevenfold.data import Split
+from sevenfold.errors import DataError, UsageError
+from sevenfold.practices import augmentation, ensembling, growth, imbalance, optimization, pruning
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import FOLDS
+from sevenfold.train.member import Member
+from sevenfold.train.stronger import comes_back
+
+
+def refuse(recipe: Recipe, split: Split) -> None:
+    """Refuse settings that contradict each other or name what the data does not have.
+
+    Args:
+        recipe: as the user gave it.
+        split: pictures by role.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    one = recipe.ensembling.distil or recipe.ensembling.average
+    optimization.check(recipe.optimization)
+    imbalance.check(recipe.imbalance)
+    ensembling.check(
+        recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
+    )
+    pruning.check(recipe.pruning, voters=1 if one else recipe.ensembling.members)
+    augmentation.refuse_idle(recipe.augmentation)
+    augmentation.for_classes(recipe.augmentation, split.dataset.classes)
+    growth.check(recipe.growth, split)
+    optimization.refuse_patience(recipe.optimization, validation=len(split.val) > 0)
+
+
+def refuse_data(recipe: Recipe, split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
+    """Refuse pictures that a recipe cannot train on, and settings that they leave idle.
+
+    Args:
+        recipe: settled.
+        split: pictures by role.
+        pictures: that are trained on.
+
+    Raises:
+        DataError: a fold would have no picture of a class.
+        UsageError: a setting would do nothing.
+    """
+    dataset = split.dataset
+    refuse_folds(split, pictures)
+    imbalance.check_data(
+        recipe.imbalance, fewest(split, pictures), dataset.classes,
+        epochs=recipe.epochs, batch=recipe.batch,
+    )  # fmt: skip
+    refuse_idle(recipe, np.bincount(dataset.labels[pictures], minlength=len(dataset.classes)))
+
+
+def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> None:
+    """Refuse settings that this data leaves without any effect, before anything is computed.
+
+    Args:
+        recipe: settled.
+        counts: training pictures of each class.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    method = recipe.imbalance.method
+    if method == "augmentation" and augmentation.still(recipe.augmentation):
+        raise UsageError(
+            "imbalance.method = 'augmentation' does nothing where augmentation is off: what is "
+            "drawn often would be the same picture each time",
+            "set imbalance.method=oversampling, or augment",
+        )
+    if method not in ("auto", "none") and counts.min() == counts.max():
+        raise UsageError(
+            f"imbalance.method = {method!r} does nothing: each class has {counts.max():,} "
+            "training pictures",
+            "leave it at auto",
+        )
+    price = recipe.imbalance.price
+    if price != imbalance.Imbalance.price and recipe.objective == "accuracy":
+        raise UsageError(
+            f"imbalance.price = {price:g} does nothing where accuracy is the objective",
+            "leave it at 1, or set objective=balanced_accuracy",
+        )
+
+
+def refuse_views(recipe: Recipe, *, frozen: bool) -> None:
+    """Refuse more views of some classes where they would not be seen.
+
+    Args:
+        recipe: settled.
+        frozen: whether there is a trunk, so that views are stored.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    views = recipe.augmentation.class_views
+    if all(factor <= 1 for factor in views.values()):
+        return
+    if not frozen:
+        raise UsageError(
+            "augmentation.class_views does nothing without a frozen trunk, where views never end",
+            "leave it out, or set transfer.trainable_blocks=3",
+        )
+    if not comes_back(recipe):
+        raise UsageError(
+            f"augmentation.class_views does nothing where {recipe.epochs} epochs show "
+            f"{recipe.views} views of each picture once",
+            f"leave it out, or set views below {recipe.epochs}",
+        )
+
+
+def refuse_folds(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
+    """Refuse small data of which a fold would have no picture of a class to train on.
+
+    Raises:
+        DataError: all training pictures of a class go together.
+    """
+    if len(split.val):
+        return
+    classes, labels = split.dataset.classes, split.dataset.labels[pictures]
+    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    for label in np.unique(labels).tolist():
+        if len(np.unique(folds[labels == label])) == 1:
+            raise DataError(
+                f"the training pictures of the class `{classes[label]}` go together, in one group "
+                f"or in groups of other classes: of {FOLDS} folds that judge each other, as small "
+                "data has them, one would have none to train on",
+                "add pictures of it from elsewhere, or leave the class out",
+            )
+
+
+def fewest(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> Int64[np.ndarray, "classes"]:
+    """Count the pictures of each class in the training that has fewest of it."""
+    labels, classes = split.dataset.labels[pictures], len(split.dataset.classes)
+    counts = np.bincount(labels, minlength=classes)
+    if len(split.val):
+        return counts
+    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    held = [np.bincount(labels[folds == fold], minlength=classes) for fold in range(FOLDS)]
+    return np.asarray(counts - np.max(held, axis=0))
+
+
+def refuse_diverged(members: Sequence[Member], rate: float) -> None:
+    """Refuse networks whose answers are no numbers. A single one `fit` returns as it is.
+
+    Args:
+        members: of a training.
+        rate: its largest learning rate.
+
+    Raises:
+        UsageError: one of them diverged.
+    """
+    for member in members:
+        if not np.isfinite(member.logits).all():
+            epoch = len(member.trained.history)
+            raise UsageError(
+                f"the training diverged in epoch {epoch} at the rate {rate:g}: its loss is no "
+                "number any more",
+                f"set optimization.rate below {rate:g}, or 0 to have one found",
+            )

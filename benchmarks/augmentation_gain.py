@@ -130,9 +130,8 @@ def recipe_of(name: str, arm: str, asked: argparse.Namespace) -> Recipe:
 def measured(name: str, split: Split, arm: str, seed: int, asked: argparse.Namespace) -> Row:
     """Train once and answer the test pictures."""
     from sevenfold import loop, train
-    from sevenfold.features.pixels import Pixels, fill
-    from sevenfold.features.views import PLAIN, pixel_views
     from sevenfold.progress import silent
+    from sevenfold.train.member import answers
 
     place = loop.Place("cpu", asked.cores)
     began = time.perf_counter()
@@ -147,10 +146,7 @@ def measured(name: str, split: Split, arm: str, seed: int, asked: argparse.Names
             progress=silent,
         )
     seconds = time.perf_counter() - began
-    plain = Pixels(side_of(name, asked), full=True)
-    fill(plain, split.dataset, split.test, threads=asked.cores, progress=silent)
-    views = pixel_views(split.dataset, plain, PLAIN, threads=asked.cores, count=1)
-    logits = loop.predict(fitted.ships[0].network, views, split.test, place)
+    logits = answers(fitted.ships[0].network, fitted.recipe, split.dataset, split.test, place)
     labels = split.dataset.labels[split.test]
     right = logits.argmax(axis=1) == labels
     recalls = [right[labels == label].mean() for label in np.unique(labels)]

@@ -174,7 +174,7 @@ def one(results: Results, name: str, split: Any, rows: Array, size: int, draw: i
     from sevenfold.loop import Place
     from sevenfold.practices.growth import Growth, given
     from sevenfold.progress import silent
-    from sevenfold.studies.curve import course, forecast, told
+    from sevenfold.studies.curve import course, curve_facts, forecast
 
     key = f"{name} pictures={size} draw={draw}"
     if not results.missing(key):
@@ -195,7 +195,7 @@ def one(results: Results, name: str, split: Any, rows: Array, size: int, draw: i
         worth_of=0,
     )
     measured = course.run(run)
-    facts = told(measured, len(some.train), 0.0)
+    facts = curve_facts(measured, len(some.train), 0.0)
     curve = course.curve_of(measured)
     place = np.array([float(len(some.train)), float(len(twice))])
     plain = forecast.power_law(curve, place).tolist()

@@ -141,7 +141,7 @@ def read(
     from sevenfold.studies import pictures
     from sevenfold.studies.evidence.trials import Ground
 
-    told = pictures.told(pictures.Reading(clothing(asked)), wanted.recipe.side, place)
+    told = pictures.ground_of(pictures.Reading(clothing(asked)), wanted.recipe.side, place)
     told |= {"repetitions": wanted.repetitions, "seed": wanted.seed}
     split, place = pictures.read(told, progress)
     return told, Ground(split, place, wanted.repetitions, wanted.seed)

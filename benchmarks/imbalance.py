@@ -198,18 +198,13 @@ def epochs_of(split: Split, method: str, asked: Any) -> int:
     return max(2, round(asked.epochs * counts.sum() / (len(counts) * counts.max())))
 
 
-def judged(network: Any, split: Split, side: int, asked: Any) -> Row:
+def judged(made: Any, split: Split, asked: Any) -> Row:
     """Answer the test pictures and return balanced accuracy and recalls."""
-    from sevenfold import loop
-    from sevenfold.features.pixels import Pixels, fill
-    from sevenfold.features.views import PLAIN, pixel_views
-    from sevenfold.progress import silent
+    from sevenfold.loop import Place
+    from sevenfold.train.member import answers
 
-    place = loop.Place("cpu", asked.cores)
-    plain = Pixels(side, full=True)
-    fill(plain, split.dataset, split.test, threads=asked.cores, progress=silent)
-    views = pixel_views(split.dataset, plain, PLAIN, threads=asked.cores, count=1)
-    logits = loop.predict(network, views, split.test, place)
+    network, place = made.ships[0].network, Place("cpu", asked.cores)
+    logits = answers(network, made.recipe, split.dataset, split.test, place)
     labels = split.dataset.labels[split.test]
     right = logits.argmax(axis=1) == labels
     count = len(split.dataset.classes)
@@ -246,7 +241,7 @@ def one_seed(
             start = time.perf_counter()
             made = fitted(name, split, method, seed, Path(place), pixels, asked)
             seconds = time.perf_counter() - start
-            facts = judged(made.ships[0].network, split, side, asked)
+            facts = judged(made, split, asked)
             facts |= {"used": str(made.recipe.imbalance), "seconds": seconds}
             results.append(
                 keys[method], seed=seed, n=len(split.test), set=name, method=method, **facts

@@ -275,7 +275,7 @@ def facts_of(**changes: Any) -> dict[str, Any]:
             {"label": 1, "without": 50, "right": whole},
         ]
         results.append({"judged": [100, 100], "sizes": sizes, "whole": whole, "given": lost})
-    told = study.told(results, 1100, changes.pop("target", 0.0))
+    told = study.curve_facts(results, 1100, changes.pop("target", 0.0))
     worth = study.worth(results, ("<b>cats</b>", "dogs"), "accuracy")
     return {
         "schema": study.SCHEMA,
@@ -415,7 +415,7 @@ def test_a_fold_without_a_class_does_not_ask_for_its_answer():
 
 def test_all_right_in_every_fold_is_not_certainty(split):
     results = run(split, noise=0.0)
-    last = study.told(results, len(split.train), 0.0)["points"][-1]
+    last = study.curve_facts(results, len(split.train), 0.0)["points"][-1]
     judged = sum(sum(one["judged"]) for one in results)
     assert last["accuracy"] == last["high"] == 1
     assert last["low"] == pytest.approx(evaluate.wilson(judged, judged).low)

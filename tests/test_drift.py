@@ -68,20 +68,22 @@ def test_the_gap_of_the_distances_is_near_the_exact_one():
         tally = Tally(reference, ["a"])
         for one in second:
             tally.add("a", float(one), False)
-        told, exact = tally.told(), stats.ks_2samp(first, second)
+        told, exact = tally.to_json(), stats.ks_2samp(first, second)
         assert told["distance_shift"] == pytest.approx(exact.statistic, abs=0.015)
         assert told["distance_p"] == pytest.approx(exact.pvalue, abs=0.1)
     assert distance_shift(np.zeros(102, int), 5) == (0.0, 1.0)
 
 
 def test_the_same_kind_of_pictures_does_not_differ():
-    differing = [counted(200, seed, [0.5, 0.3, 0.2], 1.0).told()["differs"] for seed in range(40)]
+    differing = [
+        counted(200, seed, [0.5, 0.3, 0.2], 1.0).to_json()["differs"] for seed in range(40)
+    ]
     assert sum(differing) <= 1
 
 
 @pytest.mark.parametrize(("shares", "mean"), [([0.1, 0.3, 0.6], 1.0), ([0.5, 0.3, 0.2], 1.3)])
 def test_other_pictures_differ(shares, mean):
-    told = counted(200, 3, shares, mean).told()
+    told = counted(200, 3, shares, mean).to_json()
     assert told["differs"]
     assert told["unlike"] == (mean > 1.2)
     assert told["training_mix"] == {"a": 0.5, "b": 0.3, "c": 0.2}
@@ -89,7 +91,7 @@ def test_other_pictures_differ(shares, mean):
 
 
 def test_few_pictures_are_not_judged():
-    assert not counted(19, 0, [0, 0, 1.0], 3.0).told()["differs"]
+    assert not counted(19, 0, [0, 0, 1.0], 3.0).to_json()["differs"]
 
 
 def test_groups_are_folders_and_bounded():
@@ -98,7 +100,7 @@ def test_groups_are_folders_and_bounded():
         tally.add("a", 1.0, False, f"place{number}/x.jpg")
     for _ in range(30):
         tally.add("c", 5.0, True, "place1/y.jpg")
-    told = tally.told()
+    told = tally.to_json()
     assert told["pictures"] == 2030
     assert len(told["groups"]) == 1001
     assert sum(row["pictures"] for row in told["groups"]) == 2030
@@ -112,7 +114,7 @@ def test_a_bundle_without_a_reference_tells_the_mix_alone():
     tally = Tally(drift.from_card({}, CLASSES), CLASSES)
     for _ in range(50):
         tally.add("b", float("nan"), False)
-    told = tally.told()
+    told = tally.to_json()
     assert told["mix"]["b"] == 1
     assert not told["differs"]
     assert told["distance"] is None

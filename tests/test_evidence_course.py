@@ -35,7 +35,7 @@ from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
 from sevenfold.studies.folder import prepare
 from sevenfold.studies.pictures import Reading
-from sevenfold.train import bench
+from sevenfold.train import bench, member
 
 SETTINGS = (
     "objective=accuracy",
@@ -127,7 +127,7 @@ def copied(folder: Path, out: Path, split: data.Split, missing: Sequence[int]) -
 def laid(split: data.Split, out: Path) -> course.Course:
     prepare(out, course.OURS, "a study of evidence")
     asked = course.Asked(RECIPE, ("growth",))
-    reading = pictures.told(Reading("photos"), RECIPE.side, PLACE) | {"repetitions": 6}
+    reading = pictures.ground_of(Reading("photos"), RECIPE.side, PLACE) | {"repetitions": 6}
     ground = trials.Ground(split, PLACE, 6)
     return planning.laid(ground, reading, asked, out, silent, planner=lambda *_args, **_more: TWINS)
 
@@ -242,9 +242,9 @@ def test_a_network_stays_where_it_is_when_it_is_asked(
         asked.append(module)
         return np.zeros((len(some), 3), np.float32)
 
-    monkeypatch.setattr(trials.loop, "predict", predict)
+    monkeypatch.setattr(member.loop, "predict", predict)
     network, _ = bench.start(RECIPE, 3, 0)
-    trials.answers(network, RECIPE, split, split.train[:2], Place("meta", 1))
+    member.answers(network, RECIPE, split.dataset, split.train[:2], Place("meta", 1))
     assert {one.device.type for one in network.parameters()} == {"cpu"}
     assert {one.device.type for one in asked[0].parameters()} == {"meta"}
 
@@ -261,7 +261,7 @@ def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
             return replace(TWINS, arms=arms)
 
         ground = trials.Ground(split, PLACE, 6)
-        reading = pictures.told(Reading("photos"), RECIPE.side, PLACE)
+        reading = pictures.ground_of(Reading("photos"), RECIPE.side, PLACE)
         args = (ground, reading, Asked(RECIPE), tmp_path / f"{share}", silent)
         prepare(tmp_path / f"{share}", course.OURS, "a study of evidence")
         if share == 1:
@@ -324,7 +324,7 @@ def test_the_estimate_shrinks_as_trials_end(
 
 
 def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:
-    reading = pictures.told(Reading(str(photos)), RECIPE.side, PLACE)
+    reading = pictures.ground_of(Reading(str(photos)), RECIPE.side, PLACE)
     split, place = pictures.read(reading)
     assert len(split.dataset) == 84
     assert place.threads == 1

@@ -115,7 +115,7 @@ def test_answers_are_tallied(copy):
     predictor = load(knowing(copy, {}))
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
     list(predict(predictor, [(f"f/{k}.png", lambda: png(1)) for k in range(40)], tally=tally))
-    told = tally.told()
+    told = tally.to_json()
     assert told["pictures"] == 40
     assert told["differs"]
     assert told["groups"][0]["group"] == "f"

@@ -202,14 +202,33 @@ def test_what_a_policy_draws_is_shown_too(folder: Path) -> None:
     assert any("policy draws one" in said for said in found.remarks)
 
 
+def test_blends_are_shown_with_their_shares(folder: Path, tmp_path: Path) -> None:
+    listing = datasets.scan(str(folder))
+    recipe = recipe_of(*STILL, "augmentation.mixup=0.4", "transfer.trainable_blocks=1000")
+    found = contact_sheet(listing, recipe, classes=3, views=1, seed=0)
+    (row,) = found.operations
+    assert (row.title, len(row.tiles)) == ("mixup = 0.4", 1 + 3)
+    views = [one.tiles[1].pixels.astype(float) for one in found.classes]
+    for at, tile in enumerate(row.tiles[1:]):
+        share, _, name = tile.caption.partition(" ")
+        assert name == found.classes[at].title
+        kept = float(share.rstrip("%")) / 100
+        blend = kept * views[at] + (1 - kept) * views[(at + 1) % 3]
+        assert np.abs(tile.pixels - blend).max() < 2.5  # the caption's share is rounded
+    line = ["preview", str(folder), "--out", str(tmp_path / "out"), "--budget", "normal", "--json"]
+    assert cli.main(line) == 0
+    page = (tmp_path / "out" / "preview.html").read_text("utf-8")
+    assert "mixup = 0.2" in page
+    assert "training blends what the frozen blocks make of them" in page
+
+
 def test_settings_that_switch_nothing_on_are_told(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["preview", str(folder), "--out", str(tmp_path / "out"), *options(STILL)]
-    assert cli.main([*line, "--set", "augmentation.mixup=0.2"]) == 0
+    assert cli.main(line) == 0
     out = capsys.readouterr().out
     assert "every view is the picture itself" in out
-    assert "mixup blends pictures of a batch" in out
     assert "every view is the picture itself" in (tmp_path / "out" / "preview.html").read_text(
         "utf-8"
     )

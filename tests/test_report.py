@@ -373,6 +373,25 @@ def test_what_ships_is_said_with_its_reason(
         assert words_ in said
 
 
+def test_a_vote_that_ships_tells_what_it_costs_beside_one_of_its_networks() -> None:
+    facts = voted(ships="vote", student={})
+    assert "Deployed" not in section(facts, "vote")
+    facts["bundle"] |= {
+        "megabytes": 45.04, "network_latency_ms": 30.2,
+        "voter": {"megabytes": 13.5, "network_latency_ms": 19.0},
+    }  # fmt: skip
+    said = section(facts, "vote")
+    assert "Deployed it has 45.0 MB and takes 30.2 ms for a picture" in said
+    assert "one of its networks 13.5 MB and 19.0 ms." in said
+
+
+def test_weights_that_were_chosen_on_the_pictures_that_judge_are_told() -> None:
+    flattered = "chosen on these very pictures"
+    assert flattered in section(voted(weights=[0.5, 0.25, 0.25]), "vote")
+    assert flattered not in section(voted(weights=[1 / 3] * 3), "vote")
+    assert flattered not in section(voted(weights=[0.0, 1.0, 0.0]), "vote")
+
+
 def test_the_share_that_is_kept_is_drawn_only_where_there_is_a_gain() -> None:
     assert 'class="scale"' in report.render(report_facts.facts()).split('<section id="vote"')[1]
     for parts in ({"student": {}}, {"pooled": {"accuracy": 0.9, "nll": 0.3}}):
@@ -833,6 +852,16 @@ def test_the_card_says_who_voted(voters: int | None, ships: str, expected: str) 
     text = report.model_card({**report_facts.card(), "voters": voters, "ships": ships})
     assert expected in text
     assert bool(expected) is ("the vote of" in text)
+
+
+def test_the_card_names_all_weights_that_ship() -> None:
+    other = {
+        "name": "timm/resnet18", "sha256": "fed" * 21, "licence": "apache-2.0", "source": "hub",
+    }  # fmt: skip
+    text = report.model_card({**report_facts.card(), "other_weights": [other]})
+    assert "timm/resnet18" in text
+    assert "fed" * 21 in text
+    assert text.count("Licence of the weights") == 2
 
 
 def test_the_card_warns_of_counting_where_rare_classes_were_helped() -> None:

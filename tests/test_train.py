@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from photos import write
@@ -237,6 +238,22 @@ def _trained(split, folder, *settings):
     return train.fit(
         recipe, split, seed=0, place=place, pixels=pixels, folder=folder, progress=silent
     )
+
+
+def test_on_balanced_data_auto_trains_the_very_network_that_none_does(split, tmp_path):
+    rows = [np.flatnonzero(split.dataset.labels == label)[:14] for label in range(3)]
+    even = replace(
+        split,
+        train=np.sort(np.concatenate([some[:10] for some in rows])),
+        val=np.sort(np.concatenate([some[10:] for some in rows])),
+        test=split.test[:0],
+    )
+    found = [
+        _trained(even, tmp_path / method, f"imbalance.method={method}").members[0].network
+        for method in ("auto", "none")
+    ]
+    states = [safetensors.torch.save(one.state_dict()) for one in found]
+    assert states[0] == states[1]
 
 
 @pytest.mark.parametrize("small", [False, True])

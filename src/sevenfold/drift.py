@@ -127,7 +127,7 @@ class Tally:
             count.places[int(np.searchsorted(self._held.quantiles, distance))] += 1
             count.sum += distance
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the whole and every group, the most pictures first."""
         whole = _Count(len(self._classes))
         for one in tuple(self._groups.values()):

@@ -23,4 +23,6 @@ def keep() -> None:
     if mallopt is None:
         return
     mallopt(_TRIM, _KEPT)
-    any(mallopt(_MAP, size) for size in _UNMAPPED)
+    for size in _UNMAPPED:
+        if mallopt(_MAP, size):
+            return

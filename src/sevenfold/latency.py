@@ -112,7 +112,7 @@ def steadied(models: Sequence[bytes], timer: Timer, **how: Any) -> Steadied:
     return Steadied((first, *others), itself, steady)
 
 
-def told(found: Estimate) -> dict[str, float]:
+def to_json(found: Estimate) -> dict[str, float]:
     """Return a ratio as JSON holds it; `compared` reads it."""
     return dict(zip(_RATIO, (found.value, found.low, found.high), strict=True))
 

@@ -424,14 +424,14 @@ def train(
         }
         checkpoint.save(saved, {**state, **told, "best": best})
         if stop.patience:
-            progress(_told(history[-1], epochs), 0, 0)
+            progress(_epoch_line(history[-1], epochs), 0, 0)
     module.load_state_dict(best)
     module.eval()
     top = stop.kept(history).epoch
     return Trained(tuple(history), top, len(history) < epochs)
 
 
-def _told(epoch: Epoch, epochs: int) -> str:
+def _epoch_line(epoch: Epoch, epochs: int) -> str:
     return (
         f"epoch {epoch.epoch + 1} of {epochs}: loss {epoch.loss:.3f}, "
         f"validation {epoch.val_loss:.3f} and {epoch.val_accuracy:.1%} right"

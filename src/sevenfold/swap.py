@@ -63,7 +63,7 @@ def serving(path: Path) -> Path:
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 
-def told(run: Path, name: str) -> Path:
+def served(run: Path, name: str) -> Path:
     """Return the file in which a run tells of the version that it serves now."""
     number = pending(run)
     return (folder_of(run, number) if number else run) / name

@@ -3,7 +3,9 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import jsonschema_rs
 import pytest
 from finished import few_pictures
 from test_job import REQUEST, SETTINGS
@@ -13,7 +15,7 @@ from sevenfold import job, recipe, terminal
 from sevenfold.engines import Inline
 from sevenfold.progress import silent
 from sevenfold.studies import evidence, where
-from sevenfold.studies.evidence import trials
+from sevenfold.studies.evidence import table, trials
 
 ASKED = replace(
     REQUEST, overrides=(*SETTINGS, "epochs=1", "views=1", "evidence_minutes=10"), threads=1
@@ -66,3 +68,30 @@ def test_only_the_thorough_budget_measures_the_practices():
     assert minutes == [0.0, 0.0, 240.0]
     assert (recipe.minutes_of("90s"), recipe.minutes_of("2h")) == (1.5, 120.0)
     assert recipe.minutes_of("normal") == 0
+
+
+def test_ctrl_c_leaves_a_valid_partial_table_and_the_study_goes_on(data, tmp_path):
+    wanted = recipe.apply(recipe.default("quick"), (*SETTINGS, "epochs=1", "views=1"))
+    out, seen = tmp_path / "study", []
+
+    def study(watch=lambda *_: None):
+        return evidence.evidence(
+            evidence.Reading(data), out, evidence.Asked(wanted), evidence.Where(device="cpu"),
+            progress=silent, announce=seen.append, watch=watch,
+        )  # fmt: skip
+
+    def interrupted(_study, outcomes, _left):
+        if len(outcomes) == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study(interrupted)
+    partial_table = json.loads((out / "evidence.json").read_text("utf-8"))
+    schema = Path(evidence.__file__).with_name("evidence.schema.json")
+    jsonschema_rs.validate(json.loads(schema.read_text("utf-8")), partial_table)
+    assert not partial_table["complete"]
+    assert 0 < partial_table["repetitions"] < partial_table["repetitions_planned"] == 6
+    assert "cannot tell" in "".join(table.lines(partial_table))
+    whole = study()
+    assert whole["complete"]
+    assert "It holds for the quick budget and resnet20" in "".join(table.lines(whole))

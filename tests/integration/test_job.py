@@ -23,7 +23,8 @@ import torch
 from PIL import Image
 
 import photos
-from sevenfold import account, cli, data, job, predict, recipe, versions
+from sevenfold import account, cli, data, doctor, job, predict, recipe, swap, versions
+from sevenfold import report as report_page
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
 from sevenfold.job import Request
 from sevenfold.practices.transfer import Transfer, build
@@ -394,6 +395,17 @@ def test_a_run_that_another_command_changes_is_not_replaced(with_val, roles):
     assert sha256(run / "report.json") == before
 
 
+def killed_at_the_end(
+    turns: Iterator[int], real: Callable[[Path, bytes], None]
+) -> Callable[[Path, bytes], None]:
+    def replace(path: Path, content: bytes) -> None:
+        if next(turns, None) is None:
+            raise Kill
+        real(path, content)
+
+    return replace
+
+
 def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, monkeypatch):
     run = shutil.copytree(with_val[0], tmp_path / "run")
     before = {path: sha256(path) for path in run.rglob("*") if path.is_file()}
@@ -407,13 +419,31 @@ def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, m
         with pytest.raises(error):
             job.train(source, run, request=request, progress=progress)
         assert all(sha256(path) == held for path, held in before.items())
-    with monkeypatch.context() as patch:
-        patch.setattr(safetensors.torch, "save_file", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            job.train(str(roles), run, request=again, progress=silent)
-    # Half of it is the successor's: it is no finished run, and the command goes on without asking.
+    # Nor does a disk that fills up while the successor is written, wherever that happens.
+    for holder, name in (
+        (safetensors.torch, "save_file"), (report_page, "render"), (os, "fsync"), (swap, "begin"),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                job.train(str(roles), run, request=again, progress=silent)
+        assert all(sha256(path) == held for path, held in before.items())
+        predict.load(run)
     opened = openings(run)
-    job.train(str(roles), run, request=REQUEST, progress=silent)
+    # A kill between two files: what the run serves is whole, and the next command goes on.
+    moved = iter(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "_replace", killed_at_the_end(moved, swap._replace))
+        with pytest.raises(Kill):
+            job.train(str(roles), run, request=again, progress=silent)
+    assert predict.load(run).classes == predict.load(with_val[0]).classes
+    with pytest.raises(UsageError, match="holds a finished run"):
+        job.train(str(roles), run, request=REQUEST, progress=silent)
+    assert not swap.pending(run)
+    assert openings(run) == opened + 1
+    opened = openings(run)
+    job.train(str(roles), run, request=again, progress=silent)
+    assert {path.name for path in run.iterdir()} == {path.name for path in with_val[0].iterdir()}
     assert sha256(run / "model.safetensors") == before[run / "model.safetensors"]
     assert report(run)["run"]["created"] >= report(with_val[0])["run"]["created"]
     predict.load(run)
@@ -421,6 +451,30 @@ def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, m
     assert openings(run) == opened + 1 == report(run)["data"]["openings"]
     times = [one.time for one in manifest(run).openings]
     assert times[0] == report(run)["run"]["created"] == max(times)
+
+
+def test_a_training_that_diverges_says_in_which_epoch_and_at_what_rate(roles, tmp_path):
+    wild = replace(REQUEST, overrides=(*SETTINGS, "epochs=4", "optimization.rate=10"))
+    wild = replace(wild, overrides=(*wild.overrides, "optimization.name=sgd"))
+    seen = []
+    with pytest.raises(UsageError, match="diverged in epoch 1 at the rate 10") as caught:
+        job.train(
+            str(roles), tmp_path / "run", request=wild,
+            progress=lambda *told: seen.append(told[1:]) if told[0] == "train" else None,
+        )  # fmt: skip
+    assert "optimization.rate below 10" in caught.value.cure
+    assert max(done for done, _ in seen) == seen[0][1] // 4  # no epoch more than the first
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_what_is_wrong_with_the_gpu_is_told_before_the_work(roles, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "gpu_advice", lambda _: "a GPU lies idle\n  try: another torch")
+    said = []
+    facts = job.train(
+        str(roles), tmp_path / "run", request=REQUEST,
+        progress=lambda stage, *_: said.append(stage),
+    )  # fmt: skip
+    assert said[0] == facts["advice"] == "a GPU lies idle. Try: another torch"
 
 
 def test_loaders_do_not_change_the_weights(with_val, roles, tmp_path, monkeypatch):

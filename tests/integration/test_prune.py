@@ -190,6 +190,27 @@ def test_a_killed_pruning_goes_on(run, smaller):
     assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
 
 
+def test_a_certified_file_is_as_small_as_asked_by_pictures_that_moved(run, trained, tmp_path):
+    moved = shutil.copytree(trained / "photos", tmp_path / "moved")
+    told = report(run)
+    told["data"]["source"] = str(tmp_path / "gone")
+    (run / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    have = (run / "bundle" / "model.onnx").stat().st_size / 1e6
+    asked = replace(
+        ASKED, target=f"megabytes={0.7 * have:.3f}", steps=1, controls="none",
+        require_certificate=True,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="gone"):
+        remake.prune(run, asked, **HOW)
+    facts = remake.prune(run, asked, **{**HOW, "data": str(moved)})
+    left = (run / "bundle" / "model.onnx").stat().st_size / 1e6
+    assert 0.4 * have < left <= round(0.7 * have, 3)
+    assert facts["reached"]
+    assert facts["certified"]
+    assert facts["chosen"] == facts["certified_steps"] == 1
+    assert facts["drop_bound"] <= asked.max_drop
+
+
 def test_a_certificate_out_of_reach_is_refused_before_any_work(run):
     before = files(run)
     with pytest.raises(GateRefused, match="24 test pictures") as caught:

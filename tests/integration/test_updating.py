@@ -495,7 +495,7 @@ def test_an_update_of_few_pictures_keeps_what_its_folds_said_of_the_old(
     }
     facts = update.update(run, update.Asked(str(tmp_path / "more")), **HOW)
     assert facts["accepted"]
-    second = read_predictions(swap.told(run, "predictions.csv"))
+    second = read_predictions(swap.served(run, "predictions.csv"))
     # At another temperature the same logits: their differences keep one ratio.
     ratios = [
         np.subtract(*np.log(second.probabilities[at, [0, 1]]))

@@ -124,12 +124,12 @@ def _compared(
     mine = found.times[0]
     return {
         "steady": found.steady,
-        "against_itself": latency.told(found.itself),
+        "against_itself": latency.to_json(found.itself),
         "models": [
             {
                 "ms": float(np.median(times)),
                 "ms_95": float(np.quantile(times, 0.95)),
-                "speedup": latency.told(latency.ratio(mine, times)),
+                "speedup": latency.to_json(latency.ratio(mine, times)),
             }
             for times in found.times
         ],

@@ -125,7 +125,7 @@ def predict(
         facts |= {"out": str(out), "answers": written.answers, "failed": failed}
     before = named - facts["answers"] - len(facts["failed"]) if out else 0
     # Of a part of the pictures, which come sorted, drift would tell what is not so.
-    facts |= {"kept": before, "drift": None if before else tally.told()}
+    facts |= {"kept": before, "drift": None if before else tally.to_json()}
     show(facts, [f"answers added to {out}: {facts['answers']:,}"] * bool(out), as_json=json)
     if before and predictor.bundle.reference.pictures:
         warn(f"answers kept from before: {before:,}; drift is told where all are given at once")

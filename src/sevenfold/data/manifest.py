@@ -96,7 +96,7 @@ def log_opening(run: Path) -> None:
 
     Of two commands that do so in the same moment one may not be written down.
     """
-    path = swap.told(run, "data.json")
+    path = swap.served(run, "data.json")
     manifest = read_manifest(path)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     told = to_json(opened(manifest, now, " ".join(sys.argv[1:])))
@@ -119,7 +119,7 @@ def known(run: Path) -> Manifest:
     Raises:
         ModelError: its `data.json` is damaged.
     """
-    path = swap.told(run, "data.json")
+    path = swap.served(run, "data.json")
     return read_manifest(path) if path.is_file() else EMPTY
 
 

@@ -161,7 +161,7 @@ def facts(found: Accuracy, speed: Speed) -> dict[str, Any]:
             "largest_difference": found.agreement.largest_difference,
         }
     if speed.machine:
-        told["speedup"] = latency.told(speed.ratio)
+        told["speedup"] = latency.to_json(speed.ratio)
         told |= {"machine": speed.machine, "steady": speed.steady}
     if speed.latency_ms:
         told["latency_ms"] = speed.latency_ms

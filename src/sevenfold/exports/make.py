@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
 from sevenfold.bundles import SUMS, Bundle, read_bundle
-from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.errors import GateRefused, UsageError
 from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify
 from sevenfold.features.trunk import session
-from sevenfold.predictions import read_predictions
+from sevenfold.predictions import recorded
 from sevenfold.progress import Progress
 from sevenfold.runs import Run
 
@@ -128,7 +128,7 @@ class _Source:
     threads: int
     timer: latency.Timer
 
-    def told(self, found: graphs.Agreement, role: str) -> dict[str, Any]:
+    def facts(self, found: graphs.Agreement, role: str) -> dict[str, Any]:
         return {"agreement": asdict(found) | {"role": role}}
 
 
@@ -155,19 +155,13 @@ def _onnx(source: _Source, request: Asked) -> _Made:
         )
         found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
         verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
-        return _Made(files, source.told(found, "made-up"))
-    known = read_predictions(source.run.folder / "predictions.csv")
-    rows = {content: at for at, content in enumerate(known.hashes) if known.roles[at] == "val"}
-    try:
-        theirs = known.probabilities[[rows[split.dataset.hashes[at]] for at in chosen]]
-    except KeyError as error:
-        raise ModelError(
-            f"{source.run.folder / 'predictions.csv'} lacks a validation picture", "train again"
-        ) from error
+        return _Made(files, source.facts(found, "made-up"))
+    hashes = [split.dataset.hashes[at] for at in chosen]
+    theirs = recorded(source.run.folder / "predictions.csv", "val", hashes)
     ours = graphs.answers(bundle.model, split.dataset, chosen, source.threads)
     found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
     verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
-    return _Made(files, source.told(found, "validation"))
+    return _Made(files, source.facts(found, "validation"))
 
 
 def _copied(bundle: Bundle, but: tuple[str, ...] = ()) -> dict[str, bytes]:
@@ -193,7 +187,7 @@ def _html(source: _Source, request: Asked) -> _Made:
     )
     found = graphs.agreement(ours[0], theirs[0], tie=TIES["html"])
     verify.demand(found, what="the page's model", largest=LARGEST_DIFFERENCE["html"])
-    told = source.told(found, role)
+    told = source.facts(found, role)
     if len(wanted) > 1:
         marks = verify.marks(ours[1], theirs[1], source.bundle.detector.threshold)
         verify.demand_marks(marks, what="the page's model")
@@ -228,7 +222,7 @@ def _timm(source: _Source, request: Asked) -> _Made:
     verify.demand(found, what="timm's network", largest=LARGEST_DIFFERENCE["timm"])
     timm_hub.demand(answered)
     through = graphs.agreement(answered.own, theirs, tie=TIES["timm"])
-    told = source.told(found, role)
+    told = source.facts(found, role)
     card = {**bundle.card, "timm": told["agreement"] | {"transform": asdict(through)}}
     page = timm_hub.page(card, found, through, role)
     return _Made({**files, "card.json": _json(card), "README.md": page.encode()}, told)
@@ -251,7 +245,7 @@ def _litert(source: _Source, request: Asked) -> _Made:
     ours = litert.answers(model, squares())
     found = graphs.agreement(ours, np.concatenate(theirs), tie=TIES["litert"])
     verify.demand(found, what="the LiteRT file", largest=LARGEST_DIFFERENCE["litert"])
-    told = source.told(found, role)
+    told = source.facts(found, role)
     labels = "".join(f"{label}\n" for label in bundle.classes)
     card = {**bundle.card, "litert": told["agreement"]}
     files = {

@@ -65,7 +65,7 @@ class _Appended:
         self.graph.node.append(helper.make_node(kind, inputs, [full], **settings))
         return full
 
-    def told(self, *shape: str | int) -> None:
+    def add_output(self, *shape: str | int) -> None:
         """Make it an output."""
         value = helper.make_tensor_value_info(self.output, TensorProto.FLOAT, ["batch", *shape])
         self.graph.output.append(value)
@@ -89,7 +89,7 @@ def _add_distance(to: _Appended, detector: Detector, rank: int) -> None:
         products = to.node("MatMul", vectors, to.held("weight", detector.weight.T))
         logits = to.node("Add", products, to.held("bias", detector.bias))
         to.node("Neg", to.node("ReduceLogSumExp", logits, across, keepdims=0), gives=DISTANCE)
-    to.told()
+    to.add_output()
 
 
 def _add_evidence(to: _Appended, detector: Detector) -> None:
@@ -99,4 +99,4 @@ def _add_evidence(to: _Appended, detector: Detector) -> None:
     shape = to.node("Shape", summands, start=2)
     places = to.node("Cast", to.node("ReduceProd", shape, keepdims=0), to=TensorProto.FLOAT)
     to.node("Relu", to.node("Div", summands, places), gives=EVIDENCE)
-    to.told(len(detector.weight), "rows", "columns")
+    to.add_output(len(detector.weight), "rows", "columns")

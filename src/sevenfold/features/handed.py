@@ -11,7 +11,7 @@ from sevenfold.features.store import Store
 from sevenfold.features.views import JoinedViews, StoredViews, Views
 
 
-def told(views: Views) -> dict[str, Any]:
+def to_json(views: Views) -> dict[str, Any]:
     """Say in plain values where rows lie; empty where they are made when they are asked for."""
     if isinstance(views, StoredViews):
         store = views.store
@@ -23,7 +23,7 @@ def told(views: Views) -> dict[str, Any]:
             "count": views.count,
         }
     if isinstance(views, JoinedViews):
-        parts = [told(part) for part in views.parts]
+        parts = [to_json(part) for part in views.parts]
         return {"parts": parts, "part_of": views.part_of.tolist()} if all(parts) else {}
     return {}
 

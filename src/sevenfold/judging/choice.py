@@ -247,7 +247,7 @@ def _told(
         "parameters_cut": 1 - best.file.cost.parameters / dense.cost.parameters,
         "speedup": rows[chosen]["speedup"],
         "steady": network.steady and whole.steady,
-        "against_itself": latency.told(network.against_itself),
+        "against_itself": latency.to_json(network.against_itself),
         "drop": rows[chosen]["drop"],
         "drop_bound": rows[chosen]["drop_bound"],
         "certified": chosen < certified,

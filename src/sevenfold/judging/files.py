@@ -161,8 +161,8 @@ def timing(at: int, network: Speed, whole: Speed) -> dict[str, Any]:
     return {
         "network_latency_ms": network.steps_ms[at],
         "latency_ms": whole.steps_ms[at],
-        "speedup": latency.told(network.ratios[at]),
-        "speedup_whole": latency.told(whole.ratios[at]),
+        "speedup": latency.to_json(network.ratios[at]),
+        "speedup_whole": latency.to_json(whole.ratios[at]),
     }
 
 

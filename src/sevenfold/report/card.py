@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sevenfold.evaluate import FEWEST_PICTURES
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.page import cleaned
@@ -239,7 +240,7 @@ def _limits(card: Facts) -> Iterator[str]:
         yield "  not count its answers to estimate how common a class is."
     yield "* Do not let it decide alone where a wrong answer can hurt someone."
     if few:
-        yield f"* {few} of the classes have under {words.TOO_FEW} test pictures: too few to judge."
+        yield f"* {few} of the classes have under {FEWEST_PICTURES} test pictures: too few to judge."
 
 
 def _data(card: Facts) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from sevenfold import plots
+from sevenfold.evaluate import FEWEST_PICTURES
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.vote import voters
@@ -203,7 +204,7 @@ def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
     if few:
         yield Remark(
             "note",
-            f"{few:,} of {len(classes):,} classes have under {words.TOO_FEW} test pictures: too "
+            f"{few:,} of {len(classes):,} classes have under {FEWEST_PICTURES} test pictures: too "
             "few to judge one by one.",
         )
     if words.part(facts, "data").get("small_data"):

@@ -14,7 +14,6 @@ Facts = Mapping[str, Any]
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 PHOTO = "a 640\N{MULTIPLICATION SIGN}480 picture"  # what latencies are measured on
-TOO_FEW = 60  # test pictures below which a class is not judged on its own
 
 
 class Range(NamedTuple):

@@ -24,7 +24,7 @@ from sevenfold.serve.meters import Meters
 from sevenfold.serve.openapi import document
 from sevenfold.serve.page import page
 from sevenfold.serve.pool import Pool
-from sevenfold.serve.refusals import Refusal, told
+from sevenfold.serve.refusals import Refusal, error_response
 from sevenfold.serve.selftest import selftest
 
 _KINDS: Final = (Refusal, SevenfoldError, HTTPException, ClientDisconnect, Exception)
@@ -73,7 +73,7 @@ def application(predictor: Predictor, settings: Settings) -> ASGIApp:
     routes = served.routes()
     app = Starlette(
         routes=routes,
-        exception_handlers=dict.fromkeys(_KINDS, told),
+        exception_handlers=dict.fromkeys(_KINDS, error_response),
         lifespan=served.lifespan,
     )
     gate = gated(app, names=settings.names, token=settings.token)
@@ -176,7 +176,7 @@ class _Served:
     def _answer(self, data: bytes) -> dict[str, Any]:
         answered = model.answer(self._predictor, data)
         self.meters.answered(answered.label, answered.seen)
-        facts = model.told(answered, self._predictor, maps=self._maps)
+        facts = model.to_json(answered, self._predictor, maps=self._maps)
         if self._collection is not None:
             try:
                 kept = self._collection.keep(answered.pixels, answered.label, answered.probability)

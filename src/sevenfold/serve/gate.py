@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sevenfold.serve.refusals import Refusal, told
+from sevenfold.serve.refusals import Refusal, error_response
 
 # Whether the server lives is no secret, and what asks for it has no token.
 OPEN: Final = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
@@ -50,7 +50,7 @@ def gated(app: ASGIApp, *, names: Collection[str], token: str) -> ASGIApp:
         try:
             _check(scope, names, token)
         except Refusal as refusal:
-            await told(Request(scope), refusal)(scope, receive, sealed)
+            await error_response(Request(scope), refusal)(scope, receive, sealed)
             return
         await app(scope, receive, sealed)
 

@@ -96,7 +96,7 @@ class Meters:
     def text(self) -> bytes:
         """Write all counters in Prometheus' text format."""
         with self._lock:
-            told = self._tally.told()
+            told = self._tally.to_json()
         for name, gauge in self._drift.items():
             gauge.set(told[name])
         return generate_latest(self._registry)

@@ -60,7 +60,7 @@ def knows_unlike(predictor: Predictor) -> bool:
     return predictor.bundle.detector.score != "none"
 
 
-def told(answered: Answered, predictor: Predictor, *, maps: bool) -> dict[str, Any]:
+def to_json(answered: Answered, predictor: Predictor, *, maps: bool) -> dict[str, Any]:
     """Write an answer as JSON; what the bundle does not know is left out.
 
     Args:

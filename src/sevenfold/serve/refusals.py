@@ -34,7 +34,7 @@ class Refusal(Exception):
         self.headers = headers
 
 
-def told(request: Request, error: Exception) -> Response:
+def error_response(request: Request, error: Exception) -> Response:
     """Turn what was raised into an answer in JSON."""
     match error:
         case Refusal():

@@ -43,7 +43,7 @@ class Reading:
     small_classes: SmallClasses = "refuse"
 
 
-def told(reading: Reading, side: int, place: Place) -> dict[str, Any]:
+def ground_of(reading: Reading, side: int, place: Place) -> dict[str, Any]:
     """Say which pictures, and where to compute, for `read`; whatever the pictures are.
 
     Args:
@@ -68,7 +68,7 @@ def read(told: Json, progress: Progress = silent) -> tuple[Split, Place]:
     """Read the pictures that a call names. Fills the store of pixels.
 
     Args:
-        told: what `told` returned; its `digest` is from `digest`, "" is any; `readers` are
+        told: what `ground_of` returned; its `digest` is from `digest`, "" is any; `readers` are
             the threads that read, where they are not those of a training.
         progress: is told the reading.
 

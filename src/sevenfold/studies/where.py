@@ -121,7 +121,7 @@ class Site:
             DataError: they cannot be read, or a node sees others.
             ResourceError: nodes differ in what they compute with.
         """
-        ground = pictures.told(reading, side, self.place) | more
+        ground = pictures.ground_of(reading, side, self.place) | more
         readers = {"readers": self.workers * self.place.threads}
         split, _ = pictures.read(ground | readers, progress)
         ground |= {

@@ -90,7 +90,7 @@ def _missing(job: Job) -> list[int]:
 
 
 def _stored(bench: Bench) -> bool:
-    return bool(handed.told(bench.views)) and bool(handed.told(bench.plain))
+    return bool(handed.to_json(bench.views)) and bool(handed.to_json(bench.plain))
 
 
 class _Sum:
@@ -134,8 +134,8 @@ def _written(job: Job) -> Path:
                 }
                 for part in parts_of(bench)
             ],
-            "views": handed.told(bench.views),
-            "plain": handed.told(bench.plain),
+            "views": handed.to_json(bench.views),
+            "plain": handed.to_json(bench.plain),
             "trunk": [block.state_dict() for block in bench.trunk],
             "place": [bench.place.device, bench.place.threads, bench.place.half],
         },

@@ -1,5 +1,6 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sevenfold import draws, evaluate, loop, nets
+from sevenfold.data import Dataset
 from sevenfold.engines import threads_each
-from sevenfold.loop import Measured, Rows, Stop, Trained, narrowed
+from sevenfold.features import trunk as engines
+from sevenfold.features.pixels import Pixels, fill
+from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.loop import Measured, Place, Rows, Stop, Trained, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
+from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import FOLDS, Bench, Part, parts_of, start, tail_of
 
@@ -284,6 +290,37 @@ def train_part(
         progress=bench.progress,
     )
     return trained, steps, optimization.decision(moved)
+
+
+def answers(
+    network: nets.Network,
+    recipe: Recipe,
+    dataset: Dataset,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+    progress: Progress = silent,
+) -> Float[np.ndarray, "pictures classes"]:
+    """Return a network's logits of pictures as they are. Writes rows to the stores.
+
+    Args:
+        network: stays where it is.
+        recipe: side and cut.
+        dataset: holds the pictures.
+        pictures: asked about, ascending.
+        place: where to compute.
+        progress: is told the stores.
+    """
+    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
+    plain, threads = Pixels(recipe.side, full=True), place.threads
+    if len(trunk.blocks):
+        engine = engines.engine(trunk, recipe.side, place.device)
+        views = activations(
+            dataset, pictures, plain, PLAIN, engine, count=1, threads=threads, progress=progress
+        )
+    else:
+        fill(plain, dataset, pictures, threads=threads, progress=progress)
+        views = pixel_views(dataset, plain, PLAIN, threads=threads, count=1)
+    return loop.predict(copy.deepcopy(tail).to(place.device), views, pictures, place)
 
 
 def _telling(labels: Int64[np.ndarray, "pictures"], objective: str) -> float:

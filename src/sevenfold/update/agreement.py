@@ -200,7 +200,7 @@ def least_of(test: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, f
     return {"all": float(test["accuracy"]["low"]), **found}
 
 
-def told(found: Agreement, paths: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+def to_json(found: Agreement, paths: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
     """Return what JSON and report tell of it."""
     return {
         "checks": [

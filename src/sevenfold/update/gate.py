@@ -155,7 +155,7 @@ def compared(
     return Comparison(reference, counts, drop, harm(before, after, groups), changes)
 
 
-def told(found: Comparison) -> Mapping[str, Any]:
+def to_json(found: Comparison) -> Mapping[str, Any]:
     """Return what JSON and report tell of a comparison."""
     return {
         "reference": found.reference,

@@ -59,7 +59,6 @@ def renamed(recipe: Recipe, names: Mapping[str, str]) -> Recipe:
     tables: dict[str, Any] = {
         table: {names.get(name, name): value for name, value in getattr(settings, table).items()}
         for table in _TABLES
-        if hasattr(settings, table)
     }
     return replace(recipe, augmentation=replace(settings, **tables))
 
@@ -167,7 +166,7 @@ def _short(recipe: Recipe) -> Recipe:
     settings = recipe.imbalance
     if settings.method in imbalance.DEFERRED:
         settings = replace(settings, defer=0.0)
-    return replace(recipe, epochs=count, views=min(recipe.views, max(count, 1)), imbalance=settings)
+    return replace(recipe, epochs=count, views=min(recipe.views, count), imbalance=settings)
 
 
 def grown(network: nets.Network, classes: int) -> nets.Network:
@@ -261,12 +260,8 @@ def _remembered(run: runs.Run, found: Incoming, bench: Bench, logits: _Logits) -
     old = np.flatnonzero(bench.judged < found.old)
     hashes = [bench.split.dataset.hashes[index] for index in bench.judged[old].tolist()]
     shares = recorded(run.folder / "predictions.csv", "train", hashes)
-    temperature = float(_temperature(run.facts))
+    temperature = float(run.facts["training"]["temperature"])
     kept = logits.copy()
     kept[old] = np.log(_UNASKED) * temperature
     kept[old, : shares.shape[1]] = np.log(np.maximum(shares, 1e-12)) * temperature
     return kept
-
-
-def _temperature(facts: Mapping[str, Any]) -> float:
-    return float(facts["training"]["temperature"])

@@ -107,7 +107,7 @@ def update(
         with clock.stage("check"):
             checked = _agreement(ground)
         if checked is not None:
-            facts["agreement"] = agreement.told(*checked)
+            facts["agreement"] = agreement.to_json(*checked)
             if checked[0].failed and not asked.trust_labels:
                 return _refused(ground, facts, *agreement.reason(checked[0]))
         if asked.dry_run:
@@ -208,7 +208,7 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> di
     with clock.stage("judge"):
         judged = release.judged(made, found.split, place)
         comparisons = _compared(ground, facts, judged.predictions)
-    facts["comparisons"] = [gate.told(one) for one in comparisons]
+    facts["comparisons"] = [gate.to_json(one) for one in comparisons]
     facts["warnings"] = list(dict.fromkeys(text for one in comparisons for text in one.warnings))
     if ground.run.facts.get("unknown") and not len(found.split.val):
         facts["warnings"].append(_BLIND)

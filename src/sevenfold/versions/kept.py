@@ -139,8 +139,11 @@ def replaced(run: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any
     """
     with _making(run) as part:
         facts = make(part)
-        number = _served(run, part, 0)
-    shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
+        _served(run, part, 0)
+    # The copy that was swapped in, and those that a kill left.
+    for number in set(_numbers(run)) - _logged(run):
+        if not _parent(run, number):
+            shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
     with suppress(OSError):
         (run / swap.VERSIONS).rmdir()  # of a run that was never updated
     return facts | {"run": str(run)}

@@ -31,7 +31,7 @@ def manifest(run: Path) -> Manifest:
         ModelError: there is none, or it is damaged.
     """
     try:
-        return datasets.read_manifest(swap.told(run, "data.json"))
+        return datasets.read_manifest(swap.served(run, "data.json"))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{shown(str(run))} holds no readable data.json",

@@ -113,7 +113,7 @@ def opened(path: Path, *, answering: bool) -> Side:
     if answering:
         kind: Kind = "run" if is_run else "bundle"
         return Model(name, kind, path, predict.load(path, threads=1), datasets.known(path))
-    predictions = swap.told(path, "predictions.csv")
+    predictions = swap.served(path, "predictions.csv")
     if not predictions.is_file():
         raise UsageError(
             f"{name} holds no predictions.csv, and no pictures are given that it could answer",

@@ -138,7 +138,7 @@ def curve(
         "backbone": recipe.transfer.backbone,
         "repetitions": folds,
         "objective": settled.objective,
-        **told(results, len(split.train), target),
+        **curve_facts(results, len(split.train), target),
         **worth(results, dataset.classes, settled.objective),
         "cost": cost,
         "out": str(out) if out else "",
@@ -160,7 +160,9 @@ def _cost(split: Split, folds: int, recipe: Recipe) -> dict[str, int]:
     }
 
 
-def told(results: Sequence[Mapping[str, Any]], labelled: int, target: float) -> dict[str, Any]:
+def curve_facts(
+    results: Sequence[Mapping[str, Any]], labelled: int, target: float
+) -> dict[str, Any]:
     """Sum the repetitions up: points, forecast, target, or why there is no forecast.
 
     Args:

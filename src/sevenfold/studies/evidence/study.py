@@ -182,7 +182,7 @@ def measure(
     prepare(folder, course.OURS, "a study of evidence")
     where = trial.place(device, threads)
     asked = Asked(recipe, tuple(practices), repetitions, seed=seed)
-    reading = pictures.told(Reading(split.dataset.name), recipe.side, where)
+    reading = pictures.ground_of(Reading(split.dataset.name), recipe.side, where)
     reading |= {"repetitions": repetitions, "seed": seed}
     ground = Ground(split, where, repetitions, seed)
     pixels = for_training(recipe.side)

@@ -1,7 +1,6 @@
 """Train one trial of a study, wherever the call lands: what an engine's workers run."""
 
 import base64
-import copy
 import shutil
 import tempfile
 import time
@@ -15,12 +14,10 @@ import cattrs
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import draws, evaluate, export, latency, loop, nets, trial
+from sevenfold import draws, evaluate, export, latency, nets, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
-from sevenfold.features import trunk as trunks
 from sevenfold.features.pixels import Pixels, fill, for_training
-from sevenfold.features.views import PLAIN, activations, pixel_views
 from sevenfold.loop import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.practices.growth import Growth
@@ -31,6 +28,7 @@ from sevenfold.studies.evidence import folds
 from sevenfold.studies.evidence.arms import Carving, Training
 from sevenfold.studies.pictures import of as pictures_of
 from sevenfold.train import Fitted, bench, pruned
+from sevenfold.train.member import answers
 
 TRAIN = f"{__name__}:called"
 FILL = f"{__name__}:filled"
@@ -175,7 +173,7 @@ def _part(
     split: Split,
     place: Place,
 ) -> dict[str, Any]:
-    judged = answers(network, recipe, split, split.test, place)
+    judged = answers(network, recipe, split.dataset, split.test, place)
     return {"tuning": packed(tuning), "judged": packed(judged)}
 
 
@@ -248,34 +246,6 @@ def _unpruned(settings: Transfer, side: int, classes: int) -> tuple[bytes, int]:
     """Return an unpruned network's file and multiply-accumulates; what it learnt plays no part."""
     network, _ = transfer.build(settings, classes, side, 0)
     return _file(network.eval(), side), pruning.cost(network, side).macs
-
-
-def answers(
-    network: nets.Network,
-    recipe: Recipe,
-    split: Split,
-    pictures: Int64[np.ndarray, "pictures"],
-    place: Place,
-) -> Float[np.ndarray, "pictures classes"]:
-    """Return a network's logits of pictures as they are; the frozen trunk's rows are stored."""
-    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-    plain = Pixels(recipe.side, full=True)
-    if len(trunk.blocks):
-        engine = trunks.engine(trunk, recipe.side, place.device)
-        views = activations(
-            split.dataset,
-            pictures,
-            plain,
-            PLAIN,
-            engine,
-            count=1,
-            threads=place.threads,
-            progress=silent,
-        )
-    else:
-        fill(plain, split.dataset, pictures, threads=place.threads, progress=silent)
-        views = pixel_views(split.dataset, plain, PLAIN, threads=place.threads, count=1)
-    return loop.predict(copy.deepcopy(tail).to(place.device), views, pictures, place)
 
 
 def temperature_of(

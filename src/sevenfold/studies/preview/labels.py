@@ -171,7 +171,7 @@ def _held_out(
 
 def _trained_with(model: Path) -> Augmentation | None:
     """Read a run's augmentation; None where nothing says it."""
-    path = swap.told(model, "recipe.toml")
+    path = swap.served(model, "recipe.toml")
     if not path.is_file():
         return None
     try:

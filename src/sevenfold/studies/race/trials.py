@@ -12,19 +12,17 @@ import cattrs
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import draws, evaluate, loop, nets, train, trial
+from sevenfold import draws, evaluate, loop, train, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
-from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import Pixels, fill, for_training
-from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.features.pixels import for_training
 from sevenfold.loop import Place
 from sevenfold.practices import growth, imbalance
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies import pictures
 from sevenfold.studies.race.carving import carved
-from sevenfold.train.member import measure
+from sevenfold.train.member import answers, measure
 
 TRAIN: Final = f"{__name__}:called"
 _HOTTEST: Final = 2.0  # a small tuning part without a mistake would have the temperature 0
@@ -93,10 +91,12 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
         "diverged": diverged,
     }
     if call["final"]:
-        answers, _ = _sound(_answers(fitted.members[0].network, fitted.recipe, ground, progress))
+        network = fitted.members[0].network
+        said = answers(network, fitted.recipe, split.dataset, split.test, place, progress)
+        judged, _ = _sound(said)
         labels = split.dataset.labels[split.test]
-        right = answers.argmax(axis=1) == labels
-        found["judged"] = _scored(answers / temperature, labels) | {
+        right = judged.argmax(axis=1) == labels
+        found["judged"] = _scored(judged / temperature, labels) | {
             "recalls": {
                 split.dataset.classes[label]: float(right[labels == label].mean())
                 for label in np.unique(labels).tolist()
@@ -143,25 +143,6 @@ def _scored(
         "balanced_accuracy": measured.balanced_accuracy,
         "nll": measured.loss,
     }
-
-
-def _answers(
-    network: nets.Network, recipe: Recipe, ground: Ground, progress: Progress
-) -> Float[np.ndarray, "judged classes"]:
-    """Return a network's logits of the judged pictures, whose activations are stored."""
-    dataset, some = ground.split.dataset, ground.split.test
-    threads = ground.place.threads
-    trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-    plain = Pixels(recipe.side, full=True)
-    if len(trunk.blocks):
-        engine = engines.engine(trunk, recipe.side, ground.place.device)
-        views = activations(
-            dataset, some, plain, PLAIN, engine, count=1, threads=threads, progress=progress
-        )
-    else:
-        fill(plain, dataset, some, threads=threads, progress=progress)
-        views = pixel_views(dataset, plain, PLAIN, threads=threads, count=1)
-    return loop.predict(tail.to(ground.place.device), views, some, ground.place)
 
 
 def _steps(recipe: Recipe, split: Split, seed: int) -> list[int]:

@@ -27,7 +27,7 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, prepared
 from sevenfold.train.member import Member
-from sevenfold.train.pruned.ground import Ground, Latency, asked, laid, retrained, saved_at, score
+from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, retrained, saved_at
 from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
 from sevenfold.train.student import BLEND
 
@@ -93,25 +93,19 @@ def shrunk(
     ground = laid(network, temperature, bench, plan, latency, seed, fitted=fitted)
     _reachable(ground)
     start = asked(ground, network)
-    before = score(ground, start)
-    made = pruning.shrink(
-        start,
-        plan.settings.steps,
-        score=before,
-        max_drop=plan.settings.max_drop,
-        trim=partial(_trim, ground, "step"),
-        retrain=partial(retrained, ground, "step"),
-        measure=partial(score, ground),
-        recall=partial(_recall, ground, "step"),
-        keep=partial(_keep, ground, "step"),
-    )
+    before = judged(ground, start)
+    trim = partial(_trim, ground, "step")
+    drop = plan.settings.max_drop
+    made = _steps(ground, start, "step", plan.settings.steps, trim, score=before, max_drop=drop)
     dense: Candidate | None = None
     smaller: tuple[Candidate, ...] = ()
     if plan.settings.controls != "none" and made.kept:
-        dense = _control(ground, start, "dense", len(made.kept), lambda held, _: held)[-1]
+        control = _steps(ground, start, "dense", len(made.kept), lambda held, _: held)
+        dense = control.kept[-1].network
     if plan.settings.controls == "all" and made.kept:
         sizes = [pruning.cost(step.network.network, recipe.side).macs for step in made.kept]
-        smaller = _control(ground, start, "smaller", len(sizes), _at_random(ground, sizes))
+        control = _steps(ground, start, "smaller", len(sizes), _at_random(ground, sizes))
+        smaller = tuple(step.network for step in control.kept)
     return Outcome(before, made, dense, smaller)
 
 
@@ -235,26 +229,28 @@ def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], C
     return trim
 
 
-def _control(
+def _steps(
     ground: Ground,
     start: Candidate,
     kind: str,
-    steps: int,
+    count: int,
     trim: Callable[[Candidate, int], Candidate],
-) -> tuple[Candidate, ...]:
-    """Go through the loop's steps with another cut."""
-    made = pruning.shrink(
+    *,
+    score: float = 1.0,
+    max_drop: float = 1.0,
+) -> pruning.Shrunk[Candidate]:
+    """Go through the loop's steps, of the pruning itself or of a control, whose drop is free."""
+    return pruning.shrink(
         start,
-        steps,
-        score=1.0,
-        max_drop=1.0,
+        count,
+        score=score,
+        max_drop=max_drop,
         trim=trim,
         retrain=partial(retrained, ground, kind),
-        measure=partial(score, ground),
+        measure=partial(judged, ground),
         recall=partial(_recall, ground, kind),
         keep=partial(_keep, ground, kind),
     )
-    return tuple(step.network for step in made.kept)
 
 
 def _keep(ground: Ground, kind: str, step: pruning.Step[Candidate]) -> None:

@@ -133,7 +133,7 @@ def asked(ground: Ground, network: nets.Network) -> Candidate:
     return Candidate(network, logits, Trained((), 0, False))
 
 
-def score(ground: Ground, candidate: Candidate) -> float:
+def judged(ground: Ground, candidate: Candidate) -> float:
     """Return the objective on validation."""
     bench = ground.bench
     return objective(candidate.logits, bench.labels, bench.recipe.objective)

@@ -105,6 +105,12 @@ def test_a_trunk_that_gives_tokens_is_looked_at_alike(
     }
 
 
+def test_a_network_that_is_trained_as_a_whole_is_looked_at_as_well(seen: data.Split) -> None:
+    recipe = Recipe(side=SIDE, augmentation=ARROWS)
+    whole = replace(recipe, transfer=replace(recipe.transfer, trainable_blocks=1000))
+    assert spared(whole, seen)[1] == spared(recipe, seen)[1]
+
+
 def test_it_is_the_same_with_any_number_of_threads_and_from_the_store(seen: data.Split) -> None:
     recipe = Recipe(side=SIDE, augmentation=replace(ARROWS, label_check="all"))
     first = spared(recipe, seen)

@@ -87,7 +87,9 @@ def _contributed(evidence: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _label_check(check: Mapping[str, Any]) -> Iterator[str]:
-    """Say which operations a class was spared."""
+    """Say which operations a class was spared, or why none was looked at."""
+    if check.get("reason"):
+        yield f"label check    none: {check['reason']}"
     flagged = check.get("flagged", ())
     for one in flagged[:_PAIRS]:
         kept = "kept, as you insist" if check["insisted"] else "left out for it"

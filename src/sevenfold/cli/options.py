@@ -57,7 +57,7 @@ class Training:
             and above them not_sure = COST; answers then cost the least.
         min_recall: find a class at least so often, such as crack=0.99; may be repeated.
         licence: an SPDX expression for the model card; without it the card names none.
-        replace: put the new run in the place of an older one.
+        replace: put the new run in the place of an older one; its pictures get roles anew.
         json: print one JSON object instead of a summary.
     """
 

@@ -240,7 +240,8 @@ def _limits(card: Facts) -> Iterator[str]:
         yield "  not count its answers to estimate how common a class is."
     yield "* Do not let it decide alone where a wrong answer can hurt someone."
     if few:
-        yield f"* {few} of the classes have under {FEWEST_PICTURES} test pictures: too few to judge."
+        least = f"under {FEWEST_PICTURES} test pictures"
+        yield f"* {few} of the classes have {least}: too few to judge."
 
 
 def _data(card: Facts) -> Iterator[str]:

@@ -25,6 +25,7 @@ from sevenfold.recipe import Recipe
 from sevenfold.train.bench import start
 
 FOLDS: Final = 4
+_LAST: Final = 3  # blocks that the clean model goes without, as by default those that are trained
 PER_CLASS: Final = 32
 """Pictures of a class that are looked at; under about 16 nothing could be told from chance."""
 AT_MOST: Final = 480
@@ -71,7 +72,7 @@ def check_labels(
 ) -> tuple[Recipe, Spared]:
     """Leave out, class by class, the operations that change what a picture shows.
 
-    The clean model is a logistic regression on the frozen trunk's activations, averaged
+    The clean model is a logistic regression on the pretrained trunk's activations, averaged
     over their grid, of some training pictures as they are. It answers, after each
     operation at its full reach, the fold of them that it has not seen;
     `augmentation.judge` tells changes of label from what is merely hard.
@@ -98,9 +99,9 @@ def check_labels(
     )
     if settings.label_check == "off" or not looked_at:
         return recipe, NOT_LOOKED
+    if recipe.transfer.weights == "random":
+        return recipe, Spared(reason="without pretrained weights there is no clean model")
     trunk = _trunk(recipe, split)
-    if recipe.transfer.weights == "random" or not len(trunk.blocks):
-        return recipe, Spared(reason="without a frozen, pretrained trunk there is no clean model")
     most = AT_MOST if settings.label_check == "all" else AT_MOST // 2
     some = _some(split, pictures, most)
     labels = split.dataset.labels[some]
@@ -125,8 +126,10 @@ def check_labels(
 
 
 def _trunk(recipe: Recipe, split: Split) -> nets.Trunk:
+    """Return the frozen trunk, or, where nothing is frozen, all but the last blocks."""
     network, _ = start(recipe, len(split.dataset.classes), 0)  # the same for every seed
-    return nets.cut(network, recipe.transfer.trainable_blocks)[0]
+    trained = recipe.transfer.trainable_blocks
+    return nets.cut(network, trained if trained < len(network.blocks) else _LAST)[0]
 
 
 def _order(finding: Finding) -> tuple[bool, float]:

@@ -11,8 +11,10 @@ from finished import few_pictures
 from test_job import REQUEST, SETTINGS
 
 import photos
+from fake_ray import FakeRay
 from sevenfold import job, recipe, terminal
-from sevenfold.engines import Inline
+from sevenfold.engines import Inline, cluster
+from sevenfold.engines.local import named
 from sevenfold.progress import silent
 from sevenfold.studies import evidence, where
 from sevenfold.studies.evidence import table, trials
@@ -70,14 +72,16 @@ def test_only_the_thorough_budget_measures_the_practices():
     assert recipe.minutes_of("normal") == 0
 
 
-def test_ctrl_c_leaves_a_valid_partial_table_and_the_study_goes_on(data, tmp_path):
+def test_a_study_that_is_stopped_leaves_a_valid_table_and_ends_as_one_on_ray(
+    data, tmp_path, monkeypatch
+):
     wanted = recipe.apply(recipe.default("quick"), (*SETTINGS, "epochs=1", "views=1"))
-    out, seen = tmp_path / "study", []
+    out, here = tmp_path / "study", evidence.Where(device="cpu", threads=1)
 
-    def study(watch=lambda *_: None):
+    def study(watch=lambda *_: None, out=out, where=here):
         return evidence.evidence(
-            evidence.Reading(data), out, evidence.Asked(wanted), evidence.Where(device="cpu"),
-            progress=silent, announce=seen.append, watch=watch,
+            evidence.Reading(data), out, evidence.Asked(wanted), where,
+            progress=silent, announce=lambda _: None, watch=watch,
         )  # fmt: skip
 
     def interrupted(_study, outcomes, _left):
@@ -95,3 +99,24 @@ def test_ctrl_c_leaves_a_valid_partial_table_and_the_study_goes_on(data, tmp_pat
     whole = study()
     assert whole["complete"]
     assert "It holds for the quick budget and resnet20" in "".join(table.lines(whole))
+    monkeypatch.setattr(cluster, "_ray", FakeRay)
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda _, call, name: [named(name)(call)])
+    there = study(out=tmp_path / "ray", where=evidence.Where("ray", threads=1))
+    assert scores(there) == scores(whole)
+    trials_of = [
+        {path.name for path in (one / "trials").glob("*.json")} for one in (out, tmp_path / "ray")
+    ]
+    assert trials_of[0] == trials_of[1]  # named alike on one kind of processor
+
+
+def scores(facts):
+    """Return what no clock has a part in."""
+    return {
+        (name, direction): {
+            metric: effect
+            for metric, effect in one[direction].items()
+            if metric not in ("seconds", "latency_ms")
+        }
+        for name, one in facts["practices"].items()
+        for direction in ("leave_one_out", "add_one_in")
+    }

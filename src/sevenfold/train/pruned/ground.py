@@ -25,6 +25,7 @@ RANKED_ON: Final = 256
 """Training pictures by which channels and blocks are ranked, but by activations, which are
 looked at on all validation pictures, and batch norms measured anew."""
 _BATCH: Final = 32
+_LABELS: Final = 0.5  # of the targets; the rest is the unpruned network's (docs/log.md, 2026-11-30)
 
 Latency = Callable[[nets.Network], float]
 Teacher = Callable[[Float[Tensor, "batch 3 side side"]], Float[Tensor, "batch classes"]]
@@ -171,10 +172,12 @@ def _loss(ground: Ground, network: nets.Network) -> float:
 
 
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
-    """Train what a cut left on what the unpruned network says of the same blends of pictures.
+    """Train what a cut left on blends of pictures: on their labels, and what the unpruned
+    network says of them.
 
     Of blends it is not as sure as of the pictures that it was trained on, and so tells more
-    (Beyer et al. 2022, arXiv 2106.05237).
+    (Beyer et al. 2022, arXiv 2106.05237). Of a network that was trained on a frozen trunk alone
+    a pupil of all layers can be the better, so that it has the labels, too.
     """
     bench, seed = ground.bench, ground.seed + number
     network, kept = _normed(ground, candidate.network.cpu())
@@ -184,8 +187,8 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
     def taught(
         inputs: Tensor, targets: Tensor, numbers: loop.Numbers, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        blended, _ = shown.mix(inputs, targets, numbers, epoch)
-        return blended, ground.teacher(blended)
+        blended, labels = shown.mix(inputs, targets, numbers, epoch)
+        return blended, _LABELS * labels + (1 - _LABELS) * ground.teacher(blended)
 
     # What a step learnt by heart the next one does not see again.
     rows = replace(shown, mix=taught, first=(number - 1) * bench.recipe.epochs)

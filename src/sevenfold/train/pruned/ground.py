@@ -172,8 +172,7 @@ def _loss(ground: Ground, network: nets.Network) -> float:
 
 
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
-    """Train what a cut left on blends of pictures: on their labels, and what the unpruned
-    network says of them.
+    """Train what a cut left on blends, by their labels and what the unpruned network says.
 
     Of blends it is not as sure as of the pictures that it was trained on, and so tells more
     (Beyer et al. 2022, arXiv 2106.05237). Of a network that was trained on a frozen trunk alone

@@ -322,12 +322,15 @@ def test_pictures_that_detect_a_difference(points, pictures):
 
 
 def test_pictures_that_claim_an_effect_grow_with_the_square_of_the_width():
-    one, four = paired.pictures_to_claim(1000, 0.01), paired.pictures_to_claim(1000, 0.02)
+    one, four = (paired.pictures_to_claim(1000, error, 15) for error in (0.005, 0.01))
     assert four == pytest.approx(4 * one, rel=1e-3)
-    assert one == pytest.approx(1000 * (paired.reach(1) / stats.t.ppf(0.975, 15)) ** 2, rel=1e-3)
-    assert paired.pictures_to_claim(1000, 0.03, difference=0.03) == one
+    reach = stats.t.ppf(0.975, 15) + stats.t.ppf(0.8, 15)
+    assert one == pytest.approx(1000 * (0.5 * reach) ** 2, rel=1e-3)
+    assert paired.pictures_to_claim(1000, 0.015, 15, difference=0.03) == one
     # As many more for seven claims as their first step and the power ask for.
-    assert paired.pictures_to_claim(1000, 0.01, claims=7) / one == pytest.approx(1.74, abs=0.02)
+    seven = paired.pictures_to_claim(1000, 0.005, 15, claims=7)
+    assert seven / one == pytest.approx(1.74, abs=0.02)
+    assert paired.pictures_to_claim(1000, 0.005, 5) > one
 
 
 def test_pictures_to_claim_suffice_in_four_of_five_simulated_studies():

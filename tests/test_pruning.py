@@ -549,7 +549,7 @@ def test_statistics_that_weights_were_fitted_to_are_kept(fitted: bool):
     nothing: Any = None
     limits = pruning.Limits(dense={})
     batches = [(PICTURES, targets)]
-    how = pruning.Trimming(pruning.Pruning(), limits, lambda: iter(batches), SIDE, 0)
+    how = pruning.Trimming(pruning.Pruning(), limits, lambda: iter(batches), nothing, SIDE, 0)
     laid = ground.Ground(network, nothing, nothing, how, nothing, 0, nothing, batches, fitted)
     found, kept = ground._normed(laid, network)
     assert kept == fitted

@@ -1,5 +1,8 @@
 """The pruning loop with made-up callables, its targets, and the budget that a cut keeps."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -170,9 +173,31 @@ def network():
 def how(limits=None, **settings):
     pixels = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 255
     targets = nn.functional.one_hot(torch.arange(6) % 3, 3).float()
-    return Trimming(
-        Pruning(**settings), limits or Limits(), lambda: iter([(pixels, targets)]), 16, 0
-    )
+    some = partial(iter, [(pixels, targets)])
+    return Trimming(Pruning(**settings), limits or Limits(), some, some, 16, 0)
+
+
+def test_statistics_of_activations_are_of_held_pictures_and_taylors_numbers_of_others(network):
+    seen = {"batches": 0, "held": 0}
+
+    def counted(name):
+        seen[name] += 1
+        return how().batches()
+
+    for ranking, wanted in (
+        ("nonzero", {"held"}),
+        ("mean_activation", {"held"}),
+        ("taylor", set()),
+    ):
+        seen.update(batches=0, held=0)
+        asked = replace(
+            how(ranking=ranking, blocks=False),
+            batches=partial(counted, "batches"),
+            held=partial(counted, "held"),
+        )
+        pruning.trimmed(network, "macs", 0.8 * pruning.cost(network, 16).macs, asked)
+        assert bool(seen["held"]) == bool(wanted)
+        assert seen["batches"]  # the proof is on training pictures, whatever ranks
 
 
 @pytest.mark.parametrize("counted", ["macs", "parameters"])

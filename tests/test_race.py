@@ -21,6 +21,7 @@ from fake_ray import FakeRay
 from photos import write
 from sevenfold import cli, data, train, trial
 from sevenfold.engines import cluster
+from sevenfold.engines.local import named
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.loop import Place
 from sevenfold.practices import optimization
@@ -215,7 +216,9 @@ def test_a_gpu_convolves_repeatably_in_full_precision_and_is_named(photos, monke
 def test_a_trial_is_never_taken_for_a_final(photos):
     split = data.split(data.read(str(photos)))
     held = SimpleNamespace(
-        ground=SimpleNamespace(split=split), site=SimpleNamespace(trained=Place("cpu", 1))
+        ground=SimpleNamespace(split=split),
+        site=SimpleNamespace(trained=lambda _: Place("cpu", 1)),
+        called={},
     )
     trial_, final = (course.Entry("adam", 1, 1, 3, Recipe(), last) for last in (False, True))
     assert course._key(held, trial_) != course._key(held, final)
@@ -340,7 +343,7 @@ def test_trainings_side_by_side_come_to_the_same(finished, photos, tmp_path):
 @pytest.mark.usefixtures("_stores")
 def test_a_race_on_ray_comes_to_the_same(finished, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_ray", FakeRay)
-    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda *_: [{"kind": "one"}])
+    monkeypatch.setattr(cluster.OnRay, "everywhere", lambda _, call, name: [named(name)(call)])
     facts = race(photos, tmp_path / "ray", where=Where("ray", threads=1))
     assert timeless(facts) == timeless(finished[1])
     with pytest.raises(ResourceError, match="--address nowhere: no Ray cluster answers"):

@@ -161,7 +161,8 @@ def _made(
             folder=folder,
             progress=progress,
         )
-    train.refuse_diverged(fitted.members, fitted.rate)
+    if len(fitted.members) == 1:
+        train.refuse_diverged(fitted.members, [fitted.rate])
     found = judging.settled(fitted, split, place=place, clock=clock, progress=progress)
     reading = {
         "columns": dict(request.columns),

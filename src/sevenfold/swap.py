@@ -84,10 +84,11 @@ def finish(run: Path) -> None:
     if not number:
         return
     source = folder_of(run, number)
+    held = list(_held(source))
     try:
-        for name in _held(source):
+        for name in held:
             _replace(run / name, (source / name).read_bytes())
-        for name in set(_held(run)) - set(_held(source)):
+        for name in set(_held(run)) - set(held):
             (run / name).unlink(missing_ok=True)
         (run / JOURNAL).unlink(missing_ok=True)
     except OSError as error:

@@ -66,17 +66,19 @@ class OnRay:
         ray = _ray()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        tasks = {
-            str(node.get("NodeManagerHostname") or node["NodeID"]): ray.remote(_called)
+        nodes = _nodes(ray)
+        tasks = [
+            ray.remote(_called)
             .options(num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False))
             .remote(function, json.dumps(call))
-            for node in _nodes(ray)
-        }
+            for node in nodes
+        ]
         found = []
-        for name, one in tasks.items():
+        for node, one in zip(nodes, tasks, strict=True):
             try:
                 found.append(result_of(json.loads(_got(ray, one))))
             except SevenfoldError as error:
+                name = node.get("NodeManagerHostname") or node["NodeID"]
                 raise type(error)(f"node {name}: {error.problem}", error.cure) from error
         return found
 

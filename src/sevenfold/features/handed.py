@@ -29,7 +29,7 @@ def to_json(views: Views) -> dict[str, Any]:
 
 
 def opened(held: Mapping[str, Any], dataset: Dataset) -> Views:
-    """Open what `told` said. Reads the stores.
+    """Open what `to_json` said. Reads the stores.
 
     Args:
         held: where the rows lie.

@@ -30,6 +30,7 @@ from sevenfold.paired.repetitions import (
     pictures_to_claim,
     reach,
     sign_flip,
+    standard_error,
     verdict,
 )
 from sevenfold.paired.student import (
@@ -60,6 +61,7 @@ __all__ = [
     "reach",
     "sign_flip",
     "smallest_certifiable",
+    "standard_error",
     "t_quantile",
     "t_tails",
     "verdict",

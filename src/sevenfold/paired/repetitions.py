@@ -86,14 +86,27 @@ def corrected_t(
     Raises:
         DataError: too few repetitions, or one that is not finite.
     """
-    values = _repetitions(differences, fewest=1 if pictures else 2)
-    mean = float(values.mean())
-    spread, more = _held(values, pictures)
-    freedom = len(values) - 1 + more
-    error = spread * math.sqrt(1 / len(values) + test_to_train)
+    error, freedom = standard_error(differences, test_to_train=test_to_train, pictures=pictures)
+    mean = float(np.mean(differences))
     half = t_quantile(0.975, freedom) * error
     p = t_tails(mean / error, freedom) if error > 0 else float(mean == 0)
     return Effect(mean, mean - half, mean + half, p)
+
+
+def standard_error(
+    differences: Sequence[float],
+    *,
+    test_to_train: float = TEST_TO_TRAIN,
+    pictures: Expected | None = None,
+) -> tuple[float, int]:
+    """Return the standard error of `corrected_t` and its degrees of freedom.
+
+    Raises:
+        DataError: see there.
+    """
+    values = _repetitions(differences, fewest=1 if pictures else 2)
+    spread, more = _held(values, pictures)
+    return spread * math.sqrt(1 / len(values) + test_to_train), len(values) - 1 + more
 
 
 def _held(
@@ -209,17 +222,17 @@ def reach(claims: int, freedom: int = FREEDOM) -> float:
 
 
 def pictures_to_claim(
-    pictures: int, half_width: float, *, claims: int = 1, difference: float = 0.01
+    pictures: int, error: float, freedom: int, *, claims: int = 1, difference: float = 0.01
 ) -> int:
     r"""Count the pictures by which an effect would be claimed in about four of five studies.
 
-    $$n\,(e\,r/d)^2, \quad e = h / t_{0.975}$$
+    $$n\,(e\,r/d)^2$$
 
     Args:
         pictures: $n$, judged so far, all repetitions together.
-        half_width: $h$, of the interval that they gave.
-        claims: tested together; they decide $r$, see `reach`.
+        error: $e$, from `standard_error`.
+        freedom: from there.
+        claims: tested together; with `freedom` they decide $r$, see `reach`.
         difference: $d$, the effect, one point by default.
     """
-    error = half_width / t_quantile(0.975, FREEDOM)
-    return math.ceil(pictures * (error * reach(claims) / difference) ** 2)
+    return math.ceil(pictures * (error * reach(claims, freedom) / difference) ** 2)

@@ -300,13 +300,22 @@ def _local(path: Path, sha256: str) -> tuple[dict[str, Tensor], Origin]:
 
 
 def _hub(backbone: str, sha256: str) -> tuple[dict[str, Tensor], Origin]:
+    state, origin = _local(hub_file(backbone), sha256)
+    told = _published(backbone)
+    licence, repository = str(told.get("license") or "unknown"), str(told["hf_hub_id"])
+    return state, Origin(repository, origin.sha256, licence, f"hub {repository}")
+
+
+def _published(backbone: str) -> Mapping[str, Any]:
+    """Return what timm knows of a backbone's published weights."""
     import timm
 
-    state, origin = _local(hub_file(backbone), sha256)
     told = timm.get_pretrained_cfg(backbone)
-    assert told is not None  # since it names the file
-    licence, repository = str(told.license or "unknown"), str(told.hf_hub_id)
-    return state, Origin(repository, origin.sha256, licence, f"hub {repository}")
+    if told is not None:
+        return vars(told)
+    # Of a name that timm keeps for old times' sake only the model itself says.
+    found: Mapping[str, Any] = _timm(backbone).pretrained_cfg
+    return found
 
 
 def hub_file(backbone: str) -> Path:
@@ -318,14 +327,13 @@ def hub_file(backbone: str) -> Path:
         UsageError: timm does not know the backbone, or no weights of it.
         ResourceError: they are not at hand and cannot be downloaded.
     """
-    import timm
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     _refuse_unknown(backbone)
     if found := at_hand(backbone):
         return found
-    repository = str(getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None) or "")
+    repository = str(_published(backbone).get("hf_hub_id") or "")
     if not repository:
         raise UsageError(
             f"timm knows no published weights for {backbone}",

@@ -330,9 +330,10 @@ def holds(regime: Facts) -> str:
     """
     if not regime.get("backbone"):
         return ""
+    named = f"the {regime['budget']} budget and " if regime.get("budget") else ""
     blocks, views = regime.get("trainable_blocks"), words.count(regime.get("views"), "view")
     return (
-        f"It holds for the {regime.get('budget')} budget and {regime['backbone']} with "
+        f"It holds for {named}{regime['backbone']} with "
         f"{words.count(blocks, 'trained block')}, {views} of {regime.get('side')} pixels and "
         f"{words.count(regime.get('epochs'), 'epoch')}, without the label check and without "
         "views of their own for rare classes, which would look at a fold's own pictures."

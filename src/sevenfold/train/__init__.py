@@ -147,8 +147,8 @@ def fit(
     jobs = jobs_of(bench, rate, seed, pixels)
     crew.train_side_by_side(jobs)
     members = tuple(on_labels(job.bench, job.rate, job.seed) for job in jobs)
-    if len(members) > 1:
-        refuse_diverged(members, rate)
+    if len(members) > 1 or recipe.pruning.macs:
+        refuse_diverged(members, [job.rate for job in jobs])
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
     benches = [job.bench for job in jobs]
     apart = ensembling.seed_of(seed, len(members))

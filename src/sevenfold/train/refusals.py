@@ -146,21 +146,21 @@ def fewest(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> Int64[np.nd
     return np.asarray(counts - np.max(held, axis=0))
 
 
-def refuse_diverged(members: Sequence[Member], rate: float) -> None:
+def refuse_diverged(members: Sequence[Member], rates: Sequence[float]) -> None:
     """Refuse networks whose answers are no numbers. A single one `fit` returns as it is.
 
     Args:
         members: of a training.
-        rate: its largest learning rate.
+        rates: the largest learning rate of each.
 
     Raises:
         UsageError: one of them diverged.
     """
-    for member in members:
-        if not np.isfinite(member.logits).all():
-            epoch = len(member.trained.history)
+    for member, rate in zip(members, rates, strict=True):
+        history = member.trained.history
+        if not np.isfinite([history[-1].loss, *member.logits.ravel()]).all():
             raise UsageError(
-                f"the training diverged in epoch {epoch} at the rate {rate:g}: its loss is no "
-                "number any more",
+                f"the training diverged at the rate {rate:g}, after {len(history)} of its epochs "
+                "at the latest: its loss is no number any more",
                 f"set optimization.rate below {rate:g}, or 0 to have one found",
             )

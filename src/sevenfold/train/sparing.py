@@ -102,6 +102,8 @@ def check_labels(
     if recipe.transfer.weights == "random":
         return recipe, Spared(reason="without pretrained weights there is no clean model")
     trunk = _trunk(recipe, split)
+    if not len(trunk.blocks):
+        return recipe, Spared(reason="the backbone is one block, without a trunk to look through")
     most = AT_MOST if settings.label_check == "all" else AT_MOST // 2
     some = _some(split, pictures, most)
     labels = split.dataset.labels[some]

@@ -188,7 +188,10 @@ def _agreement(
 def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> dict[str, Any]:
     """Fine-tune, export and judge a candidate, and serve it if it may be."""
     run, found, place, clock = ground.run, ground.found, ground.place, ground.clock
-    key = trial.key(run.recipe, found.split, ground.asked.seed, place)
+    # It goes on from the run's own weights, whose version names it; those of the hub may be gone.
+    plain = replace(run.recipe.transfer, weights="random", sha256="")
+    recipe = replace(run.recipe, transfer=plain)
+    key = trial.key(recipe, found.split, ground.asked.seed, place)
     trials = ground.folder / "trials" / f"update-{ground.parent}-{key}"
     with clock.stage("fit"):
         fitted, facts["ways"] = tuning.tuned(

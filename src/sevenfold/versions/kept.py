@@ -140,10 +140,12 @@ def replaced(run: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any
     with _making(run) as part:
         facts = make(part)
         _served(run, part, 0)
-    # The copy that was swapped in, and those that a kill left.
+    # The copy that was swapped in, and those that a kill left; renamed first, so that where
+    # something still reads one, no half of it is taken for a version.
     for number in set(_numbers(run)) - _logged(run):
         if not _parent(run, number):
-            shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
+            with suppress(OSError):
+                shutil.rmtree(swap.folder_of(run, number).rename(run / swap.VERSIONS / _PART))
     with suppress(OSError):
         (run / swap.VERSIONS).rmdir()  # of a run that was never updated
     return facts | {"run": str(run)}

@@ -20,7 +20,14 @@ from sevenfold.practices.pruning.blocks import (
 from sevenfold.practices.pruning.choice import Choice, Limits, chosen
 from sevenfold.practices.pruning.cost import Cost, Counted, by_cost, cost, saved
 from sevenfold.practices.pruning.coupling import Coupling, couple
-from sevenfold.practices.pruning.rankings import Batches, Layers, combined, layered, scores
+from sevenfold.practices.pruning.rankings import (
+    STATISTICS,
+    Batches,
+    Layers,
+    combined,
+    layered,
+    scores,
+)
 from sevenfold.practices.pruning.settings import Pruning
 from sevenfold.practices.pruning.surgery import cut, remove
 
@@ -37,6 +44,7 @@ class Trimming:
         settings: ranking, how layers compare, and whether blocks may go.
         limits: floors and caps; they hold over all steps of a loop.
         batches: training pictures with soft targets, a few hundred.
+        held: validation pictures, all of them, for the statistics of activations.
         side: of the pictures, in pixels.
         seed: of the random ranking.
     """
@@ -44,8 +52,14 @@ class Trimming:
     settings: Pruning
     limits: Limits
     batches: Batches
+    held: Batches
     side: int
     seed: int
+
+    @property
+    def ranked_on(self) -> Batches:
+        """What channels are looked at on."""
+        return self.held if self.settings.ranking in STATISTICS else self.batches
 
     @property
     def proof(self) -> Float[Tensor, "batch 3 side side"]:
@@ -81,7 +95,7 @@ def trimmed(network: nets.Network, counted: Counted, wanted: float, how: Trimmin
         have = dense.of(counted)
         if have <= wanted:
             return network
-        looked = layered(network, coupling, how.settings.ranking, how.batches, seed=how.seed)
+        looked = layered(network, coupling, how.settings.ranking, how.ranked_on, seed=how.seed)
         ranked = combined(looked, coupling, how.settings.ranking, how.settings.across)
         if how.settings.by_cost:
             ranked = by_cost(ranked, coupling, dense, counted)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ def laid(
 
     Args:
         ground: the data.
-        reading: from `told`, with the digest.
+        reading: from `pictures.ground_of`, with the digest.
         asked: what is measured.
         out: the study's folder.
         progress: is told the stages.
@@ -139,7 +140,8 @@ def _unprunable(recipe: Recipe, classes: int) -> str:
         coupling = pruning.couple(network.eval(), recipe.side)
         limits = pruning.Limits(dense={one.name: one.channels for one in coupling.groups})
         noise = torch.rand(2, 3, recipe.side, recipe.side) * 255, torch.zeros(2, classes)
-        how = pruning.Trimming(plans.CUT, limits, lambda: iter([noise]), recipe.side, 0)
+        some = partial(iter, [noise])
+        how = pruning.Trimming(plans.CUT, limits, some, some, recipe.side, 0)
         least = pruning.cost(pruning.smallest(network, how), recipe.side).macs
     except SevenfoldError as error:
         return error.problem

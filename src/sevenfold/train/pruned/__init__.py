@@ -53,10 +53,10 @@ def shrunk(
 ) -> Outcome:
     """Prune a network to a plan's target, step by step, and make the controls.
 
-    Every training starts from a cut with recalibrated batch norms, and learns what the
-    unpruned network says of the same augmented pixels, softened where calibration softens it
-    (Hinton et al. 2015, arXiv 1503.02531). A step and its controls see the same views, so
-    that the teacher is asked once, and each step sees new ones.
+    Every training starts from a cut with recalibrated batch norms, and learns labels and what
+    the unpruned network says of the same pixels, softened where calibration softens it
+    (Hinton et al. 2015, arXiv 1503.02531). A step and its controls see the same blends, and
+    each step sees new ones.
     The last epoch counts, whatever validation says. Writes to the stores and checkpoints
     into `folder`; goes on from what is there, to the bit.
 
@@ -77,7 +77,7 @@ def shrunk(
     Raises:
         UsageError: the target is out of reach.
     """
-    # What helps rare classes is in the teacher's answers already.
+    # What helps rare classes is in the teacher's answers, half of what is learnt, already.
     plain = replace(
         recipe,
         epochs=plan.settings.epochs,

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,14 +79,12 @@ def laid(
     side = bench.recipe.side
     dense = pruning.couple(network, side)
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
-    held: list[Batch] = []
-    batches: pruning.Batches = lambda: iter(held)  # noqa: E731
-    if plan.settings.ranking in pruning.STATISTICS:
-        batches = partial(_validation, bench)
-    how = pruning.Trimming(plan.settings, limits, batches, side, seed)
+    some: list[Batch] = []
+    everything = partial(_validation, bench)
+    how = pruning.Trimming(plan.settings, limits, lambda: iter(some), everything, side, seed)
     teacher = _teacher(network, max(1.0, temperature), bench)
-    ground = Ground(network, bench, teacher, how, plan, seed, latency, held, fitted)
-    held += _training(ground)
+    ground = Ground(network, bench, teacher, how, plan, seed, latency, some, fitted)
+    some += _training(ground)
     return ground
 
 
@@ -116,11 +115,15 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     trunk, head = nets.cut(copy.deepcopy(network).eval(), 0)
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
+    threads = bench.place.threads
 
     def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
+        parts = np.array_split(stored, min(threads, len(stored)))
+        with ThreadPoolExecutor(threads) as executor:  # each part has one thread of its own
+            features = np.concatenate(list(executor.map(engine.run, parts)))
         with torch.no_grad():
-            logits = head(torch.from_numpy(engine.run(stored)).float()) / temperature
+            logits = head(torch.from_numpy(features).float()) / temperature
         return torch.softmax(logits, dim=1).to(pixels.device)
 
     return answer

@@ -8,10 +8,10 @@ import safetensors.torch
 import torch
 
 from photos import write
-from sevenfold import data, evaluate, loop, nets, train
+from sevenfold import data, draws, evaluate, loop, nets, train
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import Pixels, fill
-from sevenfold.loop import Place
+from sevenfold.loop import Place, to_input
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.ensembling import Ensembling
@@ -321,7 +321,7 @@ def test_a_student_goes_on_from_the_average_gently(split, tmp_path, monkeypatch)
     assert seed == 20_000
 
 
-def test_pruning_shows_views_that_are_new_and_unblended(split, tmp_path, monkeypatch):
+def test_pruning_shows_views_that_are_new_and_blends_with_what_the_unpruned_says_of_them(split, tmp_path, monkeypatch):
     halves = replace(split, train=split.train[::2], val=split.train[1::2])
     shown, real = [], loop.train
 
@@ -338,7 +338,7 @@ def test_pruning_shows_views_that_are_new_and_unblended(split, tmp_path, monkeyp
         "pruning.blocks=false", "pruning.ranking=l1", *pruning,
     )  # fmt: skip
     own, (one, two) = shown[0], shown[-2:]
-    some = halves.train[:4]
+    some = halves.train[:: len(halves.train) // 4][:4]  # of several classes
 
     def views(rows, view):
         return rows.views.get(some, np.full(len(some), view))
@@ -346,8 +346,18 @@ def test_pruning_shows_views_that_are_new_and_unblended(split, tmp_path, monkeyp
     assert (own.views.count, one.views.count, two.views.count) == (1, 0, 0)
     assert (one.first, two.first) == (0, 2)
     assert (views(own, 0) != views(one, 0)).any()
-    assert own.mix is not loop.unmixed
-    assert (one.mix, two.mix) == (loop.unmixed, loop.unmixed)
+    # Half of what is learnt is the blend of labels, half what the teacher says of the blend.
+    inputs = to_input(views(one, 0), "cpu")
+    labels = torch.eye(3)[halves.dataset.labels[some]]
+    numbers = draws.numbers([halves.dataset.hashes[at] for at in some])
+    blended, targets = one.mix(inputs, labels, numbers, 0)
+    assert (blended != inputs).any()
+    assert targets.sum(dim=1).numpy() == pytest.approx(1, abs=1e-5)
+    again, others = one.mix(inputs, 1 - labels, numbers, 0)
+    assert torch.equal(again, blended)
+    mixed, opposite = (2 * (targets - others), 2 * labels - 1)
+    assert (mixed.abs() <= 1 + 1e-5).all()
+    assert ((mixed - opposite).abs() > 1e-3).any()  # labels are blended, too
 
 
 def _judged(logits):

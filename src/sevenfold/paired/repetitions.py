@@ -16,8 +16,9 @@ NO_DIFFERENCE: Final = 0.005
 
 SIGNIFICANT: Final = 0.05
 TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train
-FREEDOM: Final = 15
-"""Degrees of freedom of six repetitions whose pictures lend them ten (`Expected`)."""
+FREEDOM: Final = 6
+"""Degrees of freedom by which the power of six repetitions comes out as it is in simulations:
+pictures lend some (`Expected`), and a spread that came out too large takes others."""
 MOST_FLIPPED: Final = 20
 """Repetitions whose signs can all be flipped: a million ways."""
 
@@ -202,27 +203,26 @@ def verdict(effect: float, low: float, high: float, p_holm: float, p_flip: float
     return "helps" if effect > 0 else "hurts"
 
 
-def reach(claims: int, freedom: int = FREEDOM) -> float:
+def reach(claims: int) -> float:
     r"""Return how many standard errors an effect must have to be claimed in four of five studies.
 
     $$t_{1 - 0.05 / 2m} + t_{0.8}$$
 
     That is Holm's first step of m claims, whose later steps ask for less, and the power of the t
-    test. The sign-flip test is left out: it seldom refuses what passes the first step.
+    test, at `FREEDOM`. The sign-flip test is left out: it seldom refuses what passes the first.
 
     Args:
         claims: m, tested together.
-        freedom: degrees of freedom of the corrected t.
 
     Example:
         >>> round(reach(1), 2), round(reach(7), 2)
-        (3.0, 3.96)
+        (3.35, 4.9)
     """
-    return t_quantile(1 - SIGNIFICANT / (2 * claims), freedom) + t_quantile(0.8, freedom)
+    return t_quantile(1 - SIGNIFICANT / (2 * claims), FREEDOM) + t_quantile(0.8, FREEDOM)
 
 
 def pictures_to_claim(
-    pictures: int, error: float, freedom: int, *, claims: int = 1, difference: float = 0.01
+    pictures: int, error: float, *, claims: int = 1, difference: float = 0.01
 ) -> int:
     r"""Count the pictures by which an effect would be claimed in about four of five studies.
 
@@ -231,8 +231,7 @@ def pictures_to_claim(
     Args:
         pictures: $n$, judged so far, all repetitions together.
         error: $e$, from `standard_error`.
-        freedom: from there.
-        claims: tested together; with `freedom` they decide $r$, see `reach`.
+        claims: tested together; they decide $r$, see `reach`.
         difference: $d$, the effect, one point by default.
     """
-    return math.ceil(pictures * (error * reach(claims, freedom) / difference) ** 2)
+    return math.ceil(pictures * (error * reach(claims) / difference) ** 2)

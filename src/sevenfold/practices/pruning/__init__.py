@@ -18,7 +18,7 @@ from sevenfold.practices.pruning.choice import Choice, Limits, chosen
 from sevenfold.practices.pruning.cost import Cost, Counted, by_cost, cost, remaining, saved
 from sevenfold.practices.pruning.coupling import Coupling, Group, Member, Refused, couple
 from sevenfold.practices.pruning.loop import Shrunk, Step, shares, shrink
-from sevenfold.practices.pruning.rankings import ACROSS, RANKINGS, STATISTICS, Batches, scores
+from sevenfold.practices.pruning.rankings import ACROSS, RANKINGS, Batches, scores
 from sevenfold.practices.pruning.recalibration import recalibrated, still
 from sevenfold.practices.pruning.settings import Pruning, check
 from sevenfold.practices.pruning.shapes import Shapes, reshape, shapes
@@ -43,7 +43,6 @@ __all__ = [
     "KINDS",
     "LARGEST_DIFFERENCE",
     "RANKINGS",
-    "STATISTICS",
     "WEIGHT_BYTES",
     "Aim",
     "Batches",

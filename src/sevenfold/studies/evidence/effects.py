@@ -251,14 +251,14 @@ def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> int:
     metric = study.objective
     if not math.isfinite(_effect(found, study, metric).low):
         return 0
-    error, freedom = paired.standard_error(
+    error, _ = paired.standard_error(
         [_difference(*pair, study, metric) for pair in found],
         test_to_train=_shared(study),
         pictures=_known(found, study, metric),
     )
     judged = sum(len(one.pictures) for one, _ in found)
     claims = max(1, len(_practices(study)) - len(study.not_in_use))
-    return paired.pictures_to_claim(judged, error, freedom, claims=claims)
+    return paired.pictures_to_claim(judged, error, claims=claims)
 
 
 def _finding(practice: str, study: Study, found: Sequence[Measured], p_holm: float) -> Finding:

@@ -61,7 +61,7 @@ def needed(effect: float) -> int:
 
     Example:
         >>> needed(0.02)
-        5200
+        7900
     """
     exact = _POWER / effect**2
     return int(round(exact, 1 - math.floor(math.log10(exact))))
@@ -71,7 +71,7 @@ def resolved(pictures: int) -> float:
     """Return the smallest effect that so many pictures show with 80 % power.
 
     Example:
-        >>> round(resolved(5200), 3)
+        >>> round(resolved(7900), 3)
         0.02
     """
     return float(np.sqrt(_POWER / pictures))

@@ -20,7 +20,7 @@ from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.train import bench, member, student
 from sevenfold.train.jobs import jobs_of
-from sevenfold.train.member import _telling
+from sevenfold.train.member import _effective_pictures
 from sevenfold.train.refusals import fewest, refuse_folds
 
 
@@ -112,9 +112,9 @@ def test_two_groups_of_a_class_are_left_to_small_data():
 
 def test_a_rare_class_makes_the_mean_of_recalls_unsure():
     labels = np.repeat([0, 1], [150, 8])
-    assert _telling(labels, "accuracy") == 158
+    assert _effective_pictures(labels, "accuracy") == 158
     share = 0.7
-    error = (share * (1 - share) / _telling(labels, "balanced_accuracy")) ** 0.5
+    error = (share * (1 - share) / _effective_pictures(labels, "balanced_accuracy")) ** 0.5
     assert error == pytest.approx((share * (1 - share) * (1 / 150 + 1 / 8)) ** 0.5 / 2)
 
 

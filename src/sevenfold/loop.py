@@ -35,8 +35,8 @@ class Place:
         device: `cpu`, `cuda` or `mps`.
         threads: of torch and of the loaders, 1 or more.
         half: whether matrix products run in bfloat16 during training.
-        workers: trainings at a time where there are several, 1 or more; says nothing of
-            what comes of them, and so has no part in the name of a training.
+        workers: trainings at a time where there are several, 1 or more; it does not affect
+            results, and so is no part of a training's name.
         chip: what computes, where that is not this machine.
     """
 
@@ -168,8 +168,7 @@ class Stop:
         objective: `accuracy` or `balanced_accuracy`.
         patience: epochs without improvement before it stops; 0: the last epoch
             counts, whatever validation says.
-        pictures: by which the objective is as sure as a share of so many; 0: any difference
-            counts.
+        pictures: effective sample size of the objective; 0: any difference counts.
     """
 
     objective: str

@@ -12,7 +12,7 @@ from sevenfold.features.views import JoinedViews, StoredViews, Views
 
 
 def to_json(views: Views) -> dict[str, Any]:
-    """Say in plain values where rows lie; empty where they are made when they are asked for."""
+    """Describe where stored rows lie; empty for views made on demand."""
     if isinstance(views, StoredViews):
         store = views.store
         return {

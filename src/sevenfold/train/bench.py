@@ -122,7 +122,7 @@ def another(
 def lasting(recipe: Recipe, *, frozen: bool) -> bool:
     """Tell whether views come again; otherwise each epoch has new ones, and each seed its own.
 
-    Members that differ by their trunk are told the same of the same views.
+    Members with different trunks must see the same views.
 
     Args:
         recipe: of the members.

@@ -1,8 +1,8 @@
 """Train members side by side, each in a process that reads the stores and writes a checkpoint.
 
-A process trains one part of a member, to the end of its checkpoint; whoever asked for it then
-trains the member as if alone, and finds nothing left to do. So a member is the same to the
-bit however many were trained at a time, and what was interrupted goes on.
+A process trains one part of a member to the end and leaves its checkpoint. The caller then
+trains the member as usual and finds it finished. So a member is the same to the bit however
+many were trained at a time, and what was interrupted goes on.
 """
 
 from collections.abc import Sequence

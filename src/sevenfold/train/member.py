@@ -103,7 +103,7 @@ def threads_of(bench: Bench) -> int:
 
 
 def named(bench: Bench, seed: int) -> str:
-    """Name the checkpoints of a member; logits adjusted afterwards are of plain training."""
+    """Name a member's checkpoints; `adjusted_after` shares those of plain training."""
     method = bench.recipe.imbalance.method
     return f"{seed}-{'none' if method == 'adjusted_after' else method}"
 
@@ -281,7 +281,7 @@ def train_part(
         stop=Stop(
             recipe.objective,
             patience if len(bench.split.val) else 0,
-            _telling(labels, recipe.objective),
+            _effective_pictures(labels, recipe.objective),
         ),
         validate=validate,
         seed=seed,
@@ -323,11 +323,11 @@ def answers(
     return loop.predict(copy.deepcopy(tail).to(place.device), views, pictures, place)
 
 
-def _telling(labels: Int64[np.ndarray, "pictures"], objective: str) -> float:
-    """Return how many pictures the objective is as sure as a share of.
+def _effective_pictures(labels: Int64[np.ndarray, "pictures"], objective: str) -> float:
+    """Return the number of pictures whose accuracy would vary as much as the objective.
 
-    A mean of K recalls, of n_c pictures each, has the variance of a share of
-    K² / Σ 1/n_c pictures: a rare class makes it unsure, however common the others are.
+    A mean of K recalls, of n_c pictures each, varies as the accuracy of K² / Σ 1/n_c pictures
+    does: a rare class makes it unsure, however common the others are.
     """
     counts = np.unique(labels, return_counts=True)[1]
     if objective == "balanced_accuracy" and len(counts):

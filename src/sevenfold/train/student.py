@@ -52,7 +52,13 @@ def single(
     keep enough of what voting gained, a student. Where one member has all the say there is
     no vote to stand for.
 
-    Args: see `distilled`.
+    Args:
+        bench: of member 0, and of the student.
+        each: the bench of each member.
+        members: of the vote.
+        weights: of the members.
+        rate: the largest learning rate.
+        seed: of the student's training.
 
     Returns:
         The network, or None; and the lessons of a student that was worse than the average

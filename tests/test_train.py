@@ -321,7 +321,7 @@ def test_a_student_goes_on_from_the_average_gently(split, tmp_path, monkeypatch)
     assert seed == 20_000
 
 
-def test_pruning_shows_views_that_are_new_and_blends_with_what_the_unpruned_says_of_them(
+def test_pruning_shows_new_views_in_blends_and_asks_the_unpruned_about_them(
     split, tmp_path, monkeypatch
 ):
     halves = replace(split, train=split.train[::2], val=split.train[1::2])

@@ -295,4 +295,4 @@ def test_too_few_pictures_or_repetitions_are_refused_at_once(split: data.Split) 
     few = replace(split, train=split.train[:40], val=split.val[:0])
     with pytest.raises(DataError, match="too few for any claim") as found:
         folds.check(few, 6)
-    assert "1 point about 4,704" in found.value.cure
+    assert "1 point about 32,000" in found.value.cure

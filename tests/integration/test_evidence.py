@@ -80,7 +80,7 @@ def test_a_study_that_is_stopped_leaves_a_valid_table_and_ends_as_one_on_ray(
 
     def study(watch=lambda *_: None, out=out, where=here):
         return evidence.evidence(
-            evidence.Reading(data), out, evidence.Asked(wanted), where,
+            evidence.Reading(data), out, evidence.Asked(wanted, budget="quick"), where,
             progress=silent, announce=lambda _: None, watch=watch,
         )  # fmt: skip
 

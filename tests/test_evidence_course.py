@@ -377,6 +377,7 @@ def test_failures_keep_their_kind_on_the_way(
         "def work(call):\n"
         "    print('this must not end up between the answers')\n"
         "    if call['bug']:\n        raise ZeroDivisionError('a bug')\n"
+        "    if call.get('full'):\n        raise OSError(28, 'No space left on device')\n"
         "    raise DataError('bad', 'mend it')\n",
         encoding="utf-8",
     )
@@ -384,6 +385,9 @@ def test_failures_keep_their_kind_on_the_way(
     with pytest.raises(DataError, match="bad") as found:
         list(Local(1, 1).run([{"bug": False}], "failing:work"))
     assert found.value.cure == "mend it"
+    with pytest.raises(ResourceError, match="No space left") as full:
+        list(Local(1, 1).run([{"bug": False, "full": True}], "failing:work"))
+    assert "free some disk space" in full.value.cure
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug"):
         list(Local(1, 1).run([{"bug": True}], "failing:work"))
 

@@ -16,8 +16,11 @@ a bug and exits with 1; an interrupt exits with 130.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SevenfoldError(Exception):
@@ -78,6 +81,25 @@ class GateRefused(SevenfoldError):
     """Report a check that said no; what was there before is untouched."""
 
     exit_code = 6
+
+
+def lacks(error: BaseException) -> ResourceError | None:
+    """Return what the machine lacked where an error says so: memory, disk, or a place on it."""
+    # torch.OutOfMemoryError is a RuntimeError, and torch may not be there to ask.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return ResourceError(
+            f"not enough memory: {error}".rstrip(": "),
+            "close other programs, or use a smaller backbone or fewer --threads",
+        )
+    if not isinstance(error, OSError):
+        return None
+    reason = error.strerror or str(error) or type(error).__name__
+    problem = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in _DISK_FULL:
+        return ResourceError(
+            problem, "free some disk space; `sevenfold cache --clear` frees what the stores hold"
+        )
+    return ResourceError(problem, "check that the place exists and that you may read and write it")
 
 
 def installing(extra: str) -> str:

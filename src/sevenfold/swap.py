@@ -95,7 +95,8 @@ def finish(run: Path) -> None:
         raise ResourceError(
             f"{shown(str(error.filename or run))} cannot be replaced: {error.strerror}; the run "
             f"serves version {number} all the same",
-            "close the programs that use the run; its next command goes on",
+            "close the programs that use the run, or make room on its disk; its next command "
+            "goes on",
         ) from error
 
 

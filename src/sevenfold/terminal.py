@@ -1,6 +1,5 @@
 """Tell people and programs what came out: summaries, JSON, and failures in two lines."""
 
-import errno
 import json
 import math
 import sys
@@ -10,9 +9,8 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing
+from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing, lacks
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
 _CLASSES = 12  # whose recalls are listed
@@ -309,14 +307,8 @@ def explain(error: BaseException) -> SevenfoldError:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("sevenfold"):
         extra = _EXTRAS.get(str(error.name).split(".")[0], "train")
         return ResourceError(f"the library {error.name} is not installed", installing(extra))
-    # torch.OutOfMemoryError is a RuntimeError, and torch may not be there to ask.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return ResourceError(
-            f"not enough memory: {error}".rstrip(": "),
-            "close other programs, or use a smaller backbone or fewer --threads",
-        )
-    if isinstance(error, OSError):
-        return _system(error)
+    if lacking := lacks(error):
+        return lacking
     return SevenfoldError(
         f"{type(error).__name__}: {error}",
         "this is a bug; report it with the traceback above and what `sevenfold doctor` prints",
@@ -333,13 +325,3 @@ def _usage(error: CycloptsError) -> UsageError:
     if suggestion:
         cure = f"{suggestion.partition('?')[0]}, or {cure}"
     return UsageError(problem[:1].lower() + problem[1:], cure)
-
-
-def _system(error: OSError) -> ResourceError:
-    reason = error.strerror or str(error) or type(error).__name__
-    problem = f"{error.filename}: {reason}" if error.filename else reason
-    if error.errno in _DISK_FULL:
-        return ResourceError(
-            problem, "free some disk space; `sevenfold cache --clear` frees what the stores hold"
-        )
-    return ResourceError(problem, "check that the place exists and that you may read and write it")

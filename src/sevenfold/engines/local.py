@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TextIO
 
 from sevenfold import errors
-from sevenfold.errors import ResourceError, SevenfoldError
+from sevenfold.errors import ResourceError, SevenfoldError, lacks
 
 Json = Mapping[str, Any]
 Function = Callable[..., Json]
@@ -242,10 +242,11 @@ def answered(function: Function, *given: Any) -> Json:
     """Make a call and wrap what came of it: a result, a failure of `errors`, or a bug."""
     try:
         return {"result": function(*given)}
-    except SevenfoldError as error:
-        return {"failed": type(error).__name__, "problem": error.problem, "cure": error.cure}
-    except Exception:
-        return {"bug": traceback.format_exc()}
+    except Exception as error:
+        failed = error if isinstance(error, SevenfoldError) else lacks(error)
+        if failed is None:
+            return {"bug": traceback.format_exc()}
+        return {"failed": type(failed).__name__, "problem": failed.problem, "cure": failed.cure}
 
 
 def result_of(answer: Json) -> Json:

@@ -215,7 +215,10 @@ def explained(one: Facts, objective: str) -> str:
     if half <= _POINT:
         return f"known to {_PLUS_MINUS}{100 * half:.2f} points; no difference asks for half a point"
     needed = number(part(one, "to_resolve").get("pictures"))
-    return f"about {words.count(needed, 'picture')} would tell 1 point" if needed > 0 else ""
+    if not needed >= 1:
+        return ""
+    rough = round(needed, 1 - math.floor(math.log10(needed)))  # an estimate of an estimate
+    return f"about {words.count(rough, 'picture')} would tell 1 point"
 
 
 def _figure(table: list[Row], objective: str) -> Markup:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from sevenfold import draws, loop, nets
 from sevenfold.features import trunk as engines
+from sevenfold.features.views import Views
 from sevenfold.loop import Trained
 from sevenfold.practices import pruning
 from sevenfold.train.bench import Bench, Part
-from sevenfold.train.member import hard, objective, rows_of, train_part
+from sevenfold.train.member import Targets, hard, objective, rows_of, train_part
 from sevenfold.train.pruned.plan import Candidate, Plan
 
 RANKED_ON: Final = 256
@@ -79,33 +80,24 @@ def laid(
     side = bench.recipe.side
     dense = pruning.couple(network, side)
     limits = pruning.Limits(dense={group.name: group.channels for group in dense.groups})
+    # Labels, not the teacher: an unpruned network's loss against its own answers is at its
+    # least, so there is no gradient to rank by.
+    labels = hard(bench)
     some: list[Batch] = []
-    everything = partial(_validation, bench)
+    everything = partial(_batches, bench.plain, labels, bench.judged)
     how = pruning.Trimming(plan.settings, limits, lambda: iter(some), everything, side, seed)
     teacher = _teacher(network, max(1.0, temperature), bench)
     ground = Ground(network, bench, teacher, how, plan, seed, latency, some, fitted)
-    some += _training(ground)
+    some += _batches(bench.views, labels, ground.seen)
     return ground
 
 
-def _validation(bench: Bench) -> Iterator[Batch]:
-    """Yield all pictures that choices are made by, as they are, with their labels."""
-    targets = hard(bench)
-    for start in range(0, len(bench.judged), _BATCH):
-        some = bench.judged[start : start + _BATCH]
-        first = np.zeros(len(some), np.int64)
-        yield loop.to_input(bench.plain.get(some, first), "cpu"), targets(some, first)
-
-
-def _training(ground: Ground) -> Iterator[Batch]:
-    """Yield pixels and soft labels of some training pictures.
-
-    Labels, not the teacher: an unpruned network's loss against its own answers is at its
-    least, so there is no gradient to rank by.
-    """
-    targets, views = hard(ground.bench), ground.bench.views
-    for start in range(0, len(ground.seen), _BATCH):
-        some = ground.seen[start : start + _BATCH]
+def _batches(
+    views: Views, targets: Targets, pictures: Int64[np.ndarray, "some"]
+) -> Iterator[Batch]:
+    """Yield the pixels of pictures, each in its first view, and their soft labels."""
+    for start in range(0, len(pictures), _BATCH):
+        some = pictures[start : start + _BATCH]
         first = np.zeros(len(some), np.int64)
         yield loop.to_input(views.get(some, first), "cpu"), targets(some, first)
 
@@ -115,12 +107,13 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     trunk, head = nets.cut(copy.deepcopy(network).eval(), 0)
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
-    threads = bench.place.threads
+    # A GPU takes a batch at once; elsewhere each part has one thread of its own.
+    threads = 1 if bench.place.device == "cuda" else bench.place.threads
 
     def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
         parts = np.array_split(stored, min(threads, len(stored)))
-        with ThreadPoolExecutor(threads) as executor:  # each part has one thread of its own
+        with ThreadPoolExecutor(threads) as executor:
             features = np.concatenate(list(executor.map(engine.run, parts)))
         with torch.no_grad():
             logits = head(torch.from_numpy(features).float()) / temperature

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,19 @@ def kind(place: Place) -> str:
     """Name what computes here: of another kind, results may differ in their last digits."""
     chip = torch.cuda.get_device_name() if place.device == "cuda" else latency.processor()
     return f"{chip}, bfloat16" if place.half else chip
+
+
+def trained_at(place: Place, ground: Json) -> Place:
+    """Return the place of a training, wherever it is: a part of its name.
+
+    Args:
+        place: of a training on this machine.
+        ground: of all calls; `device` and `kind` say where they are made, if it has them.
+    """
+    here = kind(place)
+    there = str(ground.get("kind", here))
+    device = str(ground.get("device", place.device))
+    return replace(place, device=device, chip="" if there == here else there)
 
 
 def software() -> str:

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sevenfold import trial
@@ -99,9 +99,7 @@ class Site:
         Args:
             ground: from `read`.
         """
-        here = pictures.kind(self.place)
-        there = str(ground.get("kind", here))
-        return replace(self.place, device=self.device, chip="" if there == here else there)
+        return pictures.trained_at(self.place, {**ground, "device": self.device})
 
     def read(
         self, reading: Reading, side: int, progress: Progress, **more: Any

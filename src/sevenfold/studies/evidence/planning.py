@@ -31,7 +31,7 @@ from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
-from sevenfold.studies.pictures import contents_of, digest, kind
+from sevenfold.studies.pictures import contents_of, digest, trained_at
 from sevenfold.train import bench
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
@@ -209,12 +209,10 @@ def _task(
     imbalance.check_data(
         recipe.imbalance, counts, classes, epochs=recipe.epochs, batch=recipe.batch
     )
-    key = trial.key(training.recipe, replace(split, train=trained_on), seed, ground.place)
-    # On a cluster other chips may compute than here.
-    here = {"device": ground.place.device, "kind": kind(ground.place)}
-    there = [reading[name] for name, mine in here.items() if reading.get(name, mine) != mine]
-    if training.carving or there:
-        key = f"{key} {training.carving} {there}"
+    place = trained_at(ground.place, reading)
+    key = trial.key(training.recipe, replace(split, train=trained_on), seed, place)
+    if training.carving:
+        key = f"{key} {training.carving}"
         key = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     call = {
         "training": trials.told_of(training),

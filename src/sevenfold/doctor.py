@@ -106,6 +106,11 @@ def gpu_advice(facts: Accelerator, *, python: str = sys.executable) -> str:
     )
 
 
+def gpu_line() -> str:
+    """Return `gpu_advice` on this machine in one line. Imports torch where it is installed."""
+    return gpu_advice(accelerator()).replace("\n  try:", ". Try:")
+
+
 def accelerator() -> Accelerator:
     """Look at this machine's GPU and its torch. Imports torch where it is installed."""
     system = platform.system()

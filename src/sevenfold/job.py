@@ -104,8 +104,8 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     clock = release.Clock()
     account.check_licence(request.licence)
     place = _place(request)
-    if advice := doctor.gpu_advice(doctor.accelerator()):
-        progress(advice.replace("\n  try:", ". Try:"), 0, 0)
+    if advice := doctor.gpu_line():
+        progress(advice, 0, 0)
     recipe = _stronger(recipe, request, place)
     # Nothing else may change a finished run while another takes its place.
     there = (out / "report.json").exists()

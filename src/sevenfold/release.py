@@ -255,7 +255,7 @@ def _facts(
             "cores": os.cpu_count(),
             "threads": place.threads,
             "versions": account.versions(),
-            "advice": doctor.gpu_advice(doctor.accelerator()).replace("\n  try:", ". Try:"),
+            "advice": doctor.gpu_line(),
         },
         "data": account.data(split, asked.data, len(asked.known.openings) + 1),
         "practices": account.practices(recipe),

@@ -61,7 +61,7 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "optimization: patience of no use": lambda: optimization.refuse_patience(
         optimization.Optimization(patience=0.2), validation=False
     ),
-    "transfer: weights of a deeper sibling": lambda: transfer._refuse_others(
+    "transfer: weights of a deeper sibling": lambda: transfer.weights.refuse_others(
         {"layer1.0.weight"},
         dict.fromkeys(("layer1.0.weight", "layer1.2.weight"), torch.zeros(2, 2)),
         {"layer1.0.weight", "fc.weight"},

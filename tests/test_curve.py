@@ -15,7 +15,7 @@ from sevenfold import cli, data, evaluate, trial
 from sevenfold.engines import cluster
 from sevenfold.engines.local import named
 from sevenfold.errors import DataError, GateRefused, ResourceError, UsageError
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices.growth import Growth, given
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe

@@ -21,7 +21,7 @@ from sevenfold import atomic, cli, data, export, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.features import store
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.pruning import Pruning

@@ -12,7 +12,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sevenfold import loop
-from sevenfold.loop import Average, Epoch, Measured, Place, Rows, Stage, Stop
+from sevenfold.average import Average
+from sevenfold.loop import Epoch, Measured, Rows, Stage, Stop
+from sevenfold.place import Place
 from sevenfold.progress import silent
 
 CLASSES = 3

@@ -23,7 +23,7 @@ from sevenfold import cli, data, train, trial
 from sevenfold.engines import cluster
 from sevenfold.engines.local import named
 from sevenfold.errors import DataError, ResourceError, UsageError
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import optimization
 from sevenfold.practices.growth import Growth
 from sevenfold.practices.imbalance import Imbalance

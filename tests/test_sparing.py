@@ -13,7 +13,7 @@ import torch
 from sevenfold import data, nets
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels, ingest
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.imbalance import Imbalance

@@ -11,7 +11,8 @@ from photos import write
 from sevenfold import data, draws, evaluate, loop, nets, train
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import Pixels, fill
-from sevenfold.loop import Place, to_input
+from sevenfold.loop import to_input
+from sevenfold.place import Place
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.ensembling import Ensembling

@@ -29,7 +29,7 @@ from sevenfold.predict import Predictor
 from sevenfold.progress import Lines, silent
 
 if TYPE_CHECKING:
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.recipe import Recipe
 
 _VALIDATION: Final = 0.15
@@ -299,7 +299,7 @@ def _place(device: str, threads: int) -> Iterator["Place"]:
     import torch
 
     from sevenfold import trial
-    from sevenfold.loop import narrowed
+    from sevenfold.place import narrowed
 
     with narrowed(threads or torch.get_num_threads()):
         yield trial.place(device, torch.get_num_threads())

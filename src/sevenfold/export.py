@@ -30,7 +30,7 @@ from sevenfold.data import Dataset
 from sevenfold.errors import GateRefused
 from sevenfold.features.store import disk_full
 from sevenfold.features.trunk import session, to_onnx
-from sevenfold.loop import narrowed
+from sevenfold.place import narrowed
 
 OPSET: Final = 18  # the first whose Resize has antialias
 LARGEST_DIFFERENCE: Final = 1e-4

@@ -17,8 +17,8 @@ from sevenfold import decisions, draws, drift, export, maps, operating, tensors,
 from sevenfold.bundles import FEATURES
 from sevenfold.data import Split
 from sevenfold.features.trunk import session
-from sevenfold.loop import Place
 from sevenfold.operating import Wish
+from sevenfold.place import Place
 from sevenfold.train import Fitted
 
 _OF_A_CLASS: Final = 40

@@ -24,7 +24,7 @@ from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldErro
 from sevenfold.progress import Progress
 
 if TYPE_CHECKING:
-    from sevenfold.loop import Place
+    from sevenfold.place import Place
     from sevenfold.recipe import Recipe
     from sevenfold.release import Clock
 

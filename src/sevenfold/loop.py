@@ -8,8 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,47 +18,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from sevenfold import checkpoint, draws, precision
+from sevenfold import checkpoint, draws
+from sevenfold.average import Average
 from sevenfold.features.views import Views
+from sevenfold.place import Place
 from sevenfold.progress import Progress
 
 EVALUATION_BATCH: Final = 64
 _FAR: Final = 1 << 20  # more epochs than any training has
-
-
-@dataclass(frozen=True)
-class Place:
-    """Say where to compute.
-
-    Args:
-        device: `cpu`, `cuda` or `mps`.
-        threads: of torch and of the loaders, 1 or more.
-        half: whether matrix products run in bfloat16 during training.
-        workers: trainings at a time where there are several, 1 or more; it does not affect
-            results, and so is no part of a training's name.
-        chip: what computes, where that is not this machine.
-    """
-
-    device: str = "cpu"
-    threads: int = 1
-    half: bool = False
-    workers: int = field(default=1, repr=False, compare=False)
-    chip: str = ""
-
-    def cast(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Return the context in which a forward pass of a module in training runs."""
-        return precision.half(module, self.device, enabled=self.half)
-
-
-@contextmanager
-def narrowed(threads: int) -> Iterator[None]:
-    """Let torch have so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,37 +163,6 @@ class Stop:
         share = self.value(best)
         error = math.sqrt(share * (1 - share) / self.pictures)
         return [epoch for epoch in history if self.value(epoch) >= share - error][-1]
-
-
-class Average:
-    r"""Keep an exponential moving average of a network's weights and statistics.
-
-    $$a \leftarrow d\,a + (1 - d)\,w, \quad
-    d = \min\left(\frac{1 + t}{10 + t}, 1 - \frac{1}{h}\right)$$
-
-    with $t$ the steps so far and the horizon $h$ a share of all steps, so that
-    short and long trainings forget their start alike.
-
-    Args:
-        module: what is averaged.
-        horizon: $h$ in steps; 1 keeps the weights themselves.
-    """
-
-    def __init__(self, module: nn.Module, horizon: float) -> None:
-        self.tensors = {name: value.clone() for name, value in module.state_dict().items()}
-        self.steps = 0
-        self._horizon = max(1.0, horizon)
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Take in the weights after a step."""
-        self.steps += 1
-        decay = min((1 + self.steps) / (10 + self.steps), 1 - 1 / self._horizon)
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.tensors[name].lerp_(value, 1 - decay)
-            else:
-                self.tensors[name].copy_(value)
 
 
 def to_input(rows: np.ndarray[Any, Any], device: str) -> Float[Tensor, "batch *row"]:

@@ -24,8 +24,8 @@ from sevenfold import account, arch, doctor, export, guards, latency, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
-from sevenfold.loop import Place
 from sevenfold.operating import Wish
+from sevenfold.place import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, recompute, write_predictions

@@ -15,7 +15,7 @@ from sevenfold.data import Split
 from sevenfold.engines import threads_each
 from sevenfold.errors import ResourceError
 from sevenfold.features.pixels import Pixels
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, to_toml

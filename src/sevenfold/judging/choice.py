@@ -11,7 +11,7 @@ from sevenfold.data import Split
 from sevenfold.errors import GateRefused
 from sevenfold.judging import files as filing
 from sevenfold.judging.files import File, Speed, Tested, filed
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import pruning
 from sevenfold.progress import Progress
 from sevenfold.train import Fitted, Member

@@ -13,7 +13,7 @@ from sevenfold import evaluate as scoring
 from sevenfold import latency, paired, release
 from sevenfold.data import Split
 from sevenfold.evaluate import Estimate
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import pruning
 from sevenfold.predictions import recompute
 from sevenfold.train import Fitted, Member

@@ -15,7 +15,7 @@ from sevenfold import export, judging, latency, nets, release, runs, trial, vers
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.judging import File
 from sevenfold.judging.choice import up
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.remake.asked import Asked, check

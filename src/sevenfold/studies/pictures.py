@@ -20,7 +20,7 @@ from sevenfold.errors import DataError
 from sevenfold.features import store
 from sevenfold.features.pixels import opened
 from sevenfold.image import shown
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.progress import Progress, silent
 
 CHECK = f"{__name__}:checked"

@@ -11,7 +11,7 @@ from sevenfold.engines import Engine, Function, Inline, Json, Local, threads_eac
 from sevenfold.engines.cluster import OnRay, connected
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.features import store
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.progress import Progress
 from sevenfold.studies import pictures
 from sevenfold.studies.pictures import Reading

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from sevenfold import loop
 from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import augmentation, ensembling, growth, optimization
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe

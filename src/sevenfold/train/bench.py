@@ -22,7 +22,7 @@ from sevenfold.features.views import (
     activations,
     pixel_views,
 )
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import augmentation, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe

@@ -19,7 +19,7 @@ from sevenfold import checkpoint, loop
 from sevenfold.data import ArraySource, Dataset, Photo, Split
 from sevenfold.engines import Json, Local
 from sevenfold.features import handed
-from sevenfold.loop import Place, narrowed
+from sevenfold.place import Place, narrowed
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, Part, parts_of, start

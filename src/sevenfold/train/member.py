@@ -17,7 +17,8 @@ from sevenfold.engines import threads_each
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels, fill
 from sevenfold.features.views import PLAIN, activations, pixel_views
-from sevenfold.loop import Measured, Place, Rows, Stop, Trained, narrowed
+from sevenfold.loop import Measured, Rows, Stop, Trained
+from sevenfold.place import Place, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe

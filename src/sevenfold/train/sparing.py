@@ -17,7 +17,7 @@ from sevenfold.data import Split
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
 from sevenfold.features.views import Viewer, activations
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Finding, Operation
 from sevenfold.progress import Progress

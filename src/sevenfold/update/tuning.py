@@ -20,7 +20,7 @@ from torch import nn
 
 from sevenfold import loop, nets, runs
 from sevenfold.data import Split
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import ensembling, growth, imbalance, transfer
 from sevenfold.predictions import recorded
 from sevenfold.progress import Progress

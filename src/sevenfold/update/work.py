@@ -27,7 +27,7 @@ from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.errors import DataError, GateRefused, UsageError
 from sevenfold.image import shown
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.predictions import Predictions, recorded
 from sevenfold.progress import Progress
 from sevenfold.remake import record

@@ -20,7 +20,7 @@ from sevenfold.engines import Engine, Inline, Json
 from sevenfold.errors import DataError
 from sevenfold.features.pixels import for_training
 from sevenfold.image import shown
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import growth
 from sevenfold.practices.growth import Growth
 from sevenfold.progress import Progress, duration, silent

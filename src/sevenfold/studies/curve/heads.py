@@ -18,7 +18,7 @@ from sevenfold.errors import UsageError
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
 from sevenfold.features.views import activations
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import augmentation, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe

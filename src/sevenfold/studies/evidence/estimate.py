@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from sevenfold import latency, nets
 from sevenfold.export import Shipped, assemble, core
 from sevenfold.features import trunk as trunks
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import optimization
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.practices.transfer import ALL_BLOCKS

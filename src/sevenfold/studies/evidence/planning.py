@@ -17,7 +17,7 @@ from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import growth, imbalance, pruning
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.growth import Growth

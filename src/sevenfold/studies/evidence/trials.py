@@ -18,7 +18,7 @@ from sevenfold import draws, evaluate, export, latency, nets, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features.pixels import Pixels, fill, for_training
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.practices.growth import Growth
 from sevenfold.practices.transfer import ALL_BLOCKS, Transfer

@@ -12,7 +12,7 @@ import numpy as np
 from sevenfold import atomic, train, trial
 from sevenfold import data as datasets
 from sevenfold.engines import Json
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
 from sevenfold.studies import where as places

@@ -16,7 +16,7 @@ from sevenfold import draws, evaluate, loop, train, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features.pixels import for_training
-from sevenfold.loop import Place
+from sevenfold.place import Place
 from sevenfold.practices import growth, imbalance
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe

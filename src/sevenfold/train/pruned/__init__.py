@@ -19,7 +19,8 @@ from sevenfold import checkpoint, evaluate, nets
 from sevenfold.data import Split
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.features.pixels import Pixels
-from sevenfold.loop import Epoch, Place, Trained
+from sevenfold.loop import Epoch, Trained
+from sevenfold.place import Place
 from sevenfold.practices import imbalance, pruning
 from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.transfer import ALL_BLOCKS

@@ -1,0 +1,45 @@
+"""Say where a network is trained and asked."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from sevenfold import precision
+
+
+@dataclass(frozen=True)
+class Place:
+    """Say where to compute.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`.
+        threads: of torch and of the loaders, 1 or more.
+        half: whether matrix products run in bfloat16 during training.
+        workers: trainings at a time where there are several, 1 or more; it does not affect
+            results, and so is no part of a training's name.
+        chip: what computes, where that is not this machine.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    half: bool = False
+    workers: int = field(default=1, repr=False, compare=False)
+    chip: str = ""
+
+    def cast(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return the context in which a forward pass of a module in training runs."""
+        return precision.half(module, self.device, enabled=self.half)
+
+
+@contextmanager
+def narrowed(threads: int) -> Iterator[None]:
+    """Let torch have so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

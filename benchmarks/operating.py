@@ -84,6 +84,7 @@ def summary(results: Results) -> None:
             f"recall, {RECALL} asked": f"{row['recall']['value']:.3f}",
             "95 % interval": span(row["recall"]["low"], row["recall"]["high"]),
             "within": "yes" if row["recall"]["high"] >= RECALL else "no",
+            "wrong of all": f"{row['error']['value']:.1%}",
         }
         for row in promises
     ]

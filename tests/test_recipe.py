@@ -223,7 +223,8 @@ def test_budgets_grow():
     ("time", "budget"),
     [
         ("90s", "quick"),
-        ("9.9m", "quick"),
+        ("14.9m", "quick"),
+        ("15m", "normal"),
         ("20m", "normal"),
         ("20 m", "normal"),
         ("40m", "normal"),

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from bundles import colour, knowing, seal, tiny_bundle
-from sevenfold import predict, serve
+from sevenfold import cli, predict, serve
 from sevenfold.data import scan
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.serve import run
@@ -218,6 +218,16 @@ def test_addresses_and_methods_that_are_not_there(server):
 def test_hosts_that_are_ours(tmp_path, host):
     with client(tmp_path, names=frozenset({"me"})) as server:
         assert server.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_a_proxys_name_is_allowed_by_option(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(serve, "serve", lambda model, settings, **more: asked.update(s=settings))
+    command = ["serve", "runs/a", "--allow-host", "Photos.Example", "--allow-host", "two"]
+    assert cli.main(command) == 0
+    assert asked["s"].names == {"photos.example", "two"}
+    for wrong in ("https://photos.example", "a b", "photos.example:80", ""):
+        assert cli.main(["serve", "runs/a", "--allow-host", wrong]) == 2
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1", "a b"])

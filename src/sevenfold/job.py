@@ -291,9 +291,11 @@ def _place(request: Request) -> "Place":
 
 def _stronger(recipe: "Recipe", request: Request, place: "Place") -> "Recipe":
     """With a GPU and time, take a stronger backbone if its weights are at hand."""
+    from sevenfold import recipe as recipes
     from sevenfold.practices import transfer
 
-    if place.device == "cpu" or request.budget == "quick" or _names_transfer(request):
+    quick = recipes.named(request.budget) == "quick"
+    if place.device == "cpu" or quick or _names_transfer(request):
         return recipe
     return replace(recipe, transfer=transfer.stronger(recipe.transfer))
 

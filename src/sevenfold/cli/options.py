@@ -43,8 +43,8 @@ class Training:
     """Say how to train.
 
     Args:
-        budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
-            that fits 4,000 photos on two cores, and does not bound it.
+        budget: quick, normal, thorough, or a time such as 20m, which stands for quick, from 15
+            minutes for normal, from 90 for thorough, and does not bound the training.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting of those that `sevenfold recipe` prints, such as side=160; may be
             repeated.

@@ -1,5 +1,6 @@
 """Serve a model over HTTP."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,6 +23,7 @@ def serve(
     /,
     *,
     host: str = LOOPBACK,
+    allow_host: tuple[str, ...] = (),
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8000,
     lan: bool = False,
     sessions: Count = 0,
@@ -34,6 +36,7 @@ def serve(
     Args:
         model: a run, or a copy of the bundle in it.
         host: where to listen; without it only this machine is answered.
+        allow_host: a name under which a proxy or DNS passes requests on; may be repeated.
         port: where to listen; 0 is any free one.
         lan: answer every machine of the network that has the address with its token.
         sessions: pictures answered at a time; 0 is one for each core.
@@ -50,8 +53,18 @@ def serve(
         queue=queue,
         collect=collect,
         collect_bytes=1_000_000 * collect_megabytes,
+        names=frozenset(map(_name, allow_host)),
     )
     server.serve(model, settings, host=host, port=port, lan=lan, started=_started)
+
+
+def _name(host: str) -> str:
+    """Return the name of a host in small letters; refuse what no Host header can match."""
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", host, re.ASCII):
+        raise UsageError(
+            f"--allow-host {host!r} is no name of a host", "give it alone, such as photos.example"
+        )
+    return host.lower()
 
 
 def _started(address: "Address") -> None:

@@ -67,11 +67,14 @@ def _aim(target: Facts, labelled: float) -> Iterator[str]:
         return
     aim, likely = percent(number(target.get("accuracy"))), number(target.get("pictures"))
     if likely <= labelled:
-        yield f"{aim} is within reach of the pictures that are there."
+        yield f"{aim} is within a linear head's reach of the pictures that are there."
     elif math.isfinite(likely):
         most = number(target.get("high"))
         end = f"at most {words.amount(most)}" if math.isfinite(most) else "perhaps many more"
-        yield f"{aim} takes about {words.amount(likely)} labelled pictures, {end}."
+        yield (
+            f"A linear head takes about {words.amount(likely)} labelled pictures for {aim}, "
+            f"{end}; a trained network may take fewer."
+        )
     else:
         yield (
             f"A linear head does not reach {aim} with {words.amount(target.get('horizon'))} "

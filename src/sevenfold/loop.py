@@ -429,7 +429,7 @@ def _step(
     inputs, targets = rows.mix(
         to_input(stored, place.device), targets.to(place.device), numbers, epoch
     )
-    with place.cast(module):
+    with place.forward(module):
         logits = module(inputs)
     loss = cross_entropy(logits.float() + offset, targets)
     optimizer.zero_grad(set_to_none=True)

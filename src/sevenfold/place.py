@@ -1,13 +1,13 @@
 """Say where a network is trained and asked."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from sevenfold import precision
+from sevenfold import depthwise, precision
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class Place:
     workers: int = field(default=1, repr=False, compare=False)
     chip: str = ""
 
-    def cast(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Return the context in which a forward pass of a module in training runs."""
-        return precision.half(module, self.device, enabled=self.half)
+    @contextmanager
+    def forward(self, module: nn.Module) -> Iterator[None]:
+        """Hold the context in which a forward pass of a module in training runs."""
+        with depthwise.Fast(), precision.half(module, self.device, enabled=self.half):
+            yield
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def distilled(
             blends = {transfer: blended(own) for transfer, own in trunks.items()}
             answers = []
             for tail, own in zip(tails, each, strict=True):
-                with torch.no_grad(), bench.place.cast(tail):
+                with torch.no_grad(), bench.place.forward(tail):
                     answers.append(tail(blends[own.recipe.transfer]).float().cpu().numpy())
             told = torch.from_numpy(ensembling.pool(np.stack(answers), weights, vote))
             softened = torch.softmax(told.float(), dim=1).to(inputs.device)

@@ -116,7 +116,7 @@ def _pace(recipe: Recipe, classes: int, place: Place) -> float:
     for step in range(_STEPS + 1):
         if step == 1:
             began = time.perf_counter()
-        with place.cast(tail):
+        with place.forward(tail):
             logits = tail(rows)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch import nn
+
+from sevenfold import depthwise
+from sevenfold.place import Place
+
+BF16 = torch.bfloat16
+
+
+def drawn(*shape: int, kind: torch.dtype = torch.float64) -> torch.Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=kind)
+    return values.requires_grad_()
+
+
+def gradients(maps, weight, bias=None, *, fast: bool, **how):
+    """Return what a convolution gives, and its gradients by all that it was given."""
+    with depthwise.Fast() if fast else torch.enable_grad():
+        out = torch.conv2d(maps, weight, bias, groups=maps.shape[1], **how)
+    given = [one for one in (maps, weight, bias) if one is not None]
+    return out, *torch.autograd.grad((out * torch.arange(out.shape[-1])).square().sum(), given)
+
+
+def ours(out: torch.Tensor) -> bool:
+    """Tell whether the faster way made it, whatever was added afterwards."""
+    names = [
+        type(out.grad_fn).__name__,
+        *(type(one[0]).__name__ for one in out.grad_fn.next_functions),
+    ]
+    return any("_Depthwise" in name for name in names)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [
+        ((5, 5), 1, 2),
+        ((5, 5), 2, 2),
+        ((7, 7), 1, 3),
+        ((5, 5), 2, 0),
+        ((7, 3), (1, 2), (3, 1)),
+        ((1, 5), (3, 1), (0, 2)),
+        ((4, 4), 3, 1),
+    ],
+)
+def test_gradients_are_those_of_torch(kernel, stride, padding, with_bias, layout):
+    maps = drawn(3, 6, 11, 9).detach().contiguous(memory_format=layout).requires_grad_()
+    weight = drawn(6, 1, *kernel)
+    bias = drawn(6) if with_bias else None
+    how = {"stride": stride, "padding": padding}
+    plain = gradients(maps, weight, bias, fast=False, **how)
+    fast = gradients(maps, weight, bias, fast=True, **how)
+    assert ours(fast[0])
+    assert not ours(plain[0])
+    assert torch.equal(plain[0].detach(), fast[0].detach()) or with_bias
+    for one, other in zip(plain, fast, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_in_half_precision_gradients_are_as_near_the_truth_as_those_of_torch():
+    maps, weight = drawn(16, 32, 8, 8, kind=torch.float32), drawn(32, 1, 5, 5, kind=torch.float32)
+    true = gradients(maps.double(), weight.double(), fast=False, padding=2)[2]
+
+    def error(fast: bool) -> float:
+        with torch.autocast("cpu", BF16):
+            out, _, found = gradients(maps, weight, fast=fast, padding=2)
+        assert (out.dtype, found.dtype) == (BF16, torch.float32)
+        assert ours(out) is fast or not fast
+        return float((found - true).abs().max() / true.abs().max())
+
+    assert error(True) < 1.5 * error(False) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("channels", "weight", "how"),
+    [
+        (8, (8, 1, 3, 3), {"groups": 8}),
+        (8, (16, 1, 5, 5), {"groups": 8}),
+        (8, (8, 2, 5, 5), {"groups": 4}),
+        (8, (8, 8, 5, 5), {}),
+        (1, (1, 1, 5, 5), {"groups": 1}),
+        (8, (8, 1, 5, 5), {"groups": 8, "dilation": 2}),
+        (8, (8, 1, 5, 5), {"groups": 8, "padding": "same"}),
+    ],
+)
+def test_other_convolutions_are_left_alone(channels, weight, how):
+    with depthwise.Fast():
+        out = torch.conv2d(drawn(2, channels, 12, 12), drawn(*weight), **how)
+    assert not ours(out)
+
+
+def test_what_is_not_trained_is_left_alone():
+    maps, weight = drawn(2, 4, 9, 9), drawn(4, 1, 5, 5)
+    with depthwise.Fast():
+        assert not ours(torch.conv2d(maps, weight.detach(), padding=2, groups=4))
+        with torch.no_grad():
+            assert torch.conv2d(maps, weight, padding=2, groups=4).grad_fn is None
+
+
+def test_a_gradient_of_the_gradient_is_refused_rather_than_wrong():
+    with depthwise.Fast():
+        out = torch.conv2d(drawn(2, 4, 9, 9), weight := drawn(4, 1, 5, 5), padding=2, groups=4)
+    (first,) = torch.autograd.grad(out.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_trainings_take_the_faster_way(half):
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 5, padding=2, groups=4))
+    with Place(half=half).forward(module):
+        assert ours(module(torch.rand(2, 3, 8, 8)))
+    assert not ours(module(torch.rand(2, 3, 8, 8)))

@@ -49,7 +49,7 @@ NAMES = {
     "loop": "plain PyTorch loop, no stores",
     "ours": "Sevenfold quick, empty stores",
     "ours-warm": "Sevenfold quick, warm stores",
-    "ours-short": "Sevenfold, one view, 4 epochs, empty stores",
+    "ours-short": "Sevenfold, one view, 2 epochs, empty stores",
 }
 
 
@@ -299,7 +299,7 @@ def main() -> None:
     options.add_argument(
         "--short",
         nargs="+",
-        default=["views=1", "epochs=4", "optimization.rate=0.003"],
+        default=["views=1", "epochs=2", "optimization.rate=0.003"],
         help="settings of our shortest run",
     )
     options.add_argument("--summary", action="store_true", help="measure nothing, write the table")

@@ -105,6 +105,7 @@ MISTAKES: dict[str, Mistake] = {
     "race: no such recipe": _plain(f"{RACE} --recipe none.toml"),
     "race: out is a file": _file("race", RACE),
     "race: out holds other files": _file("race/notes.txt", RACE),
+    "race: out among the photos": _photos("race photos --out photos/race"),
     "race: no such pictures": _plain(RACE),
     "race: even classes": _photos(f"{RACE} --practice imbalance --set side=16", count=20),
     "preview: out is a file": _file("sheet", "preview photos --out sheet"),
@@ -194,6 +195,17 @@ MISTAKES: dict[str, Mistake] = {
             '{"schema": "sevenfold.evidence/1", "data": "clothes"}',
         )(folder)
     ),
+    "train: out among the photos": _photos("train photos --out photos/blue/run"),
+    "curve: out among the photos": _photos("curve photos --out photos"),
+    "predict: no pictures": lambda folder: (
+        (folder / "empty").mkdir() or _bundle("predict bundle empty")(folder)
+    ),
+    "predict: no such column": lambda folder: _beside(
+        "list.csv", "predict bundle list.csv --columns path=picture", "file,label\n"
+    )(folder),
+    "predict: a column that is not read": _bundle("predict bundle photos --columns label=kind"),
+    "serve: an address of another machine": _bundle("serve bundle --host 192.0.2.1 --port 0"),
+    "serve: a name that is none": _bundle("serve bundle --allow-host https://photos.example"),
     "distill: no such run": _plain("distill run"),
     "distill: a damaged run": _file("run/report.json", "distill run", "{"),
     "distill: a run of another version": _file(

@@ -180,8 +180,10 @@ def test_other_suffixes_are_refused(tmp_path):
 
 @FORMATS
 def test_what_cannot_be_written_is_a_resource_error(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResourceError, match="cannot write"):
-        write(tmp_path / "missing" / name, [answer("x")], CLASSES)
+        write(tmp_path / "file" / name, [answer("x")], CLASSES)
+    assert write(tmp_path / "new" / "folder" / name, [answer("x")], CLASSES).answers == 1
 
 
 def test_parquet_without_pyarrow_names_the_cure(tmp_path, monkeypatch):

@@ -93,12 +93,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         crack = {"label": "a crack", "pictures": 7, "recall": recall, "too_few": True}
         return {
             "schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0,
+            "learnt_from": 3,
             "classes": [crack],
         }  # fmt: skip
 
-    replace_module(
-        monkeypatch, "job", Request=SimpleNamespace, train=train, demo=demo, evaluate=evaluate
-    )
+    replace_module(monkeypatch, "job", Request=SimpleNamespace, train=train, demo=demo)
+    replace_module(monkeypatch, "scoring", evaluate=evaluate)
     return seen
 
 
@@ -315,7 +315,7 @@ def fake_prediction(monkeypatch: pytest.MonkeyPatch, *outcomes: Answer | Failure
         monkeypatch,
         "predict",
         load=lambda model, *, threads: FakePredictor(),
-        sources=lambda photos: [(photo, bytes) for photo in photos],
+        sources=lambda photos, **_: [(photo, bytes) for photo in photos],
         predict=lambda predictor, sources, **_: iter((list(sources), outcomes)[1]),
     )
 
@@ -376,6 +376,47 @@ def test_predict_writes_a_table_and_goes_on_with_it(
     assert table.read_text(encoding="utf-8").startswith(
         "path,label,probability,p:cat,p:dog,sure,unlike,model\n"
     )
+
+
+def test_what_is_asked_of_columns_is_looked_at_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_prediction(monkeypatch, CAT)
+    out = tmp_path / "new" / "answers.csv"
+    line = ["predict", "runs/a", "--out", str(out)]
+    assert cli.main([*line, "list.csv", "--columns", "label=kind"]) == 2
+    assert cli.main([*line, "a.jpg", "--columns", "path=file"]) == 2
+    assert not out.parent.exists()
+    assert cli.main([*line, "list.csv", "--columns", "path=file"]) == 0
+
+
+def test_maps_are_not_laid_among_the_photos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_prediction(monkeypatch, CAT)
+    line = ["predict", "runs/a", str(tmp_path), "--explain", str(tmp_path / "maps")]
+    assert cli.main(line) == 2
+    assert "--explain" in capsys.readouterr().err
+    assert not (tmp_path / "maps").exists()
+
+
+def test_an_evaluation_says_what_was_learnt_from_and_where_answers_lie(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", "runs/a", "photos", "--out", "told.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "learnt from        3 of these pictures" in out
+    assert "answers            told.csv" in out
+    assert calls[-1][2]["out"] == Path("told.csv")
+
+
+def test_answers_that_were_asked_to_be_others_are_told_beside_the_scores() -> None:
+    share = {"value": 0.25, "low": 0.1, "high": 0.5, "pictures": 8}
+    point = {"answered": share, "error": share, "error_answered": share, "recalls": {"cat": share}}
+    for rule, changed in (("halved_error", 0), ("min_recall", 1), ("costs", 1), ("none", 0)):
+        lines = [*terminal.decided({"operating": {"rule": rule, **point}})]
+        assert sum(line.startswith("as it answers") for line in lines) == changed
+        assert sum(line.startswith("recall, asked for") for line in lines) == (rule != "none")
 
 
 def test_predict_without_a_single_answer_is_an_error_of_the_data(

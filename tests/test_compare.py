@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from bundles import colour, tiny_bundle
+from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import cli, paired
 from sevenfold.answers import Answer, write_csv
 from sevenfold.errors import DataError, UsageError
@@ -226,6 +226,34 @@ def test_two_bundles_are_timed_against_each_other(tmp_path, photos, monkeypatch)
     assert told["speed"]["times_as_fast"] == pytest.approx(2)
     assert told["accuracy"]["difference"] == 0
     assert told["flips"] == []
+
+
+def test_answers_that_were_asked_to_be_others_are_not_what_is_compared(
+    tmp_path, photos, capsys, monkeypatch
+):
+    plain = tiny_bundle(tmp_path / "plain", CLASSES)
+    favouring = knowing(tiny_bundle(tmp_path / "favouring", CLASSES), {})
+    card = json.loads((favouring / "card.json").read_text("utf-8"))
+    card["operating_point"] |= {"rule": "min_recall", "weights": {"ash": 1e6}}
+    (favouring / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    seal(favouring)
+    line = ["compare", str(plain), str(favouring), "--data", str(photos), "--no-timing"]
+    line += ["--small-classes", "drop"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert "judged by      the most probable class" in out
+    assert "accuracy       1.000 to 1.000" in out
+    assert cli.main([*line[:2], str(plain), *line[3:]]) == 0
+    assert "judged by" not in capsys.readouterr().out
+
+
+def test_a_verdict_that_a_test_holds_back_names_it(tmp_path, capsys):
+    first = shares(tmp_path / "a.csv", [0.9] * 60)
+    second = shares(tmp_path / "b.csv", [0.9] * 55 + [0.2] * 5)
+    assert cli.main(["compare", str(first), str(second)]) == 0
+    out = capsys.readouterr().out
+    assert "verdict        cannot tell" in out
+    assert "McNemar's p is 0.062, above 0.05" in out
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, photos):

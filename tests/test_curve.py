@@ -386,7 +386,7 @@ def test_the_command_prints_what_it_has_and_ends_with_6_where_it_refuses(
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"mine")
     with pytest.raises(UsageError, match="holds other files"):
-        prepare(tmp_path, {"trials", "curve.json"}, "a curve")
+        prepare(tmp_path, {"trials", "curve.json"}, "a curve", "photos")
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold import data
+from sevenfold import data, job
 from sevenfold.errors import DataError, ModelError, UsageError
 
 
@@ -229,6 +229,8 @@ def test_a_given_val_of_small_data_joins_training():
     split = data.split(dataset(rows + many(30, start=300, role="test")))
     assert [len(split.train), len(split.val), len(split.test)] == [130, 0, 30]
     assert split.quarantined == ()
+    assert job._trained_on_val(split).startswith("the 30 validation pictures are trained on")
+    assert job._trained_on_val(data.split(dataset(many(100)))) == ""
 
 
 def test_photos_without_a_role_belong_to_training_where_others_have_one():

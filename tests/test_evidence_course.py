@@ -125,7 +125,7 @@ def copied(folder: Path, out: Path, split: data.Split, missing: Sequence[int]) -
 
 
 def laid(split: data.Split, out: Path) -> course.Course:
-    prepare(out, course.OURS, "a study of evidence")
+    prepare(out, course.OURS, "a study of evidence", "photos")
     asked = course.Asked(RECIPE, ("growth",))
     reading = pictures.ground_of(Reading("photos"), RECIPE.side, PLACE) | {"repetitions": 6}
     ground = trials.Ground(split, PLACE, 6)
@@ -263,7 +263,7 @@ def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
         ground = trials.Ground(split, PLACE, 6)
         reading = pictures.ground_of(Reading("photos"), RECIPE.side, PLACE)
         args = (ground, reading, Asked(RECIPE), tmp_path / f"{share}", silent)
-        prepare(tmp_path / f"{share}", course.OURS, "a study of evidence")
+        prepare(tmp_path / f"{share}", course.OURS, "a study of evidence", "photos")
         if share == 1:
             planning.laid(*args, planner=plan)
         else:
@@ -274,10 +274,10 @@ def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
 def test_what_a_stop_and_a_system_left_is_no_other_file(tmp_path: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "evidence.json.123.part"):
         (tmp_path / name).write_text("", encoding="utf-8")
-    prepare(tmp_path, course.OURS, "a study of evidence")
+    prepare(tmp_path, course.OURS, "a study of evidence", "photos")
     (tmp_path / "mine.part").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match=r"such as mine\.part"):
-        prepare(tmp_path, course.OURS, "a study of evidence")
+        prepare(tmp_path, course.OURS, "a study of evidence", "photos")
 
 
 def test_a_full_disk_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +303,9 @@ def test_pictures_without_a_role_are_not_the_studys(split: data.Split) -> None:
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(UsageError, match="holds other files"):
-        prepare(tmp_path, course.OURS, "a study of evidence")
+        prepare(tmp_path, course.OURS, "a study of evidence", "photos")
     with pytest.raises(UsageError, match="is a file"):
-        prepare(tmp_path / "letters.txt", course.OURS, "a study of evidence")
+        prepare(tmp_path / "letters.txt", course.OURS, "a study of evidence", "photos")
 
 
 def test_the_estimate_shrinks_as_trials_end(

@@ -383,6 +383,17 @@ def test_folders_are_searched_in_depth_and_in_order(tmp_path):
     assert relative(tmp_path, [tmp_path / "b.png", tmp_path / "c"]) == ["b.png", "c/d/e.jpg"]
 
 
+def test_a_csv_may_call_its_paths_otherwise(tmp_path):
+    tree(tmp_path, "a.png")
+    (tmp_path / "list.csv").write_text("path,file\nnone.png,a.png\n", encoding="utf-8")
+    ((name, read),) = sources([tmp_path / "list.csv"], column="file")
+    assert Path(name).name == "a.png"
+    assert read() == png(0)
+    with pytest.raises(DataError, match="no column `photo`") as caught:
+        list(sources([tmp_path / "list.csv"], column="photo"))
+    assert "--columns path=NAME" in caught.value.cure
+
+
 def test_a_csv_names_pictures_beside_it(tmp_path):
     tree(tmp_path, "a.png", "sub/=b.png", "sub/c,\n.png")
     table = tmp_path / "sub" / "list.CSV"

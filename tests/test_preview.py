@@ -459,7 +459,7 @@ def damaged_recipe(folder: Path) -> list[str]:
         (lambda _: ["--set", "augmentation.hue=2"], 2, "out of range"),
         (lambda _: ["--classes", "0"], 2, "--classes"),
         (lambda _: ["--recipe", "none.toml"], 2, "none.toml cannot be read"),
-        (lambda folder: ["--out", str(folder / "discs" / "sheet")], 2, "lies in the data"),
+        (lambda folder: ["--out", str(folder / "discs" / "sheet")], 2, "lies among the photos"),
         (lambda folder: ["--out", str(folder / "discs" / "red" / "000.png")], 2, "is a file"),
     ],
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from sevenfold import job
 from sevenfold import recipe as recipes
 from sevenfold.errors import UsageError
 from sevenfold.practices.augmentation import Augmentation
@@ -233,6 +234,12 @@ def test_budgets_grow():
 )
 def test_a_time_takes_the_budget_that_fits(time, budget):
     assert default(time) == default(budget)
+
+
+def test_a_time_says_what_it_stands_for():
+    assert job._stands_for("5m").startswith("--budget 5m stands for quick")
+    assert job._stands_for("2h").startswith("--budget 2h stands for thorough")
+    assert job._stands_for("normal") == ""
 
 
 @pytest.mark.parametrize("budget", ["fast", "", "20", "-5m", "20m "])

@@ -207,6 +207,14 @@ def test_a_large_body_is_refused_however_it_is_sent(tmp_path):
         assert server.post("/predict", content=picture()).status_code == 200
 
 
+def test_a_form_is_told_from_a_damaged_picture(server):
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n" + picture() + b"\r\n--x--"
+    refused(server.post("/predict", content=body, headers=form), 422, "the body is a form")
+    assert server.post("/predict", content=picture(), headers=form).status_code == 200
+    refused(server.post("/predict", content=body), 422, "not a readable")
+
+
 def test_addresses_and_methods_that_are_not_there(server):
     refused(server.get("/../../etc/passwd"), 404, "nothing")
     refused(server.get("/predict"), 405, "Method")

@@ -254,3 +254,8 @@ def test_the_command_sums_up(bundle, tmp_path, capsys):
     assert "looked at      1 pictures" in out
     assert "suggest.html" in out
     assert cli.main([*words, "--count", "0"]) == 2
+    (tmp_path / "list.csv").write_text("file\nnew/a.png\n", encoding="utf-8")
+    listed = [*words[:2], str(tmp_path / "list.csv"), "--out", str(tmp_path / "other")]
+    assert cli.main(listed) == 3
+    assert cli.main([*listed, "--columns", "path=file"]) == 0
+    assert "looked at      1 pictures" in capsys.readouterr().out

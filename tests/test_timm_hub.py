@@ -215,7 +215,11 @@ def test_what_timm_cannot_hold_is_refused_with_a_way_out(opened):
     opened.facts["ensembling"]["ships"] = "vote"
     with pytest.raises(UsageError, match="the vote of") as refused:
         made(opened)
-    assert "distill" in refused.value.cure
+    assert "sevenfold distill" in refused.value.cure
+    opened.split = replace(opened.split, val=opened.split.val[:0])
+    with pytest.raises(UsageError, match="the vote of") as refused:
+        made(opened)
+    assert "ensembling.distil=true" in refused.value.cure  # no vote is distilled without val
 
 
 def test_the_command_writes_it(opened, capsys):

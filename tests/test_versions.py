@@ -15,7 +15,7 @@ import bundles as made
 import photos
 import report_facts
 import test_append
-from sevenfold import atomic, bundles, cli, data, job, swap, versions
+from sevenfold import atomic, bundles, cli, data, scoring, swap, versions
 from sevenfold.errors import ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
 from sevenfold.studies.append import append
@@ -244,7 +244,7 @@ def test_new_pictures_of_a_group_that_was_trained_on_are_no_test(run, tmp_path):
     folder = photos.write(tmp_path / "photos", {"blue": 2, "red": 2})
     lines = ["path,label,group", "blue/000.png,blue,ann", "blue/001.png,blue,bob"]
     (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
-    found = job.evaluate(
+    found = scoring.evaluate(
         run, str(folder / "t.csv"), split="test", columns={}, group_by="",
         small_classes="refuse", threads=1, progress=silent,
     )  # fmt: skip

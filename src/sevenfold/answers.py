@@ -227,6 +227,7 @@ def _key(path: str) -> bytes:
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise ResourceError(

@@ -10,6 +10,7 @@ pictures times channels, for which oneDNN has a fast way whatever the size of th
 the gradient it has one up to 3 x 3 alone (`benchmarks/depthwise.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -30,38 +31,37 @@ class _Depthwise(torch.autograd.Function):
         ctx: Any,
         maps: Float[Tensor, "batch channels height width"],
         weight: Float[Tensor, "channels 1 rows columns"],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
+        bias: Float[Tensor, " channels"] | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
     ) -> Float[Tensor, "batch channels height2 width2"]:
         """Return what `torch.conv2d` does."""
         ctx.save_for_backward(maps, weight)
         ctx.stride, ctx.padding = stride, padding
-        return torch.conv2d(maps, weight, None, stride, padding, 1, len(weight))
+        return torch.conv2d(maps, weight, bias, stride, padding, 1, len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad: Float[Tensor, "batch channels height2 width2"]
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """Return the gradients by the maps and by the weight."""
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """Return the gradients by the maps, the weight and the bias."""
         maps, weight = ctx.saved_tensors
-        by_maps = by_weight = None
-        if ctx.needs_input_grad[0]:
-            by_maps = torch.ops.aten.convolution_backward(
-                grad, maps, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0),
-                len(weight), (True, False, False),
-            )[0]  # fmt: skip
-        if ctx.needs_input_grad[1]:
-            by_weight = _by_weight(maps, grad, weight, ctx.stride, ctx.padding)
-        return by_maps, by_weight, None, None
+        mapped, weighted, biased, *_ = ctx.needs_input_grad
+        by_maps, _, by_bias = torch.ops.aten.convolution_backward(
+            grad, maps, weight, [len(weight)], ctx.stride, ctx.padding, (1, 1), False, (0, 0),
+            len(weight), (mapped, False, biased),
+        )  # fmt: skip
+        by_weight = _by_weight(maps, grad, weight, ctx.stride, ctx.padding) if weighted else None
+        return by_maps, by_weight, by_bias, None, None
 
 
 def _by_weight(
     maps: Float[Tensor, "batch channels height width"],
     grad: Float[Tensor, "batch channels height2 width2"],
     weight: Float[Tensor, "channels 1 rows columns"],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
 ) -> Float[Tensor, "channels 1 rows columns"]:
     """Return the gradient by the weight: convolve each map by its own gradient, and sum."""
     batch, channels, *sides = maps.shape
@@ -108,32 +108,34 @@ class Fast(TorchFunctionMode):
 
 
 def _convolved(
-    maps: Tensor,
+    input: Tensor,  # as torch calls it
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
     """Convolve maps by large kernels, one for each channel; None for any other convolution."""
     if not (
-        1 < groups == len(weight) == maps.shape[1]
+        1 < groups == len(weight) == input.shape[1]
         and max(weight.shape[2:]) > _FAST
         and weight.requires_grad
         and torch.is_grad_enabled()
-        and maps.device.type == "cpu"
+        and input.device.type == "cpu"
         and _pair(dilation) == (1, 1)
         and not isinstance(padding, str)
+        and torch.backends.mkldnn.is_available()
     ):
         return None
     if torch.is_autocast_enabled("cpu"):
         half = torch.get_autocast_dtype("cpu")
-        maps, weight, bias = maps.to(half), weight.to(half), None if bias is None else bias.to(half)
-    out: Tensor = _Depthwise.apply(maps, weight, _pair(stride), _pair(padding))
-    return out if bias is None else out + bias[:, None, None]
+        input, weight = input.to(half), weight.to(half)
+        bias = None if bias is None else bias.to(half)
+    found: Tensor = _Depthwise.apply(input, weight, bias, _pair(stride), _pair(padding))
+    return found
 
 
-def _pair(given: Any) -> tuple[int, int]:
-    rows, columns = (given, given) if isinstance(given, int) else given
-    return rows, columns
+def _pair(given: int | Sequence[int]) -> tuple[int, ...]:
+    several = (given,) if isinstance(given, int) else tuple(given)
+    return several * (2 // len(several))

@@ -5,21 +5,14 @@ each practice contributed. `evaluate` needs no torch.
 """
 
 import math
-import os
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from sevenfold import data as datasets
-from sevenfold import decisions, operating, swap
-from sevenfold import evaluate as scoring
-from sevenfold import predict as prediction
+from sevenfold import operating, swap
 from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
 from sevenfold.progress import Progress
 
@@ -98,14 +91,16 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         SevenfoldError: with the exit code of its kind.
     """
     recipe, wish = _recipe(request), _wish(request)
+    datasets.refuse_among(data, out)
     _prepare(out, request)
     from sevenfold import account, doctor, release, versions
 
     clock = release.Clock()
     account.check_licence(request.licence)
     place = _place(request)
-    if advice := doctor.gpu_line():
-        progress(advice, 0, 0)
+    for line in (doctor.gpu_line(), _stands_for(request.budget)):
+        if line:
+            progress(line, 0, 0)
     recipe = _stronger(recipe, request, place)
     # Nothing else may change a finished run while another takes its place.
     there = (out / "report.json").exists()
@@ -146,6 +141,8 @@ def _made(
             progress=progress,
         )
         split = datasets.split(dataset)
+    if line := _trained_on_val(split):
+        progress(line, 0, 0)
     if not len(split.test):
         raise DataError(f"{dataset.name} has no test pictures", "add some, or give no roles at all")
     guards.promised(wish, split)
@@ -283,6 +280,26 @@ def _prepare(out: Path, request: Request) -> None:
         ) from error
 
 
+def _trained_on_val(split: datasets.Split) -> str:
+    """Say that validation pictures joined training, which those who gave them may not expect."""
+    given = sum(photo.role == "val" for photo in split.dataset.photos)
+    if not given or len(split.val):
+        return ""
+    return (
+        f"the {given:,} validation pictures are trained on: with fewer than "
+        f"{datasets.SMALL_DATA:,} outside test, five folds make the choices"
+    )
+
+
+def _stands_for(budget: str) -> str:
+    """Say which budget a time is, since it bounds nothing."""
+    from sevenfold.recipe import minutes_of, named
+
+    if not minutes_of(budget):
+        return ""
+    return f"--budget {budget} stands for {named(budget)}, and does not bound the training"
+
+
 def _place(request: Request) -> "Place":
     from sevenfold import trial
 
@@ -304,81 +321,3 @@ def _names_transfer(request: Request) -> bool:
     """Tell whether backbone or cut were chosen, so that nothing else may choose them."""
     named = any(one.startswith("transfer") for one in request.overrides)
     return named or bool(request.recipe)
-
-
-def evaluate(
-    model: Path,
-    data: str,
-    *,
-    split: str,
-    columns: Mapping[str, str],
-    group_by: str,
-    small_classes: datasets.SmallClasses,
-    threads: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Score a run or bundle on labelled pictures; needs no torch.
-
-    A picture that the run knows, or others of its group, has the role that the run gave it,
-    whatever the data says, so that nothing is scored as test that weights were fitted to; where
-    some have roles, the others, which the run has never seen, are test. Opening the run's test
-    pictures is written down in its `data.json`.
-
-    Returns:
-        The object of `evaluate --json`, schema "sevenfold.evaluate/1".
-    """
-    began = time.perf_counter()
-    predictor = prediction.load(model, threads=1)  # pictures side by side use all cores
-    dataset = datasets.read(
-        data,
-        columns=columns,
-        group_by=group_by,
-        small_classes=small_classes,
-        classes=predictor.classes,
-        fingerprints=lambda listing: datasets.fingerprint_all(
-            listing, threads=threads, progress=progress
-        ),
-    )
-    known = datasets.known(model)
-    roles_by_hash = {row.hash: row.role for row in known.rows}
-    roles_by_group = datasets.roles_of_groups(known.rows)
-    roles = [
-        roles_by_hash.get(content) or roles_by_group.get(photo.group) or photo.role
-        for photo, content in zip(dataset.photos, dataset.hashes, strict=True)
-    ]
-    with_roles = any(roles) and split != "all"
-    rows = [at for at, role in enumerate(roles) if not with_roles or (role or "test") == split]
-    if not rows:
-        raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
-    if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
-        datasets.log_opening(model)
-
-    def answered(row: int) -> tuple[np.ndarray[Any, Any], bool]:
-        seen = predictor.see(dataset.decode(row))
-        return seen.shares, seen.unlike  # and not its features, which are a map for each channel
-
-    answers: list[tuple[np.ndarray[Any, Any], bool]] = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
-        for answer in executor.map(answered, rows):
-            answers.append(answer)
-            progress("evaluate", len(answers), len(rows))
-    shares = np.array([shares for shares, _ in answers], dtype=np.float64)
-    labels, groups = dataset.labels[rows], [dataset.groups[row] for row in rows]
-    found = scoring.score(shares, labels, dataset.classes, groups=groups)
-    bundle = predictor.bundle
-    named = [str(one) for one in predictor.card.get("operating_point", {}).get("asked", ())]
-    told = decisions.measured(
-        bundle.point, shares, labels, dataset.classes, groups=groups, named=named
-    )
-    marked = np.array([unlike for _, unlike in answers])
-    unlike = decisions.share(marked, np.ones(len(marked), bool), groups)
-    return {
-        "schema": "sevenfold.evaluate/1",
-        "scores": scoring.flat(found),
-        "classes": [asdict(one) for one in found.classes],
-        "confusion": found.confusion.tolist(),
-        "left_out": len(roles) - len(rows),
-        "operating": {"rule": bundle.point.rule, **told},
-        "unlike": asdict(unlike) if bundle.detector.score != "none" else None,
-        "seconds": time.perf_counter() - began,
-    }

@@ -26,7 +26,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from sevenfold.errors import DataError, UsageError
 
 SCHEMA: Final = "sevenfold.operating/1"
-RULES: Final = ("none", "halved_error", "min_recall", "costs")
+CHOOSING: Final = ("min_recall", "costs")
+"""Rules that answer other classes than the most probable."""
+RULES: Final = ("none", "halved_error", *CHOOSING)
 NOT_SURE: Final = "not_sure"
 LEAST_ANSWERED: Final = 0.5
 """Halving the error stops where fewer of the pictures would be answered."""
@@ -322,7 +324,8 @@ def read_recalls(texts: Sequence[str]) -> dict[str, float]:
             recall = math.nan
         if not name or name in found or not 0 < recall < 1:
             raise UsageError(
-                f"--min-recall {text} is not a class and its least recall, each class once",
+                f"--min-recall {text} is not a class and its least recall, above 0 and below 1, "
+                "each class once",
                 "write it as crack=0.99",
             )
         found[name] = recall

@@ -1,7 +1,7 @@
 """Say where a network is trained and asked."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -32,7 +32,8 @@ class Place:
     @contextmanager
     def forward(self, module: nn.Module) -> Iterator[None]:
         """Hold the context in which a forward pass of a module in training runs."""
-        with depthwise.Fast(), precision.half(module, self.device, enabled=self.half):
+        fast = depthwise.Fast() if self.device == "cpu" else nullcontext()
+        with fast, precision.half(module, self.device, enabled=self.half):
             yield
 
 

@@ -265,8 +265,10 @@ def predict(
         pool.shutdown(cancel_futures=True)
 
 
-def sources(arguments: Iterable[str | Path], *, parts: bool = True) -> Iterator[Source]:
-    """List pictures lazily: files, folders in depth, and CSV files with a column `path`.
+def sources(
+    arguments: Iterable[str | Path], *, parts: bool = True, column: str = "path"
+) -> Iterator[Source]:
+    """List pictures lazily: files, folders in depth, and CSV files with a column of paths.
 
     Folders are sorted by name; hidden files and what systems leave behind are
     skipped. Paths in a CSV are relative to its folder; of a row with a box that part is
@@ -275,10 +277,11 @@ def sources(arguments: Iterable[str | Path], *, parts: bool = True) -> Iterator[
     Args:
         arguments: files, folders and tables.
         parts: whether rows may have boxes.
+        column: of a CSV that holds the paths.
 
     Raises:
         UsageError: an argument does not exist.
-        DataError: a CSV cannot be read or has no column `path`, or names a part of a picture
+        DataError: a CSV cannot be read or has no such column, or names a part of a picture
             where that may not be.
     """
     paths = [Path(argument) for argument in arguments]
@@ -288,7 +291,7 @@ def sources(arguments: Iterable[str | Path], *, parts: bool = True) -> Iterator[
                 f"{image.shown(str(path))}: no such file or folder",
                 "give pictures, folders of pictures or CSV files with a column `path`",
             )
-    return (source for path in paths for source in _expanded(path, parts))
+    return (source for path in paths for source in _expanded(path, parts, column))
 
 
 def _counted(outcome: Answer | Failure, tally: drift.Tally | None) -> Answer | Failure:
@@ -311,11 +314,11 @@ def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answ
         return Failure(path, f"{type(error).__name__}: {error}")
 
 
-def _expanded(path: Path, parts: bool) -> Iterator[Source]:
+def _expanded(path: Path, parts: bool, column: str) -> Iterator[Source]:
     if path.is_dir():
         yield from _in_folder(str(path), frozenset())
     elif path.suffix.lower() == ".csv":
-        yield from _in_csv(path, parts)
+        yield from _in_csv(path, parts, column)
     else:
         yield _file(str(path))
 
@@ -345,26 +348,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _in_csv(path: Path, parts: bool) -> Iterator[Source]:
+def _in_csv(path: Path, parts: bool, column: str) -> Iterator[Source]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
-            if "path" not in (rows.fieldnames or ()):
+            if column not in (rows.fieldnames or ()):
                 raise DataError(
-                    f"{image.shown(str(path))} has no column `path`",
-                    "name the column that holds the paths of the pictures `path`",
+                    f"{image.shown(str(path))} has no column `{image.shown(column)}`",
+                    "say which column holds the paths of the pictures: --columns path=NAME",
                 )
             for row in rows:
-                yield _in_row(path, rows.line_num, row, parts)
+                yield _in_row(path, rows.line_num, row, parts, column)
     except (OSError, csv.Error) as error:
         raise DataError(
             f"cannot read {image.shown(str(path))}: {error}", "give a CSV file in UTF-8"
         ) from error
 
 
-def _in_row(table: Path, line: int, row: Mapping[str, Any], parts: bool) -> Source:
+def _in_row(table: Path, line: int, row: Mapping[str, Any], parts: bool, column: str) -> Source:
     cells = {name: row[name] or "" for name in row if name}
-    if not (cell := bare(cells["path"])):
+    if not (cell := bare(cells[column])):
         return _failing(f"{table}, line {line}", OSError("there is no path in this row"))
     try:
         box = image.box_of(cells)

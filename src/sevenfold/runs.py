@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import safetensors.torch
@@ -17,6 +17,8 @@ from sevenfold.features.pixels import Pixels, for_training, ingest
 from sevenfold.practices import pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe, read
+
+_MOVED: Final = "say with --data where its pictures are now; they are found by their content"
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,9 @@ def _split(
     known = places(facts)
     if data:
         known = (replace(known[0], source=data),)
+    for one in known:
+        if one.source not in (data, *datasets.PACKAGED) and not Path(one.source).exists():
+            raise DataError(f"the run's pictures are not in {shown(one.source)} any more", _MOVED)
     listing = datasets.joined(
         [datasets.scan(one.source, columns=one.columns, group_by=one.group_by) for one in known]
     )
@@ -174,7 +179,7 @@ def _split(
         raise DataError(
             f"{len(lost):,} of the run's {len(role_of):,} pictures are not in "
             f"{shown(known[0].source)}{' and what was added' * (len(known) > 1)}",
-            "say with --data where its pictures are now; they are found by their content",
+            _MOVED,
         )
     roles = np.array([role_of[content] for content in dataset.hashes])
     train, val, test = (np.flatnonzero(roles == role) for role in ("train", "val", "test"))

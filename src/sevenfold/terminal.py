@@ -10,6 +10,7 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing, lacks
+from sevenfold.operating import CHOOSING
 
 _FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
@@ -220,13 +221,18 @@ def decided(facts: Mapping[str, Any]) -> Iterator[str]:
     """Sum up the operating point: how many pictures are answered, and how many wrongly."""
     point, unlike = facts.get("operating", {}), facts.get("unlike")
     found = point.get("test", point)
+    if point.get("rule") in CHOOSING:
+        yield (
+            f"{'as it answers':<18} wrong on {_share(found['error'])}: --min-recall or --costs "
+            "changed what is answered, and the scores above are of the most probable class"
+        )
     if point.get("rule", "none") != "none":
         yield (
             f"{'sure of':<18} {_share(found['answered'])} of the pictures; of these wrong "
             f"{_share(found['error_answered'])}, of all {_share(found['error'])}"
         )
         for name, recall in found["recalls"].items():
-            yield f"{'recall':<18} {_share(recall)} of {recall['pictures']} of {name}"
+            yield f"{'recall, asked for':<18} {_share(recall)} of {recall['pictures']} of {name}"
         if "cost" in found:
             yield (
                 f"{'mean cost':<18} {found['cost']:.4g}; by the most probable class "

@@ -23,7 +23,19 @@ import torch
 from PIL import Image
 
 import photos
-from sevenfold import account, cli, data, doctor, job, loop, predict, recipe, swap, versions
+from sevenfold import (
+    account,
+    cli,
+    data,
+    doctor,
+    job,
+    loop,
+    predict,
+    recipe,
+    scoring,
+    swap,
+    versions,
+)
 from sevenfold import report as report_page
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
 from sevenfold.job import Request
@@ -536,10 +548,12 @@ def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
 # Evaluation
 
 
-def evaluated(model: Path, source: Path, split: str = "test") -> dict[str, Any]:
-    return job.evaluate(
+def evaluated(
+    model: Path, source: Path, split: str = "test", out: Path | None = None
+) -> dict[str, Any]:
+    return scoring.evaluate(
         model, str(source), split=split, columns={}, group_by="",
-        small_classes="refuse", threads=2, progress=silent,
+        small_classes="refuse", threads=2, out=out, progress=silent,
     )  # fmt: skip
 
 
@@ -564,9 +578,23 @@ def test_evaluating_gives_the_scores_of_the_run_and_is_written_down(with_val, ro
     for name in ("answered", "error", "error_answered"):
         assert found["operating"][name] == with_val[1]["operating"]["test"][name]
     assert found["unlike"] == with_val[1]["unknown"]["test"]
+    assert found["learnt_from"] == 0
     copied = shutil.copytree(run / "bundle", tmp_path / "copied")
     assert evaluated(copied, roles)["scores"] == found["scores"]
     assert openings(run) == 2
+
+
+def test_evaluating_writes_what_it_says_of_each_picture(with_val, roles, tmp_path):
+    out = tmp_path / "new" / "told.csv"
+    found = evaluated(with_val[0], roles, "all", out)
+    told = read_predictions(out)
+    assert found["out"] == str(out)
+    assert sorted(set(told.roles)) == ["test", "train", "val"]
+    assert found["learnt_from"] == sum(role != "test" for role in told.roles) > 0
+    mine = recompute(told).accuracy.value
+    assert mine == pytest.approx(with_val[1]["test"]["accuracy"])
+    with pytest.raises(ResourceError, match="cannot write"):
+        evaluated(with_val[0], roles, "test", tmp_path)
 
 
 def test_evaluating_needs_the_pictures_of_the_split(with_val, roles, tmp_path):

@@ -1,5 +1,6 @@
 """Prune a finished run's network: the loop, the judgement, and what ships."""
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -307,6 +308,10 @@ def test_a_vote_and_a_damaged_shape_are_refused(run, smaller, tmp_path):
     with pytest.raises(UsageError, match="vote") as caught:
         remake.prune(run, ASKED, **HOW)
     assert "sevenfold distill" in caught.value.cure
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    small = replace(opened, split=replace(opened.split, val=opened.split.val[:0]))
+    with pytest.raises(UsageError, match="no validation pictures"):  # which no distilling mends
+        importlib.import_module("sevenfold.remake.prune")._prunable(small, ASKED)
     broken = shutil.copytree(smaller[0], tmp_path / "broken")
     arch = json.loads((broken / "arch.json").read_text("utf-8"))
     arch["shapes"]["head"] = [3, 3, 1]

@@ -105,6 +105,12 @@ def test_pictures_that_moved_are_found_by_content(voters, run, tmp_path):
     with pytest.raises(DataError, match="1 of the run's 120 pictures") as caught:
         remake.distil(run, data=str(moved), **HOW)
     assert "--data" in caught.value.cure
+    told, place = (run / "report.json").read_text("utf-8"), str(voters[0] / "photos")
+    assert place in told
+    (run / "report.json").write_text(told.replace(place, f"{place}-gone"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"not in .*-gone any more") as caught:
+        remake.distil(run, data="", **HOW)
+    assert "--data" in caught.value.cure
 
 
 @pytest.mark.parametrize("name", ["members/1.safetensors", "model.safetensors", "arch.json"])

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from sevenfold import evaluate
 from sevenfold.data import Split
 from sevenfold.practices import ensembling, imbalance
-from sevenfold.recipe import PRACTICES, Recipe
+from sevenfold.recipe import PRACTICES, Recipe, named
 from sevenfold.train import Fitted
 from sevenfold.train.balance import Tried
 from sevenfold.train.stronger import rare
@@ -194,7 +194,7 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
         )
     vote = facts["ensembling"]
     said += _vote_advice(vote)
-    if facts["run"]["budget"] == "quick":
+    if named(facts["run"]["budget"]) == "quick":
         several = (
             ""
             if vote

@@ -20,6 +20,7 @@ from sevenfold.cli.options import (
     Training,
     app,
     columns,
+    path_column,
     release,
     request_of,
 )
@@ -75,6 +76,7 @@ def predict(
     *photos: str,
     out: Path | None = None,
     explain: Path | None = None,
+    columns: str = "",
     top: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     threads: Count = 0,
     json: bool = False,
@@ -86,25 +88,32 @@ def predict(
         photos: pictures, folders of them, or a CSV with a column `path`, and `box` for parts.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
         explain: a folder for PNGs that show where the evidence for each answer lies.
+        columns: which column of a CSV holds the paths, such as path=file.
         top: classes to print for each picture, the answer first; --json and tables have all.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of lines.
     """
     from sevenfold import answers, drift
     from sevenfold import predict as prediction
+    from sevenfold.data import refuse_among
 
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
+    column = path_column(columns)
+    if columns and not any(photo.lower().endswith(".csv") for photo in photos):
+        raise UsageError(f"--columns {columns}: no CSV is named", "leave it out")
     predictor = prediction.load(model, threads=threads)
     named = 0
 
     def found() -> Iterator[Any]:
         nonlocal named
-        for one in prediction.sources(photos):
+        for one in prediction.sources(photos, column=column):
             named += 1
             yield one
 
     if explain:
+        for photo in photos:
+            refuse_among(photo, explain, "--explain")
         prediction.check_maps(predictor)
         explain.mkdir(parents=True, exist_ok=True)
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
@@ -134,7 +143,9 @@ def predict(
             warn(line)
     for one in facts["failed"]:
         warn(f"no answer for {one['path']}: {one['reason']}")
-    if facts["failed"] and named == len(facts["failed"]):
+    if not named:
+        raise DataError(f"there are no pictures in {', '.join(photos)}", "name others")
+    if named == len(facts["failed"]):
         raise DataError("none of the pictures could be read", "see the reasons above")
 
 
@@ -175,6 +186,7 @@ def evaluate(
     /,
     *,
     split: Literal["test", "val", "train", "all"] = "test",
+    out: Path | None = None,
     threads: Count = 0,
     reading: Reading = READING,
     json: bool = False,
@@ -186,12 +198,13 @@ def evaluate(
         data: labelled pictures, as for `train`.
         split: which role to score. A run's own pictures have the role that it gave them,
             others that of the data; data in which no picture has one is scored whole.
+        out: a new CSV for the label, most probable class and probabilities of each picture.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of a summary.
     """
-    from sevenfold import job, progress
+    from sevenfold import progress, scoring
 
-    facts = job.evaluate(
+    facts = scoring.evaluate(
         model,
         data,
         split=split,
@@ -199,6 +212,7 @@ def evaluate(
         group_by=reading.group_by,
         small_classes=reading.small_classes,
         threads=threads,
+        out=out,
         progress=progress.Lines(sys.stderr),
     )
     lines = [
@@ -208,6 +222,10 @@ def evaluate(
     ]
     if left_out := facts["left_out"]:
         lines.append(f"{'left out':<18} {left_out:,} pictures of other roles than {split}")
+    if learnt := facts["learnt_from"]:
+        lines.append(f"{'learnt from':<18} {learnt:,} of these pictures: the scores flatter it")
+    if out:
+        lines.append(f"{'answers':<18} {out}")
     show(facts, lines, as_json=json)
 
 
@@ -253,8 +271,8 @@ def recipe(
     """Print all settings as TOML, each with its meaning.
 
     Args:
-        budget: quick, normal, thorough, or a time such as 20m, which takes the largest of them
-            that fits 4,000 photos on two cores; it does not bound the training.
+        budget: quick, normal, thorough, or a time such as 20m, which stands for quick, from 15
+            minutes for normal, from 90 for thorough, and does not bound the training.
         file: a TOML file of settings to start from.
         set: one setting, such as side=160 or transfer.backbone=NAME; may be repeated.
         json: print one JSON object instead of TOML.

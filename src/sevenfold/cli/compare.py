@@ -57,6 +57,8 @@ def compare(
 def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"A              {facts['first']['name']}"
     yield f"B              {facts['second']['name']}"
+    if any(facts[side]["answers_otherwise"] for side in ("first", "second")):
+        yield "judged by      the most probable class, not what --min-recall or --costs answers"
     left = [f"{count:,} {reason}" for reason, count in facts["left_out"].items() if count]
     grouped = facts["groups"] < facts["pictures"]
     yield (
@@ -130,6 +132,8 @@ def said(facts: Mapping[str, Any]) -> str:
         "no difference": "no difference: the whole interval lies within half a point",
         "cannot tell": f"cannot tell ({interval} points)",
     }[facts["verdict"]]
+    if facts["verdict"] == "cannot tell" and not accuracy["low"] <= 0 <= accuracy["high"]:
+        words += f"; McNemar's p is {facts['mcnemar']['p']:.2g}, above 0.05"
     if facts["to_resolve"]:
         words += f"; about {facts['to_resolve']:,} pictures would tell 1 point"
     if accuracy["difference"] * balanced["difference"] < 0 and not (

@@ -79,8 +79,8 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
         found = facts["agreement"]
         yield (
             f"answers        the same on {found['top1']:.1%} of {found['pictures']} "
-            f"{found['role']} pictures, probabilities at most {found['largest_difference']:.1e} "
-            "apart"
+            f"{found['role']} picture{'s' * (found['pictures'] > 1)}, probabilities at most "
+            f"{found['largest_difference']:.1e} apart"
         )
     if found := facts.get("unlike"):
         yield f"unlike         the same mark on {found['same']:.1%} of them"

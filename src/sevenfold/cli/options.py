@@ -155,6 +155,20 @@ def where_of(running: Running) -> "Where":
     )
 
 
+def path_column(text: str) -> str:
+    """Read `path=file`, the only column that a list without labels needs.
+
+    Raises:
+        UsageError: it names another one.
+    """
+    named = columns(text)
+    if others := sorted(set(named) - {"path"}):
+        raise UsageError(
+            f"--columns names {others[0]!r}, and nothing but path is read", "write it as path=file"
+        )
+    return named.get("path", "path")
+
+
 def columns(text: str) -> dict[str, str]:
     """Read `path=file,label=species` into a mapping.
 

@@ -36,7 +36,8 @@ def serve(
     Args:
         model: a run, or a copy of the bundle in it.
         host: where to listen; without it only this machine is answered.
-        allow_host: a name under which a proxy or DNS passes requests on; may be repeated.
+        allow_host: another name that requests may call this server by, such as that of the
+            proxy before it; may be repeated.
         port: where to listen; 0 is any free one.
         lan: answer every machine of the network that has the address with its token.
         sessions: pictures answered at a time; 0 is one for each core.

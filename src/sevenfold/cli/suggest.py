@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from sevenfold.cli.options import Count, app
+from sevenfold.cli.options import Count, app, path_column
 from sevenfold.terminal import show
 
 _EXAMPLES = 10
@@ -23,6 +23,7 @@ def suggest(
     out: Path,
     count: Annotated[int, Parameter(validator=Number(gte=1))] = 100,
     by: Literal["margin", "entropy"] = "margin",
+    columns: str = "",
     threads: Count = 0,
     json: bool = False,
 ) -> None:
@@ -34,6 +35,7 @@ def suggest(
         out: the folder for suggestions.csv and suggest.html, in which one key labels.
         count: how many pictures.
         by: what the model is unsure by: its two best answers, or all of them.
+        columns: which column of a CSV holds the paths, such as path=file.
         threads: processor threads; 0 is one for each core.
         json: print one JSON object instead of a summary.
     """
@@ -46,6 +48,7 @@ def suggest(
         out,
         count=count,
         by=by,
+        column=path_column(columns),
         threads=threads,
         progress=progress.Lines(sys.stderr),
     )

@@ -27,7 +27,7 @@ from sevenfold.data.manifest import (
 )
 from sevenfold.data.packaged import elpv, fashion_mnist
 from sevenfold.data.photos import Listing, Photo, Quarantined, Role, Source
-from sevenfold.data.scan import PACKAGED, scan
+from sevenfold.data.scan import PACKAGED, refuse_among, scan
 from sevenfold.data.sources import ArraySource, FolderSource, ParquetSource
 from sevenfold.data.split import SMALL_DATA, Split, manifest_of, split
 from sevenfold.image import WHOLE, Box, Fingerprint, shown
@@ -73,6 +73,7 @@ __all__ = [
     "prefixed",
     "read",
     "read_manifest",
+    "refuse_among",
     "roles_of_groups",
     "scan",
     "shown",

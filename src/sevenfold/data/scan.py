@@ -93,6 +93,20 @@ def grouped(listing: Listing, group_by: str) -> Listing:
     return replace(listing, photos=photos)
 
 
+def refuse_among(data: str, out: Path, option: str = "--out") -> None:
+    """Refuse to write where the next scan of the photos would look.
+
+    Raises:
+        UsageError: the folder lies in that of the photos.
+    """
+    folder = Path(data)
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{option} {shown(str(out))} lies among the photos, and would pass for some of them",
+            "name a folder outside of theirs",
+        )
+
+
 def _packaged(source: str) -> Listing | None:
     if source == "elpv":
         return elpv()

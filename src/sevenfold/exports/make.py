@@ -199,7 +199,9 @@ def _refuse_vote(run: Run) -> None:
     if run.facts.get("ensembling", {}).get("ships") == "vote":
         raise UsageError(
             f"{run.folder} ships the vote of {len(run.members)} networks, and one is converted",
-            f"run `sevenfold distill {run.folder}` first",
+            f"run `sevenfold distill {run.folder}` first"
+            if len(run.split.val)
+            else "train with --set ensembling.distil=true",
         )
 
 

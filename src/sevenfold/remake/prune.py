@@ -145,15 +145,15 @@ def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, prun
 
 def _prunable(run: runs.Run, request: Asked) -> None:
     """Refuse a run that cannot be pruned, or whose test pictures are too few for a promise."""
-    if run.facts.get("ensembling", {}).get("ships") == "vote":
-        raise UsageError(
-            f"{run.folder} ships the vote of {len(run.members)} networks, and one is pruned",
-            f"run `sevenfold distill {run.folder}` first",
-        )
     if not len(run.split.val):
         raise UsageError(
             f"{run.folder} has no validation pictures to measure by what pruning costs",
             "train on 1,000 pictures or more",
+        )
+    if run.facts.get("ensembling", {}).get("ships") == "vote":
+        raise UsageError(
+            f"{run.folder} ships the vote of {len(run.members)} networks, and one is pruned",
+            f"run `sevenfold distill {run.folder}` first",
         )
     least = judging.least_bound(run.split)
     if request.require_certificate and least > request.max_drop:

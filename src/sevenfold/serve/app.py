@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sevenfold.errors import ResourceError, SevenfoldError
+from sevenfold.errors import ImageRejected, ResourceError, SevenfoldError
 from sevenfold.predict import Predictor, has_maps
 from sevenfold.serve import model, protocol
 from sevenfold.serve.collect import Collection
@@ -139,7 +139,9 @@ class _Served:
     async def predict(self, request: Request) -> Response:
         """Answer the picture in the body."""
         self._check_ready()
-        return JSONResponse(await self._pool.answered(request, self._answer))
+        form = request.headers.get("content-type", "").startswith("multipart/")
+        work = self._answer_form if form else self._answer
+        return JSONResponse(await self._pool.answered(request, work))
 
     async def infer(self, request: Request) -> Response:
         """Answer an inference request of the protocol."""
@@ -172,6 +174,17 @@ class _Served:
         if self._not_ready:
             cure = "ask again in a second; if it stays so, mend or replace the bundle"
             raise Refusal(503, self._not_ready, cure, {"Retry-After": "1"})
+
+    def _answer_form(self, data: bytes) -> dict[str, Any]:
+        """Answer a body that is said to be a form, and say so where it is one."""
+        try:
+            return self._answer(data)
+        except ImageRejected as error:
+            raise Refusal(
+                422,
+                "the body is a form, where a picture is expected",
+                "send the bytes of one picture as the body, as curl --data-binary @photo.jpg does",
+            ) from error
 
     def _answer(self, data: bytes) -> dict[str, Any]:
         answered = model.answer(self._predictor, data)

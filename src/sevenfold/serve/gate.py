@@ -64,7 +64,7 @@ def _check(scope: Scope, names: Collection[str], token: str) -> None:
         raise Refusal(
             421,
             "the request is for another host than this server",
-            "use the address that the server printed when it started",
+            "use the address that the server printed, or start it with --allow-host NAME",
         )
     for origin in headers.getlist("origin"):
         if _authority(origin) != hosts[0].lower():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import importlib.util
 import io
 import ipaddress
@@ -146,6 +147,10 @@ def _socket(host: str, port: int) -> socket.socket:
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(f"--host {host}: no such address", "use 127.0.0.1, or --lan") from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(
+                f"--host {host} is no address of this machine", "use 127.0.0.1, or --lan"
+            ) from error
         raise ResourceError(
             f"cannot listen at {host}, port {port}: {error}",
             "choose another --port, or 0 for any free one",

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold import atomic
+from sevenfold.data import refuse_among
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.image import is_leftover, shown
 
 
-def prepare(out: Path, ours: Set[str], kind: str) -> None:
+def prepare(out: Path, ours: Set[str], kind: str, data: str) -> None:
     """Make the folder of a study with its `trials`, or refuse one that holds something else.
 
     Args:
         out: the folder.
         ours: names of what such a study writes there.
         kind: what it is, with its article.
+        data: that it is of; it may not lie among the photos.
 
     Raises:
-        UsageError: it is a file, or holds other files.
+        UsageError: it is a file, holds other files, or lies among the photos.
         ResourceError: it cannot be written to.
     """
+    refuse_among(data, out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
     there = {path.name for path in out.iterdir()} if out.exists() else set()

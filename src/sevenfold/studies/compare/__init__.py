@@ -125,10 +125,13 @@ def _on_data(
 
 
 def _described(side: Side) -> dict[str, Any]:
-    if isinstance(side, Table):
-        return {"name": side.name, "kind": "predictions", "megabytes": None}
-    size = len(side.predictor.bundle.model) / 1e6
-    return {"name": side.name, "kind": side.kind, "megabytes": size}
+    model = isinstance(side, Model)
+    return {
+        "name": side.name,
+        "kind": side.kind if model else "predictions",
+        "megabytes": len(side.predictor.bundle.model) / 1e6 if model else None,
+        "answers_otherwise": side.otherwise,
+    }
 
 
 def _speed(sides: Sequence[Side]) -> dict[str, float] | None:

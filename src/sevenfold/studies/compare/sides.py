@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from sevenfold import data as datasets
-from sevenfold import predict, swap
+from sevenfold import predict, record, swap
 from sevenfold.answers import MARKS, bare
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
+from sevenfold.operating import CHOOSING
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import Progress
 
@@ -41,6 +42,7 @@ class Table:
         labels: true classes; empty where not known.
         answers: of each picture.
         probabilities: of `classes`; without columns where it has none.
+        otherwise: whether the model that it is of answers other classes than the most probable.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Table:
     labels: tuple[str, ...]
     answers: tuple[str, ...]
     probabilities: Float64[np.ndarray, "pictures columns"]
+    otherwise: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,11 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         """Return the labels, in the order of its probabilities."""
         return self.predictor.classes
+
+    @property
+    def otherwise(self) -> bool:
+        """Tell whether it answers other classes than the most probable."""
+        return self.predictor.bundle.point.rule in CHOOSING
 
     @property
     def roles(self) -> Mapping[str, str]:
@@ -119,7 +127,9 @@ def opened(path: Path, *, answering: bool) -> Side:
             f"{name} holds no predictions.csv, and no pictures are given that it could answer",
             "name labelled pictures with --data",
         )
-    return table(predictions)
+    told = record.read(path / "report.json") if is_run else {}
+    rule = told.get("operating", {}).get("rule")
+    return replace(table(predictions), otherwise=rule in CHOOSING)
 
 
 def table(path: Path) -> Table:

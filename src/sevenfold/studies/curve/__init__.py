@@ -107,7 +107,7 @@ def curve(
     heads.check(recipe)
     places.check(where)
     if out:
-        prepare(out, _OURS, "a curve")
+        prepare(out, _OURS, "a curve", data)
     site = places.opened(where)
     reading = Reading(data, columns, group_by, small_classes)
     whole, called = site.read(reading, recipe.side, progress)

@@ -86,7 +86,7 @@ def evidence(
     began = time.perf_counter()
     check(asked, where)
     folds.check_repetitions(asked.repetitions)
-    prepare(out, course.OURS, "a study of evidence")
+    prepare(out, course.OURS, "a study of evidence", reading.data)
     site = places.opened(where)
     asked = replace(asked, kept=site.cluster is None)
     split, told = site.read(
@@ -179,7 +179,7 @@ def measure(
                 progress=progress,
                 watch=watch,
             )
-    prepare(folder, course.OURS, "a study of evidence")
+    prepare(folder, course.OURS, "a study of evidence", split.dataset.source.location)
     where = trial.place(device, threads)
     asked = Asked(recipe, tuple(practices), repetitions, seed=seed)
     reading = pictures.ground_of(Reading(split.dataset.name), recipe.side, where)

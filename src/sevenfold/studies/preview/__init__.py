@@ -111,12 +111,7 @@ def preview(
 def _refuse_place(data: str, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
-    folder = Path(data)
-    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(
-            f"--out {shown(str(out))} lies in the data, where the sheet would pass for a photo",
-            "name a folder outside it",
-        )
+    datasets.refuse_among(data, out)
 
 
 def _refuse_strangers(listing: datasets.Listing, predictor: prediction.Predictor) -> None:

@@ -122,7 +122,7 @@ def race(
     """
     names = fields.check(asked)
     places.check(where)
-    prepare(out, _OURS, "a race")
+    prepare(out, _OURS, "a race", data)
     site = places.opened(where)
     reading = Reading(data, columns, group_by, small_classes)
     whole, called = site.read(reading, recipe.side, progress)

@@ -97,7 +97,7 @@ def check(asked: Asked, overrides: Sequence[str] = ()) -> tuple[str, ...]:
             )
         if first == asked.practice and (not part or part in _TAKEN[first]):
             raise UsageError(
-                f"--set {override} would do nothing: that is what races", "leave it out, or --only"
+                f"--set {override} would do nothing: that is what races", "leave it out"
             )
     return tuple(name for name in known if not asked.only or name in asked.only)
 

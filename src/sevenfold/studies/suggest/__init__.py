@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,7 @@ def suggest(
     *,
     count: int,
     by: By,
+    column: str = "path",
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def suggest(
         out: folder for the list and the page.
         count: of pictures to suggest, at least 1.
         by: how uncertainty is measured.
+        column: of a CSV that holds the paths.
         threads: pictures at a time; 0 is one for each core.
         progress: is told how far it is.
 
@@ -86,14 +88,15 @@ def suggest(
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
     predictor = predict.load(model, threads=1)
     known = {row.hash for row in datasets.known(model).rows}
-    found, failures, looked_at = _look(predictor, _source(unlabelled), threads, progress)
+    sources = list(predict.sources([_source(unlabelled)], parts=False, column=column))
+    found, failures = _look(predictor, sources, threads, progress)
     new: dict[str, Seen] = {}
     for one in found:
         if one.hash not in known:
             new.setdefault(one.hash, one)
     of_known = sum(one.hash in known for one in found)
     if not new:
-        raise _nothing(unlabelled, looked_at, of_known, failures)
+        raise _nothing(unlabelled, len(sources), of_known, failures)
     some = list(new.values())
     probabilities = np.stack([one.probabilities for one in some])
     unsure = uncertainty(probabilities, by)
@@ -112,7 +115,7 @@ def suggest(
         "model": str(model),
         "by": by,
         "classes": list(predictor.classes),
-        "looked_at": looked_at,
+        "looked_at": len(sources),
         "known": of_known,
         "copies": len(found) - of_known - len(new),
         "unreadable": [{"path": one.path, "reason": one.reason} for one in failures[:_NAMED]],
@@ -133,19 +136,18 @@ def _source(unlabelled: Path) -> Path:
 
 
 def _look(
-    predictor: Predictor, unlabelled: Path, threads: int, progress: Progress
-) -> tuple[list[Seen], list[Failure], int]:
+    predictor: Predictor, sources: Sequence[Source], threads: int, progress: Progress
+) -> tuple[list[Seen], list[Failure]]:
     """Show the model every picture once."""
     workers = threads or os.cpu_count() or 1
     single = replace(predictor, session=open_session(predictor.bundle, 1))
     found: list[Seen] = []
     failures: list[Failure] = []
-    sources = list(predict.sources([unlabelled], parts=False))
     progress("look", 0, len(sources))
     for done, one in enumerate(in_order(partial(_seen, single), sources, workers), 1):
         (found if isinstance(one, Seen) else failures).append(one)  # type: ignore[arg-type]
         progress("look", done, len(sources))
-    return found, failures, len(sources)
+    return found, failures
 
 
 def _seen(predictor: Predictor, source: Source) -> Seen | Failure:

@@ -21,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 _FAST: Final = 3
 """Side of the largest kernel whose gradient oneDNN computes fast."""
+_TINY: Final = 2
+"""Side of the largest maps of which torch is as fast: there is little to convolve by."""
 
 
 class _Depthwise(torch.autograd.Function):
@@ -48,11 +50,16 @@ class _Depthwise(torch.autograd.Function):
         """Return the gradients by the maps, the weight and the bias."""
         maps, weight = ctx.saved_tensors
         mapped, weighted, biased, *_ = ctx.needs_input_grad
-        by_maps, _, by_bias = torch.ops.aten.convolution_backward(
-            grad, maps, weight, [len(weight)], ctx.stride, ctx.padding, (1, 1), False, (0, 0),
-            len(weight), (mapped, False, biased),
-        )  # fmt: skip
-        by_weight = _by_weight(maps, grad, weight, ctx.stride, ctx.padding) if weighted else None
+        by_maps = by_weight = by_bias = None
+        if mapped:  # alone: asked for the bias too, oneDNN computes the weight's gradient as well
+            by_maps = torch.ops.aten.convolution_backward(
+                grad, maps, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0),
+                len(weight), (True, False, False),
+            )[0]  # fmt: skip
+        if weighted:
+            by_weight = _by_weight(maps, grad, weight, ctx.stride, ctx.padding)
+        if biased:
+            by_bias = _summed(grad, (0, 2, 3), weight.dtype)
         return by_maps, by_weight, by_bias, None, None
 
 
@@ -74,9 +81,12 @@ def _by_weight(
     )  # fmt: skip
     # With a stride there may be rows and columns of the input that no kernel reaches.
     kernels = apart[0, :, :rows, :columns].reshape(batch, channels, rows, columns)
-    whole = torch.promote_types(weight.dtype, torch.float32)
-    summed: Tensor = kernels.sum(dim=0, dtype=whole).to(weight.dtype)
-    return summed[:, None]
+    return _summed(kernels, (0,), weight.dtype)[:, None]
+
+
+def _summed(values: Tensor, axes: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    """Sum in full precision at least."""
+    return values.sum(axes, dtype=torch.promote_types(kind, torch.float32)).to(kind)
 
 
 class Fast(TorchFunctionMode):
@@ -120,12 +130,13 @@ def _convolved(
     if not (
         1 < groups == len(weight) == input.shape[1]
         and max(weight.shape[2:]) > _FAST
+        and min(input.shape[2:]) > _TINY
         and weight.requires_grad
         and torch.is_grad_enabled()
         and input.device.type == "cpu"
         and _pair(dilation) == (1, 1)
         and not isinstance(padding, str)
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     ):
         return None
     if torch.is_autocast_enabled("cpu"):

@@ -125,11 +125,13 @@ def _on_data(
 
 
 def _described(side: Side) -> dict[str, Any]:
-    model = isinstance(side, Model)
+    kind, size = "predictions", None
+    if isinstance(side, Model):
+        kind, size = side.kind, len(side.predictor.bundle.model) / 1e6
     return {
         "name": side.name,
-        "kind": side.kind if model else "predictions",
-        "megabytes": len(side.predictor.bundle.model) / 1e6 if model else None,
+        "kind": kind,
+        "megabytes": size,
         "answers_otherwise": side.otherwise,
     }
 

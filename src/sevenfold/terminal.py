@@ -10,7 +10,6 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing, lacks
-from sevenfold.operating import CHOOSING
 
 _FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
@@ -219,6 +218,8 @@ def classes(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def decided(facts: Mapping[str, Any]) -> Iterator[str]:
     """Sum up the operating point: how many pictures are answered, and how many wrongly."""
+    from sevenfold.operating import CHOOSING  # later: help needs no numpy
+
     point, unlike = facts.get("operating", {}), facts.get("unlike")
     found = point.get("test", point)
     if point.get("rule") in CHOOSING:

@@ -593,8 +593,16 @@ def test_evaluating_writes_what_it_says_of_each_picture(with_val, roles, tmp_pat
     assert found["learnt_from"] == sum(role != "test" for role in told.roles) > 0
     mine = recompute(told).accuracy.value
     assert mine == pytest.approx(with_val[1]["test"]["accuracy"])
-    with pytest.raises(ResourceError, match="cannot write"):
+    before = out.read_bytes()
+    looks = openings(with_val[0])
+    with pytest.raises(UsageError, match="exists already"):
+        evaluated(with_val[0], roles, "test", out)
+    with pytest.raises(UsageError, match="no name of a CSV"):
         evaluated(with_val[0], roles, "test", tmp_path)
+    with pytest.raises(ResourceError, match="cannot write"):
+        evaluated(with_val[0], roles, "test", out / "told.csv")
+    assert out.read_bytes() == before
+    assert openings(with_val[0]) == looks
 
 
 def test_evaluating_needs_the_pictures_of_the_split(with_val, roles, tmp_path):

@@ -108,7 +108,7 @@ def elpv(results: Results, stores: Path, budget: str, settings: tuple[str, ...])
 
 def summarise(results: Results) -> None:
     """Write the tables of README."""
-    rows = {row["key"]: row for row in results.rows()}
+    rows = {row["key"]: row for row in results.rows(everywhere=True)}
     tables = []
     for name, test in (
         ("clothing/quick/empty", "clothing, quick, empty stores"),
@@ -133,13 +133,14 @@ def summarise(results: Results) -> None:
                 "peak memory MB": f"{max(row['peak_megabytes'] for row in mine):.0f}",
                 "model MB": f"{mine[0]['bundle']['megabytes']:.1f}",
                 "latency ms": f"{np.median([row['bundle']['latency_ms'] for row in mine]):.1f}",
+                "on": " and ".join(sorted({row["device"] for row in mine})),
             }
         )
     titles = [
         "The main job by the command line, all in from photo files to the report; one view of "
         f"a picture, through the bundle. Published for elpv: {PUBLISHED}; no victory is claimed.",
     ]
-    results.summarise(titles, tables)
+    results.summarise(titles, tables, list(rows.values()))
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +20,25 @@ def write(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the disk is full, or the place cannot be written to.
     """
+    with beside(path) as part, part.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Hand out a name beside a file's place, and move there what was written by it.
+
+    Args:
+        path: of the file, replaced if it exists; its folder must be there.
+
+    Raises:
+        OSError: the place cannot be written to, or what the writing raised.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
     except OSError:
         part.unlink(missing_ok=True)  # a full disk needs the room
         raise

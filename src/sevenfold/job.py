@@ -1,7 +1,7 @@
 """The main job: a folder of labelled photos in, a verified classifier and a report out.
 
 Data → fit → export → score once on test → report, and where the recipe asks for it what
-each practice contributed. `evaluate` needs no torch.
+each practice contributed.
 """
 
 import math

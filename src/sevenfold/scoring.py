@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sevenfold import atomic, decisions
 from sevenfold import data as datasets
-from sevenfold import decisions
 from sevenfold import evaluate as metrics
 from sevenfold import predict as prediction
 from sevenfold.errors import DataError, ResourceError, UsageError
@@ -127,12 +127,10 @@ def _write_answers(
         labels=dataset.labels[list(rows)],
         probabilities=shares,
     )
-    part = out.with_name(f"{out.name}.part")
     try:
-        write_predictions(part, told)
-        part.replace(out)
+        with atomic.beside(out) as part:
+            write_predictions(part, told)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _unwritable(out, error) from error
 
 

@@ -225,7 +225,7 @@ def decided(facts: Mapping[str, Any]) -> Iterator[str]:
     if point.get("rule") in CHOOSING:
         yield (
             f"{'as it answers':<18} wrong on {_share(found['error'])}: --min-recall or --costs "
-            "changed what is answered, and the scores above are of the most probable class"
+            "decide what is answered, and the scores above are of the most probable class"
         )
     if point.get("rule", "none") != "none":
         yield (

@@ -157,6 +157,23 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
     assert (two.views.get(some, views) == alone.views.get(some, views)).all()
 
 
+@pytest.mark.parametrize(("batch", "probed"), [(16, 16), (64, 32)])
+def test_the_rate_is_probed_on_small_batches(split, tmp_path, monkeypatch, batch, probed):
+    place, pixels = Place("cpu", 1), Pixels(20)
+    fill(pixels, split.dataset, split.train, threads=1, progress=silent)
+    recipe = replace(train.settle(SMALL, split), batch=batch)
+    made = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 0, silent)
+    seen: list[tuple[int, int]] = []
+
+    def brief(module, rows, optimizer, *, steps, seed, place):
+        seen.append((rows.batch, steps))
+        return 1.0
+
+    monkeypatch.setattr(loop, "brief", brief)
+    member.probe(made, 0)
+    assert seen == [(probed, 12)] * 3
+
+
 def test_a_student_and_its_teachers_are_shown_the_same(split, tmp_path, monkeypatch):
     shown = []
     forward = nets.Network.forward

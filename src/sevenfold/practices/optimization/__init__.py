@@ -6,6 +6,7 @@ from Adam to SGD, and `probing` finds a rate.
 
 from sevenfold.practices.optimization.optimizers import groups, optimizer, schedule, smooth
 from sevenfold.practices.optimization.probing import (
+    PROBE_BATCH,
     PROBE_STEPS,
     RATES,
     SCRATCH_RATES,
@@ -25,6 +26,7 @@ from sevenfold.practices.optimization.switch import CRITERIA, Decision, Switch, 
 __all__ = [
     "CRITERIA",
     "NAMES",
+    "PROBE_BATCH",
     "PROBE_STEPS",
     "RATES",
     "SCRATCH_RATES",

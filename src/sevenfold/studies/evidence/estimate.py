@@ -77,7 +77,8 @@ def estimated(
         recipe = one.recipe
         rates = optimization.rates(recipe.optimization, recipe.transfer.weights != "random")
         probed = 0 if recipe.optimization.rate else len(rates) * optimization.PROBE_STEPS
-        steps = recipe.epochs * trained_on * one.share + probed * recipe.batch
+        probed *= min(recipe.batch, optimization.PROBE_BATCH)
+        steps = recipe.epochs * trained_on * one.share + probed
         took = steps * pace(recipe)
         if carving := one.carving:
             whole = replace(recipe.transfer, trainable_blocks=ALL_BLOCKS)

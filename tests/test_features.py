@@ -127,7 +127,9 @@ def test_a_damaged_row_is_never_handed_out(tmp_path):
         assert "cache --clear" in caught.value.cure
 
 
-def test_each_row_is_checked_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mapped", [0, 64_000_000])
+def test_each_row_is_checked_once(tmp_path, monkeypatch, mapped):
+    monkeypatch.setattr(stores, "_MAPPED", mapped)
     store = opened(filled(tmp_path / "a"))
     checked: list[bytes] = []
     real = stores.zlib.crc32
@@ -135,6 +137,32 @@ def test_each_row_is_checked_once(tmp_path, monkeypatch):
     for _ in range(3):
         read(store, NAMES)
     assert sorted(checked) == sorted(row.tobytes() for row in ROWS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what of a file is in memory")
+def test_what_was_read_does_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_MAPPED", 3_000_000)
+    store = Store(tmp_path / "a", (1_000_000,), "uint8", {})
+    names = [key(f"{number:032x}") for number in range(16)]
+    store.append(names, np.repeat(np.arange(16, dtype=np.uint8)[:, None], 1_000_000, axis=1))
+    store.close()
+    held = []
+    for number in range(16):
+        assert (read(store, names[number : number + 1]) == number).all()
+        held.append(_resident_bytes(".rows"))
+    assert 0 < max(held) < 6_000_000
+
+
+def _resident_bytes(suffix: str) -> int:
+    """Return how much of the files of a suffix this process has in memory."""
+    mine, found = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if not first.endswith(":"):
+            mine = bool(rest) and rest[-1].endswith(suffix)
+        elif mine and first == "Rss:":
+            found += 1024 * int(rest[0])
+    return found
 
 
 def test_two_writers_share_a_folder(tmp_path):

@@ -34,6 +34,9 @@ _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _HELD: Final = re.compile(r"about\.json|trunk\.onnx|[0-9a-f]{32}\.(rows|keys)")
 _BESIDE: Final = re.compile(rf"\.part$|{re.escape(lease.SUFFIX)}$")
 _GIGABYTE: Final = 1_000_000_000
+# What is mapped counts as the memory of a process: 1.4 of 2.9 GB in a training of 3,800 photos.
+_MAPPED: Final = 64_000_000
+"""Bytes that are read before the segments are mapped anew."""
 _PLACE: Final[ContextVar[Path | None]] = ContextVar("place", default=None)
 
 
@@ -101,6 +104,7 @@ class Store:
         self._checksums: list[np.ndarray[Any, Any]] = []
         self._writer: tuple[BinaryIO, BinaryIO, int] | tuple[()] = ()
         self._lock = threading.Lock()  # of maps and checksums, which grow as rows are appended
+        self._read = 0
         self._touched = time.monotonic()
         lease.take(folder)
         with contextlib.suppress(OSError):  # not there yet, or not ours
@@ -223,6 +227,11 @@ class Store:
                 if not checked[row]:
                     self._check(out[place], int(checksums[row]))
                     checked[row] = True
+        with self._lock:
+            self._read += out.nbytes
+            if self._read > _MAPPED:
+                self._read = 0
+                self._maps.clear()
         return out
 
     def _check(self, values: np.ndarray[Any, Any], checksum: int) -> None:

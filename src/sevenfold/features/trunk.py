@@ -18,6 +18,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import onnxruntime
@@ -29,6 +30,9 @@ from sevenfold import atomic
 from sevenfold.features.folding import folded
 from sevenfold.features.store import disk_full, home
 from sevenfold.nets import Trunk
+
+# Two of 256 by 256: the maps of more leave the caches (`benchmarks/trunk_engines.py`).
+_PIXELS_AT_ONCE: Final = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,11 @@ def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
     version = importlib.metadata.version("onnxruntime")
     name = f"{digest(trunk, side)}-onnxruntime-{version}"
     opened = session(_exported(trunk, side, name), 1)
+    few = max(1, _PIXELS_AT_ONCE // side**2)
 
     def run(pixels: UInt8[np.ndarray, "batch side side 3"]) -> Float16[np.ndarray, "batch *shape"]:
-        return np.asarray(opened.run(None, {"pixels": pixels})[0])
+        parts = [pixels[start : start + few] for start in range(0, len(pixels), few)]
+        return np.concatenate([opened.run(None, {"pixels": part})[0] for part in parts])
 
     return Engine(name, shape, run)
 

@@ -13,7 +13,7 @@ from test_job import REQUEST
 
 import photos
 from sevenfold import job
-from sevenfold.progress import silent
+from sevenfold.progress import Progress, silent
 
 parting = importlib.import_module("sevenfold.data.split")
 
@@ -29,10 +29,16 @@ def few_pictures(stores: Path) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def train(folder: Path, stores: Path, settings: tuple[str, ...]) -> dict[str, Any]:
+def train(
+    folder: Path,
+    stores: Path,
+    settings: tuple[str, ...],
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Write photos of three roles into a folder and train on them; the run lies beside them."""
     for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
         photos.write(folder / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
-    request = replace(REQUEST, overrides=settings)
+    request = replace(REQUEST, overrides=settings, device=device)
     with few_pictures(stores):
-        return job.train(str(folder / "photos"), folder / "run", request=request, progress=silent)
+        return job.train(str(folder / "photos"), folder / "run", request=request, progress=progress)

@@ -3,7 +3,8 @@
 A store is a folder of segments. One process appends to a segment of its own:
 the row first, then a record of key, checksum and place; so a kill at any moment
 leaves at worst a row without a record, which is computed again. Readers map the
-segments into memory and need no lock.
+segments into memory and need no lock; they let go of them every now and then, since what
+is mapped counts as the memory of a process.
 """
 
 import contextlib

@@ -111,14 +111,14 @@ def measure(
     arms, more = PARTS[part][name], 1 if options.smoke else MORE[part]
     arms = arms[:2] if options.smoke else arms
     keys = {arm: "/".join((name, *arm, str(seed), size(options, more))) for arm in arms}
-    if not results.missing(*keys.values()):
+    if not results.missing(*keys.values(), everywhere=True):
         return
     fitted, split = lesion.trained(name, seed, options, place)
     network, labels = fitted.ships[0].network, split.dataset.labels[split.test]
     shown = lesion.batches(split, split.test)
     was, have = lesion.answers(network, shown) == labels, pruning.cost(network, lesion.SIDE)
     for arm, key in keys.items():
-        if not results.missing(key):
+        if not results.missing(key, everywhere=True):
             continue
         began = time.perf_counter()
         outcome = pruned_by(

@@ -123,9 +123,14 @@ class Results:
         mine = [line for line in lines if everywhere or (line["device"], line["cores"]) == here]
         return list({line["key"]: line for line in mine}.values())
 
-    def missing(self, *keys: str) -> bool:
-        """Tell whether something is left to measure, and say what is skipped."""
-        known = {row["key"] for row in self.rows()}
+    def missing(self, *keys: str, everywhere: bool = False) -> bool:
+        """Tell whether something is left to measure, and say what is skipped.
+
+        Args:
+            keys: of the rows that are wanted.
+            everywhere: whether those of other machines will do, as where no time is told.
+        """
+        known = {row["key"] for row in self.rows(everywhere=everywhere)}
         if self.again or not known.issuperset(keys):
             return True
         print("measured already:", *keys, sep="\n  ", file=sys.stderr)

@@ -96,7 +96,7 @@ def summary(results: Results) -> None:
                 "trained blocks": row["blocks"],
                 "side": row["side"],
                 "onnxruntime, ms a picture": f"{np.median(ours):.1f}",
-                f"{BATCH} at once": f"{np.median(row['at_once_ms']):.1f}",
+                f"onnxruntime, {BATCH} at once": f"{np.median(row['at_once_ms']):.1f}",
                 f"PyTorch, {BATCH} at once": f"{np.median(torch[0]):.1f}",
                 f"PyTorch, {FEW}": f"{np.median(torch[1]):.1f}",
                 "times as fast": f"{np.median(ratios):.1f} ({low:.1f} to {high:.1f})",

@@ -9,24 +9,20 @@ devices, an array taken from a GPU's memory, numbers drawn by the wrong generato
 import contextlib
 import sys
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any, Final
 
 import pytest
 import torch
-import torch._dynamo  # reads what is patched below
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 _NAME: Final = "pretended"
-_REFUSED: Final[ContextVar[torch.dtype | None]] = ContextVar("refused", default=None)
+_refused: set[torch.dtype] = set()  # for the whole process, since threads make tensors too
 _aten = torch.ops.aten
-# These take operands of both places, as they do on a real one.
-_CROSSING: Final = (
-    _aten.copy_.default,
-    _aten._to_copy.default,
+_COPIES: Final = (_aten.copy_.default, _aten._to_copy.default)
+# A GPU's memory may be indexed by the host's.
+_INDEXED: Final = (
     _aten.index.Tensor,
     _aten.index_put_.default,
     _aten._index_put_impl_.default,
@@ -40,7 +36,7 @@ class OnGpu(torch.Tensor):
 
     @staticmethod
     def __new__(cls: type["OnGpu"], held: torch.Tensor) -> "OnGpu":
-        if _REFUSED.get() == held.dtype:
+        if held.dtype in _refused:
             raise TypeError(f"this GPU doesn't support {held.dtype}")
         made: OnGpu = torch.Tensor._make_wrapper_subclass(
             cls,
@@ -83,7 +79,7 @@ def _ran(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
     there = [one for one in given if isinstance(one, OnGpu)]
     here = [one for one in given if not isinstance(one, OnGpu)]
-    if func not in _CROSSING and any(one.dim() for one in here):
+    if func not in _COPIES and _apart(func, args, here):
         raise RuntimeError(f"{func}: Expected all tensors to be on the same device")
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{func}: Expected a generator of the same device")
@@ -103,6 +99,17 @@ def _ran(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_map_only(torch.Tensor, back, found)
 
 
+def _apart(func: Any, args: Any, here: list[torch.Tensor]) -> bool:
+    """Tell whether a GPU would refuse these tensors of the host beside its own."""
+    if func in _INDEXED:
+        first, _, *values = args
+        return not isinstance(first, OnGpu) or any(one is mine for mine in here for one in values)
+    lists = [one for one in args if isinstance(one, (list, tuple))]
+    listed = any(one is mine for mine in here for some in lists for one in some)
+    changed = func._schema.is_mutable and any(args[0] is mine for mine in here)
+    return listed or changed or any(one.dim() for one in here)
+
+
 @contextlib.contextmanager
 def pretended(name: str) -> Iterator[None]:
     """Let torch find a GPU for a while. A process in which that was so knows of it ever after.
@@ -110,6 +117,9 @@ def pretended(name: str) -> Iterator[None]:
     Args:
         name: `cuda` or `mps`, by which it is asked for.
     """
+    import torch._dynamo
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
     if torch._C._get_privateuse1_backend_name() != _NAME:
         _setup_privateuseone_for_python_backend(_NAME)
     library = torch.library.Library("aten", "IMPL")
@@ -118,7 +128,7 @@ def pretended(name: str) -> Iterator[None]:
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     # A module that is moved keeps its parameters, as on a real one.
     torch.__future__.set_swap_module_params_on_conversion(True)
-    token = _REFUSED.set(torch.float64 if name == "mps" else None)
+    _refused.update({torch.float64} if name == "mps" else ())
     with (
         pytest.MonkeyPatch.context() as patch,
         torch.autograd.set_multithreading_enabled(False),
@@ -135,7 +145,7 @@ def pretended(name: str) -> Iterator[None]:
             yield
         finally:
             torch.__future__.set_swap_module_params_on_conversion(swapped)
-            _REFUSED.reset(token)
+            _refused.clear()
             library._destroy()
 
 

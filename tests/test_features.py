@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -149,20 +150,29 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path, monkeypatch):
     held = []
     for number in range(16):
         assert (read(store, names[number : number + 1]) == number).all()
-        held.append(_resident_bytes(".rows"))
+        held.append(_resident_bytes(tmp_path))
     assert 0 < max(held) < 6_000_000
 
 
-def _resident_bytes(suffix: str) -> int:
-    """Return how much of the files of a suffix this process has in memory."""
+def _resident_bytes(folder: Path) -> int:
+    """Return how much of the files below a folder this process has in memory."""
     mine, found = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
         first, *rest = line.split()
         if not first.endswith(":"):
-            mine = bool(rest) and rest[-1].endswith(suffix)
+            mine = str(folder) in line
         elif mine and first == "Rss:":
             found += 1024 * int(rest[0])
     return found
+
+
+def test_a_store_that_was_deleted_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_MAPPED", 0)
+    store = opened(filled(tmp_path / "a"))
+    read(store, NAMES)
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(ResourceError, match="was deleted while it was in use"):
+        read(store, NAMES)
 
 
 def test_two_writers_share_a_folder(tmp_path):
@@ -585,6 +595,13 @@ def test_activations_do_not_depend_on_the_batch(engine):
         np.testing.assert_array_equal(engine.run(squares(7)[at : at + 1])[0], whole[at])
 
 
+def test_a_trunk_is_asked_a_few_pictures_at_a_time(trunk, engine, monkeypatch):
+    monkeypatch.setattr(engines, "_PIXELS_AT_ONCE", 2 * 32**2)
+    few = engines.engine(trunk, 32, "cpu")
+    assert few.key == engine.key
+    np.testing.assert_array_equal(few.run(squares(7)), engine.run(squares(7)))
+
+
 def test_an_exported_trunk_is_kept(trunk, monkeypatch):
     first = engines.engine(trunk, 32, "cpu")
     assert [one["kind"] for one in caches()] == ["trunks"]
@@ -720,6 +737,19 @@ def test_threads_and_room_do_not_change_a_row(folder, engine, monkeypatch, tmp_p
         assert views.count == 3
         found.append(all_rows(views, 21))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(("threaded", "asked"), [(True, [31, 32]), (False, [63])])
+def test_without_room_each_thread_takes_a_part(folder, engine, monkeypatch, threaded, asked):
+    monkeypatch.setenv("SEVENFOLD_CACHE_GB", "0")
+    counted, computed = counting(dataclasses.replace(engine, threaded=threaded))
+    pixels = Pixels(37)
+    views = activations(
+        dataset_of(folder, pixels), np.arange(21), pixels, VIEWER, counted,
+        count=3, threads=2, progress=silent,
+    )  # fmt: skip
+    all_rows(views, 21)
+    assert sorted(computed) == asked
 
 
 def test_room_for_one_store_is_not_taken_from_another_in_use(folder, engine, monkeypatch):

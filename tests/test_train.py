@@ -157,7 +157,7 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
     assert (two.views.get(some, views) == alone.views.get(some, views)).all()
 
 
-@pytest.mark.parametrize(("batch", "probed"), [(16, 16), (64, 32)])
+@pytest.mark.parametrize(("batch", "probed"), [(16, 16), (64, 32), (90, 45)])
 def test_the_rate_is_probed_on_small_batches(split, tmp_path, monkeypatch, batch, probed):
     place, pixels = Place("cpu", 1), Pixels(20)
     fill(pixels, split.dataset, split.train, threads=1, progress=silent)

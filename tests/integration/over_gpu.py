@@ -15,11 +15,8 @@ from test_thorough import MEMBERS, PRUNED
 
 import photos
 from pretended_gpu import OnGpu, pretended
-from sevenfold import recipe, remake, update
-from sevenfold.engines import Inline
+from sevenfold import remake, update
 from sevenfold.progress import silent
-from sevenfold.studies import evidence, where
-from sevenfold.studies.evidence import trials
 
 VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.average=true", "ensembling.distil=true")
 BLENDS = ("augmentation.mixup=0.2", "augmentation.cutmix=1.0", "optimization.rate=0")
@@ -46,6 +43,13 @@ def test_what_a_gpu_would_refuse_is_refused(device):
     assert (there + there).sum().item() == 6
     with pytest.raises(RuntimeError, match="same device"):
         there + torch.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.zeros(()).add_(there.sum())
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.stack([torch.zeros(()), there.sum()])
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.ones(3)[torch.zeros(1, dtype=torch.int64).to(device)]
+    assert there[torch.zeros(1, dtype=torch.int64)].tolist() == [1]
     with pytest.raises(RuntimeError, match="numpy"):
         there.numpy()
     with pytest.raises(RuntimeError, match="generator"):
@@ -105,26 +109,3 @@ def test_a_run_is_distilled_pruned_and_updated_there(tmp_path, stores, device):
     remake.prune(run, asked, timer=faster, data="", **how)
     more = photos.write(tmp_path / "more", dict.fromkeys(photos.COLOURS, 16), start=400)
     update.update(run, update.Asked(str(more)), timer=lambda models: np.ones((2, 1)), **how)
-
-
-@on_cuda
-def test_a_study_of_the_practices_stays_there(tmp_path, stores, device, monkeypatch):
-    place = Inline({trials.TRAIN: trials.called, trials.FILL: trials.filled})
-    monkeypatch.setattr(where, "Local", lambda workers, threads: place)
-    for role, count, start in (("train", 24, 0), ("val", 8, 100), ("test", 8, 200)):
-        photos.write(tmp_path / "photos" / role, dict.fromkeys(photos.COLOURS, count), start=start)
-    wanted = recipe.apply(recipe.default("quick"), (*SETTINGS, "epochs=1", "views=1"))
-    asked = evidence.Asked(wanted, budget="quick", practices=("pruning",))
-
-    def enough(_study, outcomes, _left):
-        if len(outcomes) == 5:  # a repetition of all arms, and one more
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evidence.evidence(
-            evidence.Reading(str(tmp_path / "photos")),
-            tmp_path / "study",
-            asked,
-            evidence.Where(device=device, threads=1),
-            progress=silent, announce=lambda _: None, watch=enough,
-        )  # fmt: skip

@@ -35,9 +35,12 @@ _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _HELD: Final = re.compile(r"about\.json|trunk\.onnx|[0-9a-f]{32}\.(rows|keys)")
 _BESIDE: Final = re.compile(rf"\.part$|{re.escape(lease.SUFFIX)}$")
 _GIGABYTE: Final = 1_000_000_000
-# What is mapped counts as the memory of a process: 1.4 of 2.9 GB in a training of 3,800 photos.
+# What is mapped counts as the memory of a process: 1.4 of 2.9 GB in a training of 3,800 photos
+# (docs/log.md, 2026-11-30).
 _MAPPED: Final = 64_000_000
 """Bytes that are read before the segments are mapped anew."""
+_AROUND: Final = 1 << 16
+"""Bytes that Linux maps for one that is read, if they are in memory."""
 _PLACE: Final[ContextVar[Path | None]] = ContextVar("place", default=None)
 
 
@@ -196,14 +199,21 @@ class Store:
         """Return rows, which of them were checked, and the checksums of one segment."""
         if number not in self._maps:
             count = len(self._checksums[number])
-            self._maps[number] = np.memmap(
-                self._segments[number], self.dtype, "r", shape=(count, *self.shape)
-            )
-            checked = np.zeros(count, bool)
-            before = self._checked.get(number, checked[:0])
-            checked[: len(before)] = before
-            self._checked[number] = checked
+            self._maps[number] = self._mapped(self._segments[number], count)
+            before = self._checked.get(number, np.zeros(0, bool))
+            if len(before) < count:
+                checked = np.zeros(count, bool)
+                checked[: len(before)] = before
+                self._checked[number] = checked
         return self._maps[number], self._checked[number], self._checksums[number]
+
+    def _mapped(self, rows: Path, count: int) -> np.ndarray[Any, Any]:
+        try:
+            return np.memmap(rows, self.dtype, "r", shape=(count, *self.shape))
+        except FileNotFoundError as error:
+            raise ResourceError(
+                f"{self.folder} was deleted while it was in use", "repeat the command"
+            ) from error
 
     def gather(self, places: Int64[np.ndarray, "rows 2"]) -> np.ndarray[Any, Any]:
         """Read rows by their places; each is checked against its checksum once.
@@ -212,7 +222,7 @@ class Store:
             A new array `[rows, *shape]`.
 
         Raises:
-            ResourceError: a row on disk is damaged.
+            ResourceError: a row on disk is damaged, or the store was deleted.
         """
         if time.monotonic() - self._touched > lease.BEAT_SECONDS:
             self._touched = time.monotonic()
@@ -229,7 +239,7 @@ class Store:
                     self._check(out[place], int(checksums[row]))
                     checked[row] = True
         with self._lock:
-            self._read += out.nbytes
+            self._read += max(out.nbytes, len(places) * _AROUND)
             if self._read > _MAPPED:
                 self._read = 0
                 self._maps.clear()

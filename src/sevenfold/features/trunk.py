@@ -1,7 +1,7 @@
 """Run a frozen trunk over pixels: in onnxruntime on a CPU, in PyTorch on an NVIDIA GPU.
 
 onnxruntime folds batch norm into the convolutions and keeps its own blocked
-layout, which makes it twice as fast as PyTorch at its best on a CPU, and
+layout, which makes it more than twice as fast as PyTorch at its best on a CPU, and
 four times where PyTorch is given 32 pictures at once
 (`benchmarks/trunk_engines.py`). On MPS the trunk runs on the CPU, too: rows are asked
 for by several threads, and there two threads at once end the process
@@ -31,7 +31,8 @@ from sevenfold.features.folding import folded
 from sevenfold.features.store import disk_full, home
 from sevenfold.nets import Trunk
 
-# Two of 256 by 256: the maps of more leave the caches (`benchmarks/trunk_engines.py`).
+# Two of 256 by 256: the maps of more leave the caches (`benchmarks/trunk_engines.py`; tried
+# by hand from one to 128 pictures of 32 to 256 pixels, docs/log.md, 2026-11-30).
 _PIXELS_AT_ONCE: Final = 1 << 17
 
 
@@ -44,11 +45,13 @@ class Engine:
         shape: of one picture's activations.
         run: from uint8 `[batch, side, side, 3]` to float16 `[batch, *shape]`;
             may be called from several threads at once.
+        threaded: whether several calls at once are faster than one of them all.
     """
 
     key: str
     shape: tuple[int, ...]
     run: Callable[[UInt8[np.ndarray, "batch side side 3"]], Float16[np.ndarray, "batch *shape"]]
+    threaded: bool
 
 
 def digest(module: nn.Module, side: int) -> str:
@@ -148,7 +151,7 @@ def _onnx_engine(trunk: Trunk, side: int, shape: tuple[int, ...]) -> Engine:
         parts = [pixels[start : start + few] for start in range(0, len(pixels), few)]
         return np.concatenate([opened.run(None, {"pixels": part})[0] for part in parts])
 
-    return Engine(name, shape, run)
+    return Engine(name, shape, run, threaded=True)
 
 
 def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) -> Engine:
@@ -162,7 +165,7 @@ def _torch_engine(trunk: Trunk, side: int, shape: tuple[int, ...], device: str) 
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(pixels).to(device)).cpu().numpy())
 
-    return Engine(name, shape, run)
+    return Engine(name, shape, run, threaded=False)
 
 
 def engine(trunk: Trunk, side: int, device: str) -> Engine:

@@ -219,7 +219,7 @@ def probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
     settings = bench.recipe.optimization
     pretrained = bench.recipe.transfer.weights != "random"
     rows = rows_of(bench, parts_of(bench)[-1], hard(bench), seed)
-    rows = replace(rows, batch=min(rows.batch, optimization.PROBE_BATCH))
+    rows = replace(rows, batch=optimization.probed_batch(rows.batch))
 
     def loss_at(rate: float) -> float:
         nonlocal seen

@@ -168,6 +168,7 @@ def _features(
         lambda views: np.stack(
             [unknown.pooled(one) for one in engine.run(views)], dtype=np.float16
         ),
+        engine.threaded,
     )
     compute = partial(
         activations,

@@ -6,12 +6,12 @@ from Adam to SGD, and `probing` finds a rate.
 
 from sevenfold.practices.optimization.optimizers import groups, optimizer, schedule, smooth
 from sevenfold.practices.optimization.probing import (
-    PROBE_BATCH,
     PROBE_STEPS,
     RATES,
     SCRATCH_RATES,
     Probed,
     probe,
+    probed_batch,
     rates,
 )
 from sevenfold.practices.optimization.settings import (
@@ -26,7 +26,6 @@ from sevenfold.practices.optimization.switch import CRITERIA, Decision, Switch, 
 __all__ = [
     "CRITERIA",
     "NAMES",
-    "PROBE_BATCH",
     "PROBE_STEPS",
     "RATES",
     "SCRATCH_RATES",
@@ -40,6 +39,7 @@ __all__ = [
     "groups",
     "optimizer",
     "probe",
+    "probed_batch",
     "rates",
     "refuse_patience",
     "schedule",

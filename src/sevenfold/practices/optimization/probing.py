@@ -8,11 +8,6 @@ from sevenfold.practices.optimization.settings import Optimization, check
 
 PROBE_STEPS: Final = 12
 
-# Full batches of 64 took 9 s on `clothing` at 160 pixels and 20 to 25 s on `elpv`, these half
-# as long; they chose the same rate in five of six cases, and its neighbour in one
-# (docs/log.md, 2026-11-30).
-PROBE_BATCH: Final = 32
-"""Most pictures in a step of the probe."""
 
 # AdamW's: docs/log.md, 2026-11-24. Adam's and the switch's follow it; RMSprop with a
 # momentum of 0.9 takes steps ten times as long at the same rate; Adadelta's own unit is 1.
@@ -57,6 +52,22 @@ def rates(settings: Optimization, pretrained: bool = True) -> tuple[float, ...]:
     return (RATES if pretrained else SCRATCH_RATES)[settings.name]
 
 
+def probed_batch(batch: int) -> int:
+    """Return the pictures in a step of the probe: half of a training's, where that is above 32.
+
+    Half takes half as long, and chose the same rate in five of six probes and its neighbour
+    in one (docs/log.md, 2026-11-30).
+
+    Args:
+        batch: pictures in a step of the training.
+
+    Example:
+        >>> probed_batch(16), probed_batch(64), probed_batch(512)
+        (16, 32, 256)
+    """
+    return min(batch, max(32, batch // 2))
+
+
 @dataclass(frozen=True)
 class Probed:
     """Hold what the rate probe saw."""
@@ -72,8 +83,8 @@ def probe(
 
     Args:
         settings: a rate above 0 is taken as it is.
-        loss_at: trains from the start for `PROBE_STEPS` steps at a rate, of
-            `PROBE_BATCH` pictures at most, and returns the loss.
+        loss_at: trains from the start for `PROBE_STEPS` steps of `probed_batch`
+            pictures at a rate, and returns the loss.
         pretrained: whether the network starts from trained weights.
 
     Returns:

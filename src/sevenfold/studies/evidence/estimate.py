@@ -77,7 +77,7 @@ def estimated(
         recipe = one.recipe
         rates = optimization.rates(recipe.optimization, recipe.transfer.weights != "random")
         probed = 0 if recipe.optimization.rate else len(rates) * optimization.PROBE_STEPS
-        probed *= min(recipe.batch, optimization.PROBE_BATCH)
+        probed *= optimization.probed_batch(recipe.batch)
         steps = recipe.epochs * trained_on * one.share + probed
         took = steps * pace(recipe)
         if carving := one.carving:

@@ -107,8 +107,7 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     trunk, head = nets.cut(copy.deepcopy(network).eval(), 0)
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
-    # A GPU takes a batch at once; elsewhere each part has one thread of its own.
-    threads = 1 if bench.place.device == "cuda" else bench.place.threads
+    threads = bench.place.threads if engine.threaded else 1
 
     def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()

@@ -13,7 +13,7 @@ from sevenfold import draws, heap
 from sevenfold.data import Dataset
 from sevenfold.features.pixels import Pixels, in_order
 from sevenfold.features.store import Store, home, key, make_room
-from sevenfold.features.trunk import Engine
+from sevenfold.features.trunk import Engine, spread
 from sevenfold.progress import Progress
 
 _ROWS_AT_ONCE: Final = 16
@@ -88,13 +88,11 @@ class LiveViews:
         run: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]],
         threads: int,
         count: int,
-        parts: int = 1,
     ) -> None:
         self._dataset = dataset
         self._pixels = pixels
         self._viewer = viewer
         self._run = run
-        self._parts = parts
         self._numbers = draws.numbers(dataset.hashes)
         self._executor = ThreadPoolExecutor(threads)
         self.count = count  # of each picture; 0 where they never end
@@ -107,9 +105,8 @@ class LiveViews:
         self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
     ) -> np.ndarray[Any, Any]:
         """Return fresh views."""
-        rows = np.stack(list(self._executor.map(self._one, pictures.tolist(), views.tolist())))
-        parts = np.array_split(rows, min(self._parts, len(rows)))
-        return np.concatenate(list(self._executor.map(self._run, parts)))
+        rows = list(self._executor.map(self._one, pictures.tolist(), views.tolist()))
+        return self._run(np.stack(rows))
 
 
 class JoinedViews:
@@ -182,8 +179,7 @@ def activations(
     missing = _missing(store, dataset, pictures, count)
     rows = sum(len(views) for _, views in missing)
     if not make_room(rows * store.row_bytes):
-        parts = threads if engine.threaded else 1
-        return LiveViews(dataset, pixels, viewer, engine.run, threads, count, parts)
+        return LiveViews(dataset, pixels, viewer, spread(engine, threads), threads, count)
     numbers = draws.numbers(dataset.hashes)
 
     def compute(

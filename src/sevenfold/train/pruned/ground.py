@@ -3,7 +3,6 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -107,15 +106,12 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     trunk, head = nets.cut(copy.deepcopy(network).eval(), 0)
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
-    threads = bench.place.threads if engine.threaded else 1
+    run = engines.spread(engine, bench.place.threads)
 
     def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
-        parts = np.array_split(stored, min(threads, len(stored)))
-        with ThreadPoolExecutor(threads) as executor:
-            features = np.concatenate(list(executor.map(engine.run, parts)))
         with torch.no_grad():
-            logits = head(torch.from_numpy(features).float()) / temperature
+            logits = head(torch.from_numpy(run(stored)).float()) / temperature
         return torch.softmax(logits, dim=1).to(pixels.device)
 
     return answer

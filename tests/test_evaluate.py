@@ -227,7 +227,7 @@ def test_resamples_in_parts_are_the_same_as_in_one(monkeypatch):
     logits, targets = drawn(np.random.default_rng(8), 100, 3)
     p = softmax(logits)
     whole = score(p, targets, names(3), resamples=100)
-    monkeypatch.setattr("sevenfold.evaluate._CHUNK", 700)
+    monkeypatch.setattr("sevenfold.evaluate.calibration._CHUNK", 700)
     parts = score(p, targets, names(3), resamples=100)
     for name in METRICS:
         one, other = asdict(getattr(whole, name)), asdict(getattr(parts, name))

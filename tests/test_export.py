@@ -15,6 +15,7 @@ from torch import nn
 import photos
 from sevenfold import bundles, data, export, maps, nets, predict
 from sevenfold.errors import GateRefused, ModelError, ResourceError
+from sevenfold.features.trunk import session
 from sevenfold.practices import ensembling
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.serve.selftest import selftest
@@ -55,7 +56,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def resized(pixels: np.ndarray, side: int = SIDE) -> torch.Tensor:
     """Resize by the graph and lay out for the network."""
-    opened = export.session(export.resizing(side).SerializeToString(), 1)
+    opened = session(export.resizing(side).SerializeToString(), 1)
     return torch.from_numpy(opened.run(None, {"image": pixels[None]})[0])
 
 
@@ -83,7 +84,7 @@ def test_resizing_keeps_a_flat_picture_and_one_of_the_right_size():
 
 
 def test_the_graph_takes_batches_of_any_size(core):
-    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    opened = session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
     batch = np.stack([noise(40, 50, seed) for seed in range(3)])
     whole = opened.run(["probabilities"], {"image": batch})[0]
     for at in range(3):
@@ -94,7 +95,7 @@ def test_the_graph_takes_batches_of_any_size(core):
 @pytest.mark.parametrize("temperature", [1.0, 2.5, 0.4])
 def test_the_assembled_graph_computes_network_and_temperature(plain, core, temperature):
     model = export.assemble(core, SIDE, CLASSES, temperature)
-    opened = export.session(model, 1)
+    opened = session(model, 1)
     assert [one.name for one in opened.get_outputs()] == ["probabilities", "logits", "features"]
     picture = noise(60, 45)
     probabilities, logits, features = opened.run(None, {"image": picture[None]})
@@ -108,7 +109,7 @@ def test_the_assembled_graph_computes_network_and_temperature(plain, core, tempe
 
 def test_the_mirror_votes_inside_the_graph(plain):
     mirrored = export.Shipped(network(), mirror=True).eval()
-    opened = export.session(export.assemble(export.core(mirrored, SIDE), SIDE, CLASSES, 1.0), 1)
+    opened = session(export.assemble(export.core(mirrored, SIDE), SIDE, CLASSES, 1.0), 1)
     for seed in range(5):
         picture = noise(SIDE, SIDE, seed)
         (found,) = opened.run(["probabilities"], {"image": picture[None]})
@@ -164,7 +165,7 @@ def dataset(tmp_path: Path) -> data.Dataset:
 
 def parity(model: bytes, shipped: export.Shipped, dataset: data.Dataset) -> export.Agreement:
     pictures = range(len(dataset))
-    (ours,) = export.run(export.session(model, 1), dataset, pictures, ["probabilities"], 2)
+    (ours,) = export.run(session(model, 1), dataset, pictures, ["probabilities"], 2)
     logits = export.network_logits(shipped, dataset, pictures, side=SIDE, threads=2)
     return export.parity(ours, torch.softmax(torch.from_numpy(logits) / 1.5, dim=1).numpy())
 
@@ -210,7 +211,7 @@ def test_ties_count_as_the_same_answer():
 
 
 def test_running_keeps_the_order_whatever_the_threads(core, dataset):
-    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    opened = session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
     pictures = [5, 0, 17, 9]
     one, many = (
         export.run(opened, dataset, pictures, ["logits", "probabilities"], threads)
@@ -281,7 +282,7 @@ def voters() -> tuple[list[export.Shipped], list[onnx.ModelProto]]:
 
 
 def member_logits(made: list[export.Shipped], batch: np.ndarray) -> np.ndarray:
-    opened = export.session(export.resizing(SIDE).SerializeToString(), 1)
+    opened = session(export.resizing(SIDE).SerializeToString(), 1)
     pixels = torch.from_numpy(opened.run(None, {"image": batch})[0])
     with torch.inference_mode():
         return np.stack([one(pixels)[0].numpy() for one in made]).astype(np.float64)
@@ -307,7 +308,7 @@ def test_the_vote_in_the_graph_is_the_vote_of_numpy(voters, vote, batch_size):
     for weights in (np.ones(3), np.array([0.5, 0.0, 0.25])):
         model = ensemble(cores, weights, vote, SIDE, CLASSES, temperature)
         onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-        opened = export.session(model, 1)
+        opened = session(model, 1)
         assert [one.name for one in opened.get_outputs()] == ["probabilities", "logits", "features"]
         probabilities, logits, features = opened.run(None, {"image": batch})
         expected = ensembling.pool(member_logits(made, batch), weights, vote) / temperature
@@ -328,11 +329,11 @@ def test_the_vote_in_the_graph_is_the_vote_of_numpy(voters, vote, batch_size):
 def test_a_vote_of_logits_far_apart_is_finite(voters, vote):
     cores = [tampered(one, change) for one, change in zip(voters[1], (1e3, -1e3), strict=False)]
     batch = noise(30, 41)[None]
-    alone = [export.session(export.assemble(one, SIDE, CLASSES, 1.0), 1) for one in cores]
+    alone = [session(export.assemble(one, SIDE, CLASSES, 1.0), 1) for one in cores]
     logits = np.stack([one.run(["logits"], {"image": batch})[0] for one in alone])
     assert np.ptp(logits, axis=2).min() > 100
     model = ensemble(cores, np.ones(2), vote, SIDE, CLASSES, 1.0)
-    probabilities, found, _ = export.session(model, 1).run(None, {"image": batch})
+    probabilities, found, _ = session(model, 1).run(None, {"image": batch})
     assert np.isfinite(found).all()
     expected = np.exp(ensembling.pool(logits, np.ones(2), vote))
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
@@ -367,15 +368,15 @@ def test_members_without_weight_are_not_in_the_file(voters):
     alone = ensemble(cores, np.array([0, 1, 0]), "soft", SIDE, CLASSES, 1.5)
     assert convolutions(alone) == 2
     picture = noise(60, 45)[None]
-    expected = export.session(export.assemble(cores[1], SIDE, CLASSES, 1.5), 1)
+    expected = session(export.assemble(cores[1], SIDE, CLASSES, 1.5), 1)
     for found, known in zip(
-        export.session(alone, 1).run(None, {"image": picture}),
+        session(alone, 1).run(None, {"image": picture}),
         expected.run(None, {"image": picture}),
         strict=True,
     ):
         assert found.shape == known.shape
     np.testing.assert_allclose(
-        export.session(alone, 1).run(["probabilities"], {"image": picture})[0],
+        session(alone, 1).run(["probabilities"], {"image": picture})[0],
         expected.run(["probabilities"], {"image": picture})[0],
         atol=1e-6,
     )
@@ -398,7 +399,7 @@ def test_a_vote_of_mirrored_members_passes_the_gate(dataset):
     model = ensemble(cores, np.ones(2), "soft", SIDE, CLASSES, 1.5)
     assert convolutions(model) == 4  # the picture and its mirror image, once for both members
     pictures = range(len(dataset))
-    (ours,) = export.run(export.session(model, 1), dataset, pictures, ["probabilities"], 2)
+    (ours,) = export.run(session(model, 1), dataset, pictures, ["probabilities"], 2)
     logits = np.stack(
         [export.network_logits(one, dataset, pictures, side=SIDE, threads=2) for one in made]
     )
@@ -452,7 +453,7 @@ def test_the_map_is_that_of_grad_cam(name):
     shipped = export.Shipped(made, mirror=name == "small").eval()
     model = export.assemble(export.core(shipped, SIDE), SIDE, CLASSES, 1.7)
     picture = noise(60, 45, 3)
-    opened = export.session(model, 1)
+    opened = session(model, 1)
     (features,) = opened.run(["features"], {"image": picture[None]})
     weight, _ = export.linear_head(made, SIDE)
     for label in range(CLASSES):
@@ -485,7 +486,7 @@ def test_the_stored_picture_gets_its_stored_answer(core, tmp_path):
 
 
 def test_what_is_seen_is_what_is_run(core, dataset, plain):
-    opened = export.session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
+    opened = session(export.assemble(core, SIDE, CLASSES, 1.0), 1)
     shares, vectors = export.seen(opened, dataset, [3, 1], 2)
     expected, maps_of = export.run(opened, dataset, [3, 1], ["probabilities", "features"], 1)
     np.testing.assert_array_equal(shares, expected)

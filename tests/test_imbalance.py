@@ -15,9 +15,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from sevenfold import draws, evaluate
 from sevenfold.errors import DataError, UsageError
-from sevenfold.loop import Stage
 from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.imbalance import METHODS, Imbalance
+from sevenfold.rows import Stage
 
 SAMPLERS = ("oversampling", "undersampling", "augmentation", "deferred_sampling")
 some_counts = st.lists(st.integers(1, 30), min_size=2, max_size=5)

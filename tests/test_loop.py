@@ -13,9 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sevenfold import loop
 from sevenfold.average import Average
-from sevenfold.loop import Epoch, Measured, Rows, Stage, Stop
+from sevenfold.loop import Epoch, Measured, Stop
 from sevenfold.place import Place
 from sevenfold.progress import silent
+from sevenfold.rows import Rows, Stage, batches, to_input
 
 CLASSES = 3
 PATIENT = Stop("accuracy", 4)
@@ -235,7 +236,7 @@ def test_views_that_never_end_begin_where_they_are_told():
         later = replace(given, views=Fixed(0, []), first=first)
         for epoch in (0, 1):
             later.views.asked.clear()
-            list(loop.batches(later, 3, epoch))
+            list(batches(later, 3, epoch))
             assert {view for _, view in later.views.asked} == {first + epoch}
 
 
@@ -284,7 +285,7 @@ def test_the_average_does_not_share_memory_with_the_module():
 
 
 def listed(given: Rows, seed: int, epoch: int) -> list[tuple[bytes, bytes]]:
-    return [(x.tobytes(), t.numpy().tobytes()) for x, t, _ in loop.batches(given, seed, epoch)]
+    return [(x.tobytes(), t.numpy().tobytes()) for x, t, _ in batches(given, seed, epoch)]
 
 
 def test_batches_are_pure():
@@ -331,7 +332,7 @@ def test_where_views_never_end_the_epoch_is_the_view():
 def test_a_last_batch_of_one_picture_is_left_out(pictures, sizes):
     given = rows(pictures, batch=4)
     assert given.steps(0) == len(sizes)
-    assert [len(targets) for _, targets, _ in loop.batches(given, 0, 0)] == sizes
+    assert [len(targets) for _, targets, _ in batches(given, 0, 0)] == sizes
 
 
 def drawn(given: Rows, **changes: object) -> Rows:
@@ -356,9 +357,9 @@ def test_repeats_are_apart_and_see_other_views_only_when_asked(count):
 
 def test_weights_scale_the_targets_of_a_class():
     given = rows()
-    plain = np.concatenate([t.numpy() for _, t, _ in loop.batches(given, 0, 0)])
+    plain = np.concatenate([t.numpy() for _, t, _ in batches(given, 0, 0)])
     heavy = drawn(given, weights=np.array([1.0, 3.0, 0.5]))
-    found = np.concatenate([t.numpy() for _, t, _ in loop.batches(heavy, 0, 0)])
+    found = np.concatenate([t.numpy() for _, t, _ in batches(heavy, 0, 0)])
     np.testing.assert_allclose(found, plain * np.array([1.0, 3.0, 0.5])[plain.argmax(axis=1), None])
 
 
@@ -373,7 +374,7 @@ def test_an_offset_moves_the_logits_inside_the_loss_alone():
 
     assert first_loss([0.0, 0.0, 0.0]) == pytest.approx(math.log(3))
     shifted = torch.log_softmax(torch.tensor([2.0, 0.0, 0.0]), dim=0)
-    share = next(iter(loop.batches(rows(), 0, 0)))[1].numpy().mean(axis=0)
+    share = next(iter(batches(rows(), 0, 0)))[1].numpy().mean(axis=0)
     assert first_loss([2.0, 0.0, 0.0]) == pytest.approx(-float(shifted.numpy() @ share), abs=1e-5)
 
 
@@ -414,7 +415,7 @@ def test_predictions_do_not_depend_on_company_or_mode():
 
 def test_bytes_become_channels_first():
     picture = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    found = loop.to_input(picture, "cpu")
+    found = to_input(picture, "cpu")
     assert found.shape == (2, 3, 4, 5)
     assert found.dtype == torch.float32
     assert found[1, 2, 3, 4] == picture[1, 3, 4, 2]

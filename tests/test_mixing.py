@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
 from sevenfold.errors import UsageError
-from sevenfold.loop import unmixed
 from sevenfold.practices.augmentation import Augmentation, mixer
+from sevenfold.rows import unmixed
 
 OFF = Augmentation.off
 MIXUP = Augmentation(mixup=0.4)

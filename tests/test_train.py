@@ -11,7 +11,6 @@ from photos import write
 from sevenfold import data, draws, evaluate, loop, nets, train
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import Pixels, fill
-from sevenfold.loop import to_input
 from sevenfold.place import Place
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.practices.augmentation import Augmentation
@@ -19,6 +18,7 @@ from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
+from sevenfold.rows import to_input
 from sevenfold.train import bench, member, student
 from sevenfold.train.jobs import jobs_of
 from sevenfold.train.member import _effective_pictures

@@ -17,11 +17,12 @@ from sevenfold.engines import threads_each
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels, fill
 from sevenfold.features.views import PLAIN, activations, pixel_views
-from sevenfold.loop import Measured, Rows, Stop, Trained
+from sevenfold.loop import Measured, Stop, Trained
 from sevenfold.place import Place, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
+from sevenfold.rows import Rows
 from sevenfold.train.bench import FOLDS, Bench, Part, parts_of, start, tail_of
 
 Targets = Callable[

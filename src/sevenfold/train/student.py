@@ -10,9 +10,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sevenfold import evaluate
-from sevenfold.loop import Numbers, Rows, Trained, to_input
+from sevenfold.loop import Trained
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.recipe import Recipe
+from sevenfold.rows import Numbers, Rows, to_input
 from sevenfold.train.bench import Bench, Part, parts_of, tail_of
 from sevenfold.train.member import Member, answered, rows_of, trained
 

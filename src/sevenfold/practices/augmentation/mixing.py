@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sevenfold import draws
 from sevenfold.errors import UsageError
-from sevenfold.loop import Mix, unmixed
 from sevenfold.practices.augmentation.settings import Augmentation
+from sevenfold.rows import Mix, unmixed
 
 Batch: TypeAlias = Float[Tensor, "batch *row"]
 Targets: TypeAlias = Float[Tensor, "batch classes"]
@@ -37,7 +37,7 @@ def mixer(settings: Augmentation, seed: int) -> Mix:
         seed: of the training.
 
     Returns:
-        `loop.unmixed` where both are off. It raises `UsageError` where a box is to be
+        `rows.unmixed` where both are off. It raises `UsageError` where a box is to be
         pasted and what is stored of a picture has no rows and columns.
 
     Example:

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
 from sevenfold import draws
-from sevenfold.loop import Stage
 from sevenfold.practices.imbalance.adjustment import log_prior
 from sevenfold.practices.imbalance.settings import DEFERRED, Imbalance, check, check_data
+from sevenfold.rows import Stage
 
 
 def class_weights(

@@ -12,7 +12,7 @@ import cattrs
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import draws, evaluate, loop, train, trial
+from sevenfold import draws, evaluate, train, trial
 from sevenfold.data import Split
 from sevenfold.engines import Json
 from sevenfold.features.pixels import for_training
@@ -20,6 +20,7 @@ from sevenfold.place import Place
 from sevenfold.practices import growth, imbalance
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
+from sevenfold.rows import Stage
 from sevenfold.studies import pictures
 from sevenfold.studies.race.carving import carved
 from sevenfold.train.member import answers, measure
@@ -148,7 +149,7 @@ def _scored(
 def _steps(recipe: Recipe, split: Split, seed: int) -> list[int]:
     """Count the steps up to the end of each epoch."""
     pictures = growth.given(split, recipe.growth, seed)
-    stages: Callable[[int], loop.Stage] = imbalance.plan(
+    stages: Callable[[int], Stage] = imbalance.plan(
         recipe.imbalance,
         split.dataset.labels,
         pictures,

@@ -18,6 +18,7 @@ from sevenfold.features import trunk as engines
 from sevenfold.features.views import Views
 from sevenfold.loop import Trained
 from sevenfold.practices import pruning
+from sevenfold.rows import Numbers, to_input
 from sevenfold.train.bench import Bench, Part
 from sevenfold.train.member import Targets, hard, objective, rows_of, train_part
 from sevenfold.train.pruned.plan import Candidate, Plan
@@ -98,7 +99,7 @@ def _batches(
     for start in range(0, len(pictures), _BATCH):
         some = pictures[start : start + _BATCH]
         first = np.zeros(len(some), np.int64)
-        yield loop.to_input(views.get(some, first), "cpu"), targets(some, first)
+        yield to_input(views.get(some, first), "cpu"), targets(some, first)
 
 
 def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher:
@@ -175,7 +176,7 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
     shown = rows_of(bench, ground.part, hard(bench), seed)
 
     def taught(
-        inputs: Tensor, targets: Tensor, numbers: loop.Numbers, epoch: int
+        inputs: Tensor, targets: Tensor, numbers: Numbers, epoch: int
     ) -> tuple[Tensor, Tensor]:
         blended, labels = shown.mix(inputs, targets, numbers, epoch)
         return blended, _LABELS * labels + (1 - _LABELS) * ground.teacher(blended)

@@ -1,0 +1,49 @@
+"""Turn probabilities and true classes into scores, each with a 95 % interval.
+
+Accuracy and recall are proportions and get Wilson's interval (1927). Everything
+else gets the percentile bootstrap (Efron, 1979): it stays within a score's range
+and follows its skew. BCa would add a jackknife over all pictures to correct a
+second-order error, which at the sizes where it shows is smaller than that of the
+bootstrap itself; few groups are flagged instead (`Scores.trustworthy`).
+
+Where pictures come in groups (a patient, a site), whole groups are resampled.
+For proportions Wilson's interval over the pictures is then the least that is
+claimed: a bootstrap of answers that are all right is a point.
+"""
+
+from sevenfold.evaluate.calibration import calibration_error
+from sevenfold.evaluate.estimate import Array, Estimate, wilson
+from sevenfold.evaluate.likelihood import confusion, losses, nll, worst_mistakes
+from sevenfold.evaluate.scores import (
+    FEWEST_GROUPS,
+    FEWEST_PICTURES,
+    Scores,
+    flat,
+    score,
+)
+from sevenfold.evaluate.temperature import (
+    calibrated_losses,
+    calibrated_nll,
+    fit_temperature,
+    log_loss,
+)
+
+__all__ = [
+    "FEWEST_GROUPS",
+    "FEWEST_PICTURES",
+    "Array",
+    "Estimate",
+    "Scores",
+    "calibrated_losses",
+    "calibrated_nll",
+    "calibration_error",
+    "confusion",
+    "fit_temperature",
+    "flat",
+    "log_loss",
+    "losses",
+    "nll",
+    "score",
+    "wilson",
+    "worst_mistakes",
+]

@@ -14,6 +14,8 @@ test answers, with imports, exports and whatever else an arm does.
   ours-warm      the same again with the stores that it left
   ours-short     one stored view and few epochs (`--short`), empty stores
 
+With `--share 0.5` all train on (and choose by) half of each class's pictures; test stays whole.
+
 About 3 hours: 10 to 25 minutes for a run of fastai, 8 to 20 of the loop, 1 of
 logistic, 7 of ours with its warm repetition. fastai lives in an environment of its own:
 
@@ -28,11 +30,13 @@ fastest rival that is at least as accurate.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -53,9 +57,23 @@ NAMES = {
 }
 
 
-def key(arm: str, side: int, seed: int) -> str:
+def key(asked: argparse.Namespace, arm: str, side: int, seed: int) -> str:
     """Name a run."""
-    return f"{arm} side={side} seed={seed}"
+    part = f" share={asked.share:g}" if asked.share < 1 else ""
+    return f"{arm} side={side} seed={seed}{part}"
+
+
+def shared(folder: Path, target: Path, share: float) -> Path:
+    """Link that share of each class's training and validation pictures, and all of test."""
+    for where in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        place = target / where.relative_to(folder)
+        place.mkdir(parents=True)
+        found = sorted(where.glob("*.jpg"))
+        # The names are random, so that the first of them are drawn by chance.
+        kept = len(found) if where.parent.name == "test" else math.ceil(share * len(found))
+        for path in found[:kept]:
+            (place / path.name).symlink_to(path.resolve())
+    return target
 
 
 def train(asked: argparse.Namespace, side: int, seed: int, stores: Path, short: bool) -> Row:
@@ -87,24 +105,26 @@ def train(asked: argparse.Namespace, side: int, seed: int, stores: Path, short: 
 
 def ours(asked: argparse.Namespace, results: Results, side: int, seed: int) -> None:
     """Measure our command with empty stores, and again with what that left."""
-    names = [key(arm, side, seed) for arm in ("ours", "ours-warm")]
+    names = [key(asked, arm, side, seed) for arm in ("ours", "ours-warm")]
     if results.missing(*names):
         with tempfile.TemporaryDirectory() as stores:
             for name in names:
-                write(results, name, side, seed, train(asked, side, seed, Path(stores), False))
+                row = train(asked, side, seed, Path(stores), False)
+                write(asked, results, name, side, seed, row)
 
 
 def ours_short(asked: argparse.Namespace, results: Results, side: int, seed: int) -> None:
     """Measure our command at its shortest."""
-    name = key("ours-short", side, seed)
+    name = key(asked, "ours-short", side, seed)
     if results.missing(name):
         with tempfile.TemporaryDirectory() as stores:
-            write(results, name, side, seed, train(asked, side, seed, Path(stores), True))
+            row = train(asked, side, seed, Path(stores), True)
+            write(asked, results, name, side, seed, row)
 
 
 def rival(asked: argparse.Namespace, results: Results, arm: str, side: int, seed: int) -> None:
     """Measure one of the others."""
-    name = key(arm, side, seed)
+    name = key(asked, arm, side, seed)
     if not results.missing(name):
         return
     end = [str(asked.folder), "--side", str(side), "--seed", str(seed)]
@@ -117,7 +137,11 @@ def rival(asked: argparse.Namespace, results: Results, arm: str, side: int, seed
         command += ["--cores", str(asked.cores)]
     if arm == "loop":
         # As much work as ours did at this size.
-        done = [one for one in results.rows() if (one["arm"], one["side"]) == ("ours", side)]
+        done = [
+            one
+            for one in results.rows()
+            if (one["arm"], size_of(one)) == ("ours", Size(side, asked.share))
+        ]
         if not done:
             raise SystemExit(f"loop copies the epochs and blocks of ours: measure ours at {side}")
         like = {part: done[-1][part] for part in ("epochs", "blocks", "batch")}
@@ -125,13 +149,36 @@ def rival(asked: argparse.Namespace, results: Results, arm: str, side: int, seed
         command += [word for part, value in like.items() for word in (f"--{part}", str(value))]
     found = measured(command)
     cost = {"seconds": found.seconds, "peak_megabytes": found.peak_megabytes}
-    write(results, name, side, seed, {**cost, **found.said})
+    write(asked, results, name, side, seed, {**cost, **found.said})
 
 
-def write(results: Results, name: str, side: int, seed: int, facts: Row) -> None:
+def write(
+    asked: argparse.Namespace, results: Results, name: str, side: int, seed: int, facts: Row
+) -> None:
     """Append a row."""
-    arm = name.split()[0]
-    results.append(name, seed=seed, n=facts.pop("pictures"), arm=arm, side=side, **facts)
+    given = {"arm": name.split()[0], "side": side, "share": asked.share}
+    results.append(name, seed=seed, n=facts.pop("pictures"), **given, **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Hold the side of the pictures and the share of them that is trained on."""
+
+    side: int
+    share: float
+
+    def __str__(self) -> str:
+        """Say both."""
+        part = f" and {100 * self.share:.0f} % of the pictures" if self.share < 1 else ""
+        return f"{self.side} px{part}"
+
+
+Cells = dict[tuple[str, Size], list[Row]]
+
+
+def size_of(row: Row) -> Size:
+    """Return what a run was given."""
+    return Size(row["side"], float(row.get("share", 1.0)))
 
 
 def check_fastai(python: str) -> None:
@@ -152,14 +199,17 @@ def check_fastai(python: str) -> None:
 
 def summary(results: Results) -> None:
     """Write the table, the claims and the figure."""
-    rows = results.rows()
-    sides = sorted({row["side"] for row in rows})
-    cells: dict[tuple[str, int], list[Row]] = {
-        (arm, side): found
-        for side in sides
-        for arm in NAMES
-        if (found := [row for row in rows if (row["arm"], row["side"]) == (arm, side)])
-    }
+    rows = results.rows(everywhere=True)
+    sizes = sorted({size_of(row) for row in rows}, key=lambda size: (size.side, -size.share))
+    cells: Cells = {}
+    for size in sizes:
+        mine = [row for row in rows if size_of(row) == size]
+        # One run is one machine's: the one that measured last.
+        here = (mine[-1]["device"], mine[-1]["cores"])
+        mine = [row for row in mine if (row["device"], row["cores"]) == here]
+        for arm in NAMES:
+            if found := [row for row in mine if row["arm"] == arm]:
+                cells[arm, size] = found
     if not cells:
         raise SystemExit("nothing is measured yet")
     pictures = rows[0]["n"]
@@ -167,9 +217,10 @@ def summary(results: Results) -> None:
         f"`clothing`, 3,068 training and {pictures} test pictures, one backbone, two cores: test "
         "accuracy (mean over n seeds, Wilson's 95 % interval of one test of that size) and the "
         "median seconds of the whole process.",
-        *(claim for side in sides for claim in claims(cells, side)),
+        *(claim for size in sizes for claim in claims(cells, size)),
     ]
-    results.summarise(titles, [table(arm, side, found) for (arm, side), found in cells.items()])
+    lines = [table(arm, size, found) for (arm, size), found in cells.items()]
+    results.summarise(titles, lines, [row for found in cells.values() for row in found])
     folder = ROOT / "docs" / "figures" if results.folder.parent == HERE else results.folder
     folder.mkdir(parents=True, exist_ok=True)
     draw(cells, folder / "rivals.svg")
@@ -185,7 +236,7 @@ def seconds(found: Sequence[Row]) -> float:
     return median(row["seconds"] for row in found)
 
 
-def table(arm: str, side: int, found: Sequence[Row]) -> Row:
+def table(arm: str, size: Size, found: Sequence[Row]) -> Row:
     """Return one arm's row of the table."""
     from sevenfold.evaluate import wilson
 
@@ -194,7 +245,8 @@ def table(arm: str, side: int, found: Sequence[Row]) -> Row:
     tests = [row["test"] for row in found]
     return {
         "way": NAMES[arm],
-        "px": side,
+        "px": size.side,
+        "trained on": "all" if size.share == 1 else f"{100 * size.share:.0f} %",
         "n": len(found),
         "test accuracy": mean,
         "95 % interval": results_file.span(bounds.low, bounds.high),
@@ -205,34 +257,34 @@ def table(arm: str, side: int, found: Sequence[Row]) -> Row:
     }
 
 
-def claims(cells: dict[tuple[str, int], list[Row]], side: int) -> list[str]:
+def claims(cells: Cells, size: Size) -> list[str]:
     """Say what may be said: against the fastest rival that is at least as accurate."""
     said = []
-    mine = [arm for arm in ("ours-short", "ours") if (arm, side) in cells]
+    mine = [arm for arm in ("ours-short", "ours") if (arm, size) in cells]
     for arm in mine:
-        found = cells[arm, side]
+        found = cells[arm, size]
         equal = [
             (seconds(other), name)
             for (name, at), other in cells.items()
-            if at == side and not name.startswith("ours") and accuracy(other) >= accuracy(found)
+            if at == size and not name.startswith("ours") and accuracy(other) >= accuracy(found)
         ]
-        start = f"{NAMES[arm]}, {side} px ({accuracy(found):.3f} after {seconds(found):.0f} s): "
+        start = f"{NAMES[arm]}, {size} ({accuracy(found):.3f} after {seconds(found):.0f} s): "
         if equal:
             cost, name = min(equal)
             factor = cost / seconds(found)
             said.append(f"{start}the fastest rival as accurate, {NAMES[name]}, took {factor:.2f}x.")
         else:
             rivals = [name for name in NAMES if not name.startswith("ours")]
-            ran = [name for name in rivals if (name, side) in cells]
+            ran = [name for name in rivals if (name, size) in cells]
             left = [NAMES[name] for name in rivals if name not in ran]
             told = f"; not run: {', '.join(left)}" if left else ""
             said.append(f"{start}more accurate than the {len(ran)} rivals that were run{told}.")
-    if plain := cells.get(("fastai", side)):
-        passed = [seconds(cells[arm, side]) for arm in mine if _passes(cells[arm, side], plain)]
+    if plain := cells.get(("fastai", size)):
+        passed = [seconds(cells[arm, size]) for arm in mine if _passes(cells[arm, size], plain)]
         if passed:
             share = min(passed) / seconds(plain)
             said.append(
-                f"Plain `fine_tune(4)` at {side} px ends with {accuracy(plain):.3f} after "
+                f"Plain `fine_tune(4)` at {size} ends with {accuracy(plain):.3f} after "
                 f"{seconds(plain):.0f} s; this is passed in {100 * share:.0f} % of its time."
             )
     return said
@@ -242,7 +294,7 @@ def _passes(found: Sequence[Row], plain: Sequence[Row]) -> bool:
     return accuracy(found) > accuracy(plain)
 
 
-def draw(cells: dict[tuple[str, int], list[Row]], path: Path) -> None:
+def draw(cells: Cells, path: Path) -> None:
     """Draw accuracy against seconds, a point for each run."""
     import matplotlib
 
@@ -251,18 +303,18 @@ def draw(cells: dict[tuple[str, int], list[Row]], path: Path) -> None:
 
     pyplot.rcParams |= {"svg.hashsalt": "sevenfold", "svg.fonttype": "none", "font.size": 10}
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
-    sides = sorted({side for _, side in cells})
+    sizes = list(dict.fromkeys(size for _, size in cells))
     for number, arm in enumerate(NAMES):
-        for side in sides:
-            found = cells.get((arm, side), [])
+        for at, size in enumerate(sizes):
+            found = cells.get((arm, size), [])
             axes.scatter(
                 [row["seconds"] for row in found],
                 [100 * row["test"] for row in found],
                 color=f"C{number}",
-                marker="os^vD"[sides.index(side) % 5],
+                marker="os^vD"[at % 5],
                 s=44,
                 alpha=0.85,
-                label=f"{NAMES[arm].replace('`', '')}, {side} px" if found else None,
+                label=f"{NAMES[arm].replace('`', '')}, {size}" if found else None,
             )
     axes.set_xscale("log")
     axes.set_xlabel("seconds from JPEG files to test answers (log scale)")
@@ -293,6 +345,7 @@ def main() -> None:
     options = results_file.parser(__doc__)
     options.add_argument("--arms", nargs="+", choices=(*CHEAP, *COSTLY), default=[*CHEAP, *COSTLY])
     options.add_argument("--sides", type=int, nargs="+", default=[160, 224])
+    options.add_argument("--share", type=float, default=1.0, help="of the pictures to train on")
     options.add_argument("--seeds", type=int, default=3, help="of ours and of logistic")
     options.add_argument("--costly-seeds", type=int, default=1, help="of fastai and of the loop")
     options.add_argument("--fastai-python", default=sys.executable, help="that has fastai")
@@ -314,6 +367,8 @@ def main() -> None:
         if asked.smoke:
             asked.folder = results_file.part_of(asked.folder, Path(place) / "some", 6)
             asked.sides, asked.seeds, asked.costly_seeds = asked.sides[:1], 1, 1
+        elif asked.share < 1:
+            asked.folder = shared(asked.folder, Path(place) / "share", asked.share)
         for run in plan(asked, results):
             run()
     summary(results)

@@ -143,5 +143,12 @@ def test_the_command_prints_and_writes_a_table(tmp_path, capsys, monkeypatch):
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads(path.read_text(encoding="utf-8"))
     assert told["models"][0]["path"] == str(bundle)
+    assert cli.main(["bench", str(bundle), "--out", str(path), "--rounds", "10"]) == 0
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}", encoding="utf-8")
+    for place in (tmp_path, mine):
+        assert cli.main(["bench", str(bundle), "--out", str(place), "--rounds", "10"]) == 2
+    assert mine.read_text("utf-8") == "{}"
+    capsys.readouterr()
     assert cli.main(["bench", str(bundle), "--no-layers"]) == 0
     assert "control" in capsys.readouterr().out

@@ -93,7 +93,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         crack = {"label": "a crack", "pictures": 7, "recall": recall, "too_few": True}
         return {
             "schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0,
-            "learnt_from": 3,
+            "learnt_from": 3, "quarantined": 8,
+            "unusable": [{"path": f"a/{at}.jpg", "reason": "torn"} for at in range(7)],
             "classes": [crack],
         }  # fmt: skip
 
@@ -406,6 +407,8 @@ def test_an_evaluation_says_what_was_learnt_from_and_where_answers_lie(
     assert cli.main(["evaluate", "runs/a", "photos", "--out", "told.csv"]) == 0
     out = capsys.readouterr().out
     assert "learnt from        3 of these pictures" in out
+    assert "not scored         8 pictures\n  a/0.jpg: torn\n" in out
+    assert "  a/5.jpg: torn\n  and 2 more: --json names 7\n" in out
     assert "answers            told.csv" in out
     assert calls[-1][2]["out"] == Path("told.csv")
 

@@ -195,14 +195,26 @@ def test_what_lies_beside_an_export_stays(tmp_path):
 def test_an_export_that_cannot_be_put_in_place_leaves_the_older_one(tmp_path, monkeypatch):
     folder.written(tmp_path / "phone", {"a": b"1"})
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    real = Path.rename
 
-    monkeypatch.setattr(folder.swap, "settle", full)
-    with pytest.raises(ResourceError, match="is full"):
-        folder.written(tmp_path / "phone", {"a": b"2"})
-    assert [path.name for path in tmp_path.iterdir()] == ["phone"]
-    assert (tmp_path / "phone" / "a").read_bytes() == b"1"
+    def failing(error: BaseException):
+        def rename(self: Path, target: Path) -> Path:
+            if target == tmp_path / "phone" and (self / "a").read_bytes() == b"2":
+                raise error
+            return real(self, target)
+
+        return rename
+
+    for error, told in (
+        (OSError(28, "No space left on device"), ResourceError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", failing(error))
+            with pytest.raises(told):
+                folder.written(tmp_path / "phone", {"a": b"2"})
+        assert [path.name for path in tmp_path.iterdir()] == ["phone"]
+        assert (tmp_path / "phone" / "a").read_bytes() == b"1"
 
 
 def test_a_bundle_without_validation_is_held_against_its_own_test(run, split, monkeypatch):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image
 
 from bundles import colour, knowing, seal, tiny_bundle, tiny_model
-from sevenfold import drift, image
+from sevenfold import cli, drift, image
 from sevenfold.answers import Answer, Failure, write
-from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
+from sevenfold.errors import DataError, ImageRejected, ModelError, ResourceError, UsageError
 from sevenfold.predict import load, predict, sources
+from sevenfold.tensors import pack, unpack
 
 CLASSES = ("red", "green", "blue")
 
@@ -51,6 +53,15 @@ def refused(path: Path) -> str:
 
 
 # -- answers ---------------------------------------------------------------------------
+
+
+POINT = {
+    "schema": "sevenfold.operating/1",
+    "rule": "none",
+    "thresholds": dict.fromkeys(CLASSES, 0.0),
+    "weights": {},
+    "costs": [],
+}
 
 
 def test_a_run_and_its_bundle_are_the_same_model(copy):
@@ -128,6 +139,8 @@ def test_answers_are_tallied(copy):
         ("card.json", {"operating_point": {"schema": "sevenfold.operating/9"}}),
         ("card.json", {"unknown": {"schema": "sevenfold.unknown/1", "score": "magic"}}),
         ("card.json", {"drift": []}),
+        ("card.json", {"operating_point": POINT | {"asked": {"purple": 0.9}}}),
+        ("card.json", {"operating_point": POINT | {"asked": 7}}),
     ],
 )
 def test_damaged_newer_parts_are_refused_by_name(copy, name, content):
@@ -138,6 +151,15 @@ def test_damaged_newer_parts_are_refused_by_name(copy, name, content):
     (copy / name).write_bytes(content)
     seal(copy)
     assert "bundle" in refused(copy)
+
+
+def test_rows_of_another_number_of_features_are_refused_by_name(copy):
+    knowing(copy, {})
+    held = unpack((copy / "features.safetensors").read_bytes())
+    rows = {name: one[:, :2] if one.ndim == 2 else one for name, one in held.items()}
+    (copy / "features.safetensors").write_bytes(pack(rows))
+    seal(copy)
+    assert "features.safetensors has rows of 2 numbers for 3 features" in refused(copy)
 
 
 def test_an_answer_holds_all_probabilities(bundle):
@@ -151,8 +173,6 @@ def test_an_answer_holds_all_probabilities(bundle):
 def test_a_picture_that_the_gate_refuses_is_refused(bundle):
     with pytest.raises(ImageRejected):
         load(bundle).answer(b"text", "x.png")
-    with pytest.raises(ImageRejected):
-        load(bundle).answer(png(0), "x.png", max_pixels=100)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +191,57 @@ def test_answers_that_are_not_finite_are_refused(copy):
     seal(copy)
     with pytest.raises(ModelError, match="not finite"):
         load(copy).probabilities(pixels(0))
+
+
+def test_a_model_that_is_to_blame_is_told_from_pictures_that_are(copy):
+    model = tiny_model(3, 8)
+    bias = next(each for each in model.graph.initializer if each.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), "bias"))
+    (copy / "model.onnx").write_bytes(model.SerializeToString())
+    seal(copy)
+    pictures = [("a.png", lambda: png(0)), ("b.png", lambda: b"text")]
+    found = list(predict(load(copy), pictures, threads=1))
+    assert [one.of_model for one in found] == [True, False]
+    good, bad = (str(copy.parent / name) for name in ("a.png", "b.png"))
+    Path(good).write_bytes(png(0))
+    Path(bad).write_bytes(b"text")
+    assert cli.main(["predict", str(copy), good]) == 4
+    assert cli.main(["predict", str(copy), good, bad]) == 3
+
+
+def test_a_graph_that_opens_and_cannot_run_is_the_models_fault(bundle):
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("no such kernel")
+
+    predictor = replace(load(bundle), session=Failing())
+    with pytest.raises(ModelError, match=r"model\.onnx cannot run: no such kernel"):
+        predictor.see(pixels(0))
+
+
+def test_a_map_that_cannot_be_written_ends_it_for_all(copy, tmp_path, monkeypatch):
+    predictor, data = load(knowing(copy, {})), png(1)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        list(predict(predictor, [("a.png", lambda: data)], threads=1, explain=tmp_path))
+
+
+def test_a_mistyped_picture_leaves_finished_answers_where_they_are(copy, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(0))
+    for name in ("out.parquet", "out.csv"):
+        out = tmp_path / name
+        assert cli.main(["predict", str(copy), str(tmp_path / "a.png"), "--out", str(out)]) == 0
+        before = out.read_bytes()
+        wrong = ["predict", str(copy), str(tmp_path / "missing.png"), "--out"]
+        assert cli.main([*wrong, str(out)]) == 2
+        assert out.read_bytes() == before
+        new = tmp_path / f"new-{name}"
+        assert cli.main([*wrong, str(new)]) == 2
+        assert not new.exists()
 
 
 # -- bundles ---------------------------------------------------------------------------
@@ -390,7 +461,7 @@ def test_a_csv_may_call_its_paths_otherwise(tmp_path):
     assert Path(name).name == "a.png"
     assert read() == png(0)
     with pytest.raises(DataError, match="no column `photo`") as caught:
-        list(sources([tmp_path / "list.csv"], column="photo"))
+        sources([tmp_path / "list.csv"], column="photo")  # before anything is written
     assert "--columns path=NAME" in caught.value.cure
 
 

@@ -24,7 +24,7 @@ from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import cli, predict, serve
 from sevenfold.data import scan
 from sevenfold.errors import ResourceError, UsageError
-from sevenfold.serve import run
+from sevenfold.serve import collect, run
 
 CLASSES = ("one", "two", "three")
 INFER = "/v2/models/classifier/infer"
@@ -371,6 +371,13 @@ def test_ready_only_if_the_stored_picture_gets_its_stored_answer(tmp_path):
             assert server.get("/healthz").status_code == 200
 
 
+def test_a_stored_picture_that_the_sums_do_not_name_is_not_looked_at(tmp_path):
+    bundle = tiny_bundle(tmp_path / "b", CLASSES)
+    (bundle / "selftest.json").write_text("junk", encoding="utf-8")
+    with client(bundle) as server:
+        assert server.get("/readyz").json() == {"ready": True}
+
+
 def metric(server, name: str, **labels) -> float:
     families = text_string_to_metric_families(server.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples]
@@ -401,6 +408,7 @@ def test_the_page_runs_only_its_own_script_and_escapes_classes(tmp_path):
         assert f"{directive} 'sha256-{digest}'" in policy
     for label in HOSTILE[:2]:
         assert label not in page
+    assert "Calibrated" not in page
     assert "{{ 7 * 7 }}" in page
     bare = re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL)
     for label in HOSTILE:
@@ -493,6 +501,31 @@ def test_pictures_that_people_filed_by_hand_are_read(tmp_path):
     ]
     assert [one.path for one in listing.quarantined] == ["one/notes.txt"]
     assert listing.name == "kept"
+
+
+def test_what_others_move_or_delete_is_kept_anew(tmp_path):
+    folder = tmp_path / "kept"
+    with client(tmp_path, collect=folder) as server:
+        name = server.post("/predict", content=PICTURE).json()["id"]
+        (kept,) = folder.rglob(f"{name}.jpg")
+        kept.unlink()
+        told = {"id": name, "label": "one"}
+        assert server.post("/correct", json=told).status_code == 404
+        assert server.post("/predict", content=PICTURE).json()["id"] == name
+        assert kept.is_file()
+        assert server.post("/correct", json=told).status_code == 200
+
+
+def test_a_full_collection_that_was_emptied_takes_pictures_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "_PAUSE", 0.0)
+    pixels = np.full((20, 20, 3), 90, np.uint8)
+    large = tmp_path / "kept" / "labelled" / "large.bin"
+    large.parent.mkdir(parents=True)
+    large.write_bytes(bytes(2000))
+    found = collect.Collection(tmp_path / "kept", ("a", "b"), 2500)
+    assert not found.keep(pixels, "a", 0.5)
+    large.unlink()
+    assert found.keep(pixels, "a", 0.5)
 
 
 def test_a_collection_keeps_its_bound_and_answers_go_on(tmp_path):

@@ -59,10 +59,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Hold why one picture has no answer."""
+    """Hold why one picture has no answer.
+
+    Args:
+        path: of the picture.
+        reason: in one line.
+        of_model: whether the model is to blame, and not the picture.
+    """
 
     path: str
     reason: str
+    of_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +182,8 @@ def write_parquet(
     """Add answers to a parquet file with the columns of `write_csv`.
 
     Rows go to numbered part files in a folder beside `path` and are joined at
-    the end. While it runs, an existing file is the first part. So a file at
-    `path` is always whole, and where there is none the parts hold all rows.
+    the end. From the first of them on an existing file is the first part. So a file
+    at `path` is always whole, and where there is none the parts hold all rows.
 
     Raises:
         UsageError: the file exists and is not one of answers for these classes.
@@ -188,11 +195,6 @@ def write_parquet(
         break
     parts = _parts(path)
     with _writing(path):
-        if path.exists():
-            _clear(parts)
-            parts.mkdir()
-            os.replace(path, parts / "000000.parquet")
-        parts.mkdir(exist_ok=True)
         try:
             for outcome in outcomes:
                 if isinstance(outcome, Failure):
@@ -201,12 +203,14 @@ def write_parquet(
                 rows.append(outcome)
                 count += 1
                 if len(rows) == ROWS_PER_PART:
-                    _save_part(parts, rows, classes)
+                    _save_part(path, rows, classes)
                     rows = []
         finally:  # an interrupt keeps what is answered
             if rows:
-                _save_part(parts, rows, classes)
-        _join(parts, path, classes)
+                _save_part(path, rows, classes)
+        if not path.exists():
+            parts.mkdir(exist_ok=True)
+            _join(parts, path, classes)
         _clear(parts)
     return Written(count, tuple(failures))
 
@@ -335,8 +339,14 @@ def _parquet_rows(path: Path, classes: Sequence[str]) -> Iterator[_Row]:
             raise _foreign(path) from error
 
 
-def _save_part(parts: Path, rows: Sequence[Answer], classes: Sequence[str]) -> None:
+def _save_part(path: Path, rows: Sequence[Answer], classes: Sequence[str]) -> None:
     arrow, parquet = _arrow()
+    parts = _parts(path)
+    if path.exists():
+        _clear(parts)
+        parts.mkdir()
+        os.replace(path, parts / "000000.parquet")
+    parts.mkdir(exist_ok=True)
     columns = [
         arrow.array([row.path for row in rows], arrow.string()),
         arrow.array([row.label for row in rows], arrow.string()),

@@ -48,4 +48,10 @@ def beside(path: Path) -> Iterator[Path]:
             return
         except PermissionError:
             time.sleep(wait)
-    part.replace(path)
+        except OSError:
+            break
+    try:
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

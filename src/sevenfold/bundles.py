@@ -26,6 +26,7 @@ CARD = "sevenfold.card"
 CARD_VERSION = 1
 SUMS = "SHA256SUMS"
 NEEDED = ("model.onnx", "card.json", "labels.txt")
+SELFTEST = "selftest.json"
 FEATURES = "features.safetensors"
 """Float32 rows, one for each class: `head.weight` and `head.bias` of a head that is linear
 on the mean of the last feature map, and `centroids` of the classes' means."""
@@ -36,6 +37,7 @@ _MEND = "copy the bundle again, or train again"
 _SUM = re.compile(r"([0-9a-fA-F]{64})[ ][ *]([^/\\:\0]{1,200})")
 _LARGEST = 2**31  # bytes: no protobuf holds more
 _LARGEST_TEXT = 2**26
+_TEXTS = (SUMS, SELFTEST, "card.json", "labels.txt")
 _HOTTEST = 1e9
 
 
@@ -52,6 +54,7 @@ class Bundle:
         point: how probabilities become an answer.
         detector: what is unlike anything trained on.
         reference: what many answers are held against.
+        selftest: the bytes of `selftest.json`; empty where there is none.
         digest: 8 hex digits that name all its files; "" where it was made in memory.
     """
 
@@ -63,6 +66,7 @@ class Bundle:
     point: operating.Operating
     detector: unknown.Detector
     reference: drift.Reference
+    selftest: bytes = b""
     digest: str = ""
 
 
@@ -88,7 +92,8 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _read(folder: Path) -> Bundle:
-    files = _verified(folder)
+    sums = _sums(folder)
+    files = _verified(folder, sums)
     labels = _text(folder / "labels.txt", files["labels.txt"])
     classes = tuple(labels.removesuffix("\n").split("\n"))
     card = _card(folder / "card.json", files["card.json"])
@@ -104,8 +109,10 @@ def _read(folder: Path) -> Bundle:
     except ValueError as error:
         raise _damaged(path, shown(str(error))) from error
     model = files["model.onnx"]
-    digest = hashlib.blake2b((folder / SUMS).read_bytes(), digest_size=4).hexdigest()
-    return Bundle(folder, classes, card["size"], card, model, point, detector, reference, digest)
+    asked = files.get(SELFTEST, b"")
+    digest = hashlib.blake2b(sums, digest_size=4).hexdigest()
+    size = card["size"]
+    return Bundle(folder, classes, size, card, model, point, detector, reference, asked, digest)
 
 
 def held(model: bytes, classes: tuple[str, ...], size: int) -> Bundle:
@@ -164,17 +171,22 @@ def open_session(bundle: Bundle, threads: int) -> Any:
         if outputs[name].shape[1:] != [len(bundle.classes)]:
             shape = outputs[name].shape
             raise _damaged(model, f"gives {name} {shape} for {len(bundle.classes)} classes")
+    shape = outputs["features"].shape
+    channels = shape[1] if len(shape) == 4 else shape[-1]
+    for rows in (bundle.detector.weight, bundle.detector.centroids):
+        if rows.size and isinstance(channels, int) and rows.shape[1] != channels:
+            told = f"has rows of {rows.shape[1]} numbers for {channels} features"
+            raise _damaged(bundle.folder / FEATURES, told)
     return session
 
 
-def _verified(folder: Path) -> dict[str, bytes]:
+def _verified(folder: Path, sums: bytes) -> dict[str, bytes]:
     # Returns the bytes that were hashed, so that what is used is what was checked.
-    sums = _sums(folder)
     files = {}
-    for name, expected in sums.items():
+    for name, expected in _named(folder / SUMS, sums).items():
         path = _file(folder, name)
         try:
-            if name in (*NEEDED, FEATURES):
+            if name in (*NEEDED, FEATURES, SELFTEST):
                 files[name] = path.read_bytes()
                 found = hashlib.sha256(files[name]).hexdigest()
             else:
@@ -198,13 +210,13 @@ def _file(folder: Path, name: str) -> Path:
         raise _damaged(path, f"cannot be read: {reason}") from error
     if not stat.S_ISREG(held.st_mode) or not real.is_relative_to(folder.resolve()):
         raise _damaged(path, "is no file of the bundle")
-    largest = _LARGEST_TEXT if name in (SUMS, "card.json", "labels.txt") else _LARGEST
+    largest = _LARGEST_TEXT if name in _TEXTS else _LARGEST
     if held.st_size > largest:
         raise _damaged(path, f"has more than {largest:,} bytes")
     return path
 
 
-def _sums(folder: Path) -> dict[str, str]:
+def _sums(folder: Path) -> bytes:
     if not os.path.lexists(folder / SUMS):
         raise ModelError(
             f"{shown(str(folder))} is not a bundle: it has no {SUMS}",
@@ -212,11 +224,14 @@ def _sums(folder: Path) -> dict[str, str]:
         )
     path = _file(folder, SUMS)
     try:
-        lines = _text(path, path.read_bytes()).splitlines()
+        return path.read_bytes()
     except OSError as error:
         raise _damaged(path, f"cannot be read: {error.strerror}") from error
+
+
+def _named(path: Path, content: bytes) -> dict[str, str]:
     sums: dict[str, str] = {}
-    for line in lines:
+    for line in _text(path, content).splitlines():
         match = _SUM.fullmatch(line)
         if not match or match[2] in (".", "..", *sums):
             raise _damaged(

@@ -9,6 +9,7 @@ rejected, never padded.
 import hashlib
 import io
 import math
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sevenfold.errors import ImageRejected
 TRAINING_PIXELS = 50_000_000
 """The largest picture in training, in pixels."""
 SERVING_PIXELS = 25_000_000
-"""The largest picture that a deployed model accepts, in pixels."""
+"""The largest picture that `serve` accepts, in pixels."""
 DRAFT_SIDE = 512
 """JPEGs are decoded at the smallest scale whose sides are both at least this."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -82,6 +83,15 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def has_plain_name(path: str) -> bool:
+    r"""Tell whether a path can stand in a table: in UTF-8, and without control characters.
+
+    >>> has_plain_name("3.45\u202fPM.png"), has_plain_name("a\nb"), has_plain_name("\udce9")
+    (True, False, False)
+    """
+    return not any(unicodedata.category(mark) in ("Cc", "Cs") for mark in path)
 
 
 def is_leftover(name: str) -> bool:

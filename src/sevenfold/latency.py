@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -310,9 +310,13 @@ def table(path: Path, *, side: int) -> Table:
             for one in held["layers"]
         }
         found = Table(str(held["machine"]), int(held["side"]), float(held["overhead_ms"]), layers)
-        if any(one.macs < 1 or not 0 <= ms < math.inf for one, ms in layers.items()):
-            raise ValueError("a layer has no size or no time")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ZeroDivisionError) as error:
+        if any(min(*astuple(one), one.macs) < 1 for one in layers):
+            raise ValueError("a layer has no size")
+        if not all(0 <= ms < math.inf for ms in layers.values()):
+            raise ValueError("a layer has no time")
+        if not math.isfinite(found.overhead_ms):
+            raise ValueError("its overhead is no time")
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(
             f"--latency-table {name} cannot be used: {type(error).__name__}: {error}",
             "give a JSON file with schema, machine, side, overhead_ms and layers",
@@ -359,8 +363,11 @@ def compared(path: Path, first: bytes, second: bytes) -> tuple[str, Estimate]:
             raise ValueError("it does not hold these two models, the float one first")
         _check_measured(held)
         found = rows[hashes[1]]["speedup"]
-        return str(held["machine"]), Estimate(*(float(found[at]) for at in _RATIO))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        ratio = [float(found[at]) for at in _RATIO]
+        if not all(0 < one < math.inf for one in ratio):
+            raise ValueError("its speed-up is no number")
+        return str(held["machine"]), Estimate(*ratio)
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(
             f"--latency-table {shown(str(path))} cannot be used: {type(error).__name__}: {error}",
             "run `sevenfold bench FLOAT INT8 --out FILE` on the machine that the model is for",

@@ -11,7 +11,7 @@ import io
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from PIL import Image
 from sevenfold import drift, image, maps, operating, unknown
 from sevenfold.answers import Answer, Failure, Source, bare
 from sevenfold.bundles import Bundle, open_session, read_bundle
-from sevenfold.errors import DataError, ModelError, SevenfoldError, UsageError
+from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
 
 
 @final
@@ -89,21 +89,21 @@ class Predictor:
         Raises:
             DataError: they are something else.
         """
-        return self._run(("probabilities",), pixels)[0]
+        return self._asked(("probabilities",), pixels)[0]
 
     def logits(self, pixels: Shaped[np.ndarray, "..."]) -> Float32[np.ndarray, " classes"]:
         """Compute the logits whose softmax is `probabilities`."""
-        return self._run(("logits",), pixels)[0]
+        return self._asked(("logits",), pixels)[0]
 
     def features(
         self, pixels: Shaped[np.ndarray, "..."]
     ) -> Float32[np.ndarray, "channels rows columns"]:
         """Compute the last feature map."""
-        return self._run(("features",), pixels)[0]
+        return self._asked(("features",), pixels)[0]
 
     def see(self, pixels: UInt8[np.ndarray, "height width 3"]) -> Seen:
         """Answer one upright RGB picture of any size at the bundle's operating point."""
-        shares, features = self._run(("probabilities", "features"), pixels)
+        shares, features = self._asked(("probabilities", "features"), pixels)
         answers, sure = operating.decide(self.bundle.point, shares[None])
         detector, distance = self.bundle.detector, math.nan
         if detector.score != "none":
@@ -111,45 +111,65 @@ class Predictor:
         unlike = distance > detector.threshold
         return Seen(int(answers[0]), bool(sure[0]), unlike, distance, shares, features)
 
-    def answer(self, data: bytes, path: str, *, max_pixels: int = image.TRAINING_PIXELS) -> Answer:
+    def answer(self, data: bytes, path: str) -> Answer:
         """Decode the bytes of a picture and answer.
 
         Args:
             data: a JPEG, PNG or another format that `image.decode` lets through.
             path: what the answer and messages call the picture.
-            max_pixels: the largest picture; a server takes `image.SERVING_PIXELS`.
 
         Raises:
             ImageRejected: the picture cannot be used.
         """
-        return self._told(self.see(image.decode(data, name=path, max_pixels=max_pixels)), path)
+        return self._told(self.see(image.decode(data, name=path)), path)
 
-    def explain(
-        self, data: bytes, path: str, folder: Path, *, max_pixels: int = image.TRAINING_PIXELS
-    ) -> Answer:
+    def explain(self, data: bytes, path: str, folder: Path) -> Answer:
         """Answer, and write a PNG of the picture with the map of the evidence over it.
 
         Args:
             data: as for `answer`.
             path: likewise.
             folder: that exists; the name of the file is `maps.file_name`.
-            max_pixels: likewise.
 
         Raises:
             ImageRejected: the picture cannot be used.
             UsageError: this model has no such map.
+            ResourceError: the PNG cannot be written.
         """
         check_maps(self)
-        pixels = image.decode(data, name=path, max_pixels=max_pixels)
+        pixels = image.decode(data, name=path)
         seen = self.see(pixels)
         evidence = self.evidence(seen)
         file = folder / maps.file_name(path, self.classes[seen.answer])
-        Image.fromarray(maps.overlay(pixels, evidence)).save(file)
+        try:
+            Image.fromarray(maps.overlay(pixels, evidence)).save(file)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {image.shown(str(file))}: {error.strerror or error}",
+                "free some disk space, or name another folder with --explain",
+            ) from error
         return replace(self._told(seen, path), map=str(file))
 
     def evidence(self, seen: Seen) -> Float64[np.ndarray, "rows columns"]:
         """Return where the evidence for an answer lies, of a model that `has_maps`."""
         return maps.class_map(seen.features, self.bundle.detector.weight[seen.answer])
+
+    def run(
+        self, outputs: Sequence[str], batch: UInt8[np.ndarray, "batch height width 3"]
+    ) -> list[Float32[np.ndarray, "batch ..."]]:
+        """Run the graph over pictures of one size.
+
+        Raises:
+            ModelError: it cannot, though it could be opened.
+        """
+        try:
+            return [np.asarray(one) for one in self.session.run(outputs, {"image": batch})]
+        except Exception as error:  # onnxruntime's errors have no common class
+            raise ModelError(
+                f"{image.shown(str(self.bundle.folder / 'model.onnx'))} cannot run: "
+                f"{image.shown(str(error))[:300]}",
+                "copy the bundle again, or train again",
+            ) from error
 
     def _told(self, seen: Seen, path: str) -> Answer:
         return Answer(
@@ -163,7 +183,7 @@ class Predictor:
             model=self.bundle.digest,
         )
 
-    def _run(
+    def _asked(
         self, outputs: tuple[str, ...], pixels: Shaped[np.ndarray, "..."]
     ) -> list[Float32[np.ndarray, "..."]]:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -171,7 +191,7 @@ class Predictor:
                 f"{pixels.dtype} {pixels.shape} is not a picture",
                 "give uint8 pixels of [height, width, 3]",
             )
-        found = [np.asarray(one[0]) for one in self.session.run(outputs, {"image": pixels[None]})]
+        found = [one[0] for one in self.run(outputs, pixels[None])]
         for name, one in zip(outputs, found, strict=True):
             if not np.isfinite(one).all():
                 raise ModelError(
@@ -244,6 +264,7 @@ def predict(
 
     Raises:
         UsageError: maps are asked for, and the model has none.
+        ResourceError: a map cannot be written.
     """
     if explain:
         check_maps(predictor)
@@ -291,6 +312,8 @@ def sources(
                 f"{image.shown(str(path))}: no such file or folder",
                 "give pictures, folders of pictures or CSV files with a column `path`",
             )
+        if _is_table(path):
+            next(_in_csv(path, parts, column), None)  # whether it can be read is said at once
     return (source for path in paths for source in _expanded(path, parts, column))
 
 
@@ -306,8 +329,11 @@ def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answ
         if explain:
             return predictor.explain(read(), path, explain)
         return predictor.answer(read(), path)
+    except ResourceError:  # no other picture could be written either
+        raise
     except SevenfoldError as error:
-        return Failure(path, error.problem.removeprefix(f"{image.shown(path)}: "))
+        reason = error.problem.removeprefix(f"{image.shown(path)}: ")
+        return Failure(path, reason, of_model=isinstance(error, ModelError))
     except OSError as error:
         return Failure(path, error.strerror or str(error))
     except Exception as error:  # one picture must not cost the answers of all others
@@ -317,10 +343,14 @@ def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answ
 def _expanded(path: Path, parts: bool, column: str) -> Iterator[Source]:
     if path.is_dir():
         yield from _in_folder(str(path), frozenset())
-    elif path.suffix.lower() == ".csv":
+    elif _is_table(path):
         yield from _in_csv(path, parts, column)
     else:
         yield _file(str(path))
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and path.is_file()
 
 
 def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:

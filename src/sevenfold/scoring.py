@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from sevenfold import predict as prediction
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.predictions import Predictions, write_predictions
 from sevenfold.progress import Progress
+
+LISTED: Final = 1000
+"""Pictures that could not be scored, which are named."""
 
 
 def evaluate(
@@ -85,7 +88,7 @@ def evaluate(
         _write_answers(out, dataset, rows, [roles[row] or "test" for row in rows], shares)
     found = metrics.score(shares, labels, dataset.classes, groups=groups)
     bundle = predictor.bundle
-    named = [str(one) for one in predictor.card.get("operating_point", {}).get("asked", ())]
+    named = list((predictor.card.get("operating_point") or {}).get("asked", ()))
     told = decisions.measured(
         bundle.point, shares, labels, dataset.classes, groups=groups, named=named
     )
@@ -97,6 +100,11 @@ def evaluate(
         "classes": [asdict(one) for one in found.classes],
         "confusion": found.confusion.tolist(),
         "left_out": len(roles) - len(rows),
+        "quarantined": len(dataset.quarantined),
+        "unusable": [
+            {"path": datasets.shown(one.path), "reason": one.reason}
+            for one in dataset.quarantined[:LISTED]
+        ],
         "learnt_from": sum(
             roles_by_hash.get(dataset.hashes[row]) in ("train", "val") for row in rows
         )

@@ -63,8 +63,15 @@ def serving(path: Path) -> Path:
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 
-def served(run: Path, name: str) -> Path:
-    """Return the file in which a run tells of the version that it serves now."""
+def served(path: Path, name: str) -> Path:
+    """Return the file in which a run tells of the version that it serves now.
+
+    Args:
+        path: of a run, or of its bundle.
+        name: of the file.
+    """
+    of_a_run = path.name == "bundle" and (path.parent / "data.json").is_file()
+    run = path.parent if of_a_run else path
     number = pending(run)
     return (folder_of(run, number) if number else run) / name
 
@@ -118,12 +125,17 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def settle(part: Path, target: Path) -> None:
-    """Give a folder its name once all that is in it lies safely on the disk."""
-    for path in part.rglob("*"):
+def flush(folder: Path) -> None:
+    """Wait until all files of a folder lie safely on the disk."""
+    for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
+
+
+def settle(part: Path, target: Path) -> None:
+    """Give a folder its name once all that is in it lies safely on the disk."""
+    flush(part)
     part.rename(target)
 
 

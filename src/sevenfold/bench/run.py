@@ -14,7 +14,8 @@ import onnxruntime
 from sevenfold import atomic, latency
 from sevenfold.bench import layers as single
 from sevenfold.bundles import Bundle, read_bundle
-from sevenfold.errors import UsageError
+from sevenfold.errors import ResourceError, UsageError
+from sevenfold.image import shown
 from sevenfold.progress import Progress
 
 SIZES: Final = ((480, 640), (1080, 1920), (3000, 4000))
@@ -101,6 +102,29 @@ def bench(
         "sizes": tables,
         **held,
     }  # fmt: skip
+
+
+def refuse(out: Path) -> None:
+    """Refuse a place for a latency table before any work: what is there may be the user's own.
+
+    Raises:
+        UsageError: it is a folder, or a file that is no latency table.
+        ResourceError: its folder cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {shown(str(out))}: {error.strerror or error}", "choose another place"
+        ) from error
+    if not out.exists():
+        return
+    try:
+        ours = json.loads(out.read_text("utf-8"))["schema"] == latency.SCHEMA
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        ours = False
+    if not ours:
+        raise UsageError(f"--out {shown(str(out))} exists and is no latency table", "name a file")
 
 
 def write(path: Path, facts: Mapping[str, Any]) -> None:

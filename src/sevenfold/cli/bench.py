@@ -34,6 +34,8 @@ def bench(
     from sevenfold import bench as timing
     from sevenfold import progress
 
+    if out:
+        timing.refuse(out)
     facts = timing.bench(
         models,
         threads=threads,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -24,8 +24,11 @@ from sevenfold.cli.options import (
     release,
     request_of,
 )
-from sevenfold.errors import DataError, UsageError
+from sevenfold.errors import DataError, ModelError, UsageError
 from sevenfold.terminal import plain, show, warn
+
+if TYPE_CHECKING:
+    from sevenfold.answers import Written
 
 DEMO_RUN = Path("runs") / "demo"
 
@@ -102,12 +105,13 @@ def predict(
     column = path_column(columns)
     if columns and not any(photo.lower().endswith(".csv") for photo in photos):
         raise UsageError(f"--columns {columns}: no CSV is named", "leave it out")
-    predictor = prediction.load(model, threads=threads)
+    predictor = prediction.load(model, threads=1)  # pictures side by side use all cores
+    listed = prediction.sources(photos, column=column)
     named = 0
 
     def found() -> Iterator[Any]:
         nonlocal named
-        for one in prediction.sources(photos, column=column):
+        for one in listed:
             named += 1
             yield one
 
@@ -118,20 +122,16 @@ def predict(
         explain.mkdir(parents=True, exist_ok=True)
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
     outcomes = partial(prediction.predict, predictor, threads=threads, explain=explain, tally=tally)
-    facts: dict[str, Any] = {
-        "schema": "sevenfold.predict/1",
-        "out": "",
-        "answers": 0,
-        "predictions": [],
-    }
+    facts: dict[str, Any] = {"schema": "sevenfold.predict/1", "out": "", "predictions": []}
     if not out:
-        facts |= _told(outcomes(found()), predictor.classes, json, top)
+        facts["predictions"], written = _told(outcomes(found()), predictor.classes, json, top)
     else:
         digest = predictor.bundle.digest
         rest = answers.unanswered(out, found(), predictor.classes, digest)
         written = answers.write(out, outcomes(rest), predictor.classes)
-        failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
-        facts |= {"out": str(out), "answers": written.answers, "failed": failed}
+        facts["out"] = str(out)
+    failed = [{"path": one.path, "reason": one.reason} for one in written.failures]
+    facts |= {"answers": written.answers, "failed": failed}
     before = named - facts["answers"] - len(facts["failed"]) if out else 0
     # Of a part of the pictures, which come sorted, drift would tell what is not so.
     facts |= {"kept": before, "drift": None if before else tally.to_json()}
@@ -145,20 +145,22 @@ def predict(
         warn(f"no answer for {one['path']}: {one['reason']}")
     if not named:
         raise DataError(f"there are no pictures in {', '.join(photos)}", "name others")
-    if named == len(facts["failed"]):
+    if named == len(failed) and all(one.of_model for one in written.failures):
+        raise ModelError(f"{model} answers none of the pictures", "see the reasons above")
+    if named == len(failed):
         raise DataError("none of the pictures could be read", "see the reasons above")
 
 
 def _told(
     outcomes: Iterable[Any], classes: Sequence[str], as_json: bool, top: int
-) -> dict[str, Any]:
-    """Print answers as they come, or keep them for JSON."""
-    from sevenfold.answers import Failure
+) -> tuple[list[dict[str, Any]], "Written"]:
+    """Print answers as they come, or keep them for JSON; count them and name the failures."""
+    from sevenfold.answers import Failure, Written
 
-    count, predictions, failed = 0, [], []
+    count, predictions, failures = 0, [], []
     for one in outcomes:
         if isinstance(one, Failure):
-            failed.append({"path": one.path, "reason": one.reason})
+            failures.append(one)
             continue
         count += 1
         if as_json:
@@ -176,7 +178,7 @@ def _told(
                 for share, name in [pair for pair in ranked if pair[1] != one.label][: top - 1]:
                     cells += [name, f"{share:.4f}"]
             print("\t".join(map(plain, [*cells, *marks])))
-    return {"answers": count, "predictions": predictions, "failed": failed}
+    return predictions, Written(count, tuple(failures))
 
 
 @app.command
@@ -222,6 +224,9 @@ def evaluate(
     ]
     if left_out := facts["left_out"]:
         lines.append(f"{'left out':<18} {left_out:,} pictures of other roles than {split}")
+    lines += terminal.unusable(facts)
+    if facts["learnt_from"] is None:
+        lines.append(f"{'learnt from':<18} not known: a bundle alone does not hold its pictures")
     if learnt := facts["learnt_from"]:
         lines.append(f"{'learnt from':<18} {learnt:,} of these pictures: the scores flatter it")
     if out:

@@ -84,7 +84,8 @@ class Reading:
         columns: the names of a table's columns, such as path=file,label=species,group=site.
         group_by: a regular expression whose first brackets take the group from a file's name,
             such as '^(patient[0-9]+)_'.
-        small_classes: what to do with classes of too few pictures.
+        small_classes: what to do with classes of too few pictures; where a finished model is
+            asked, with classes that it has not learnt.
     """
 
     columns: str = ""

@@ -11,7 +11,7 @@ For proportions Wilson's interval over the pictures is then the least that is
 claimed: a bootstrap of answers that are all right is a point.
 """
 
-from sevenfold.evaluate.calibration import calibration_error
+from sevenfold.evaluate.calibration import CALIBRATED, as_chances, calibration_error
 from sevenfold.evaluate.estimate import Array, Estimate, wilson
 from sevenfold.evaluate.likelihood import confusion, losses, nll, worst_mistakes
 from sevenfold.evaluate.scores import (
@@ -29,11 +29,13 @@ from sevenfold.evaluate.temperature import (
 )
 
 __all__ = [
+    "CALIBRATED",
     "FEWEST_GROUPS",
     "FEWEST_PICTURES",
     "Array",
     "Estimate",
     "Scores",
+    "as_chances",
     "calibrated_losses",
     "calibrated_nll",
     "calibration_error",

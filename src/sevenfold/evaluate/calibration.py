@@ -1,7 +1,8 @@
 """Measure how far confidence is from accuracy, beyond what chance explains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -9,6 +10,8 @@ from jaxtyping import Float64, Int64
 from sevenfold.evaluate.estimate import Array, Estimate
 
 BINS = 15
+CALIBRATED = 0.05
+"""Calibration error up to which probabilities may be read as chances."""
 _DRAWS = 1000  # of the right answers, for the calibration error expected by chance
 _CHUNK = 200_000  # draws held at a time: they stay in a core's cache, 3 times faster than 2 million
 
@@ -33,6 +36,21 @@ def calibration_error(
         seed: of the draws.
     """
     return max(0.0, Calibration.of(probabilities, targets, seed).excess)
+
+
+def as_chances(card: Mapping[str, Any]) -> bool:
+    """Tell whether the scores in a bundle's card show that probabilities are chances.
+
+    Example:
+        >>> as_chances({"scores": {"calibration_error": {"value": 0.01, "high": 0.04}}})
+        True
+        >>> as_chances({})
+        False
+    """
+    scores = card.get("scores")
+    error = scores.get("calibration_error") if isinstance(scores, Mapping) else None
+    high = error.get("high") if isinstance(error, Mapping) else None
+    return isinstance(high, int | float) and high <= CALIBRATED
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from sevenfold.export.asking import (
 )
 from sevenfold.export.bundle import selftest, write
 from sevenfold.export.graph import Shipped, assemble, core, resizing
-from sevenfold.export.parity import LARGEST_DIFFERENCE, Agreement, agreement, parity
+from sevenfold.export.proof import LARGEST_DIFFERENCE, Agreement, agreement, parity
 
 __all__ = [
     "LARGEST_DIFFERENCE",

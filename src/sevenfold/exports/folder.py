@@ -66,13 +66,16 @@ def written(out: Path, files: Mapping[str, bytes]) -> None:
         part.mkdir(parents=True)
         for name, content in {**files, SUMS: sums.encode()}.items():
             (part / name).write_bytes(content)
+        swap.flush(part)
         if out.exists():
             out.rename(old)
-        swap.settle(part, out)
-    except OSError as error:
+        part.rename(out)
+    except BaseException as error:
         if old.exists() and not out.exists():
             with contextlib.suppress(OSError):
                 old.rename(out)
         shutil.rmtree(part, ignore_errors=True)
-        raise disk_full(error, out) from error
+        if isinstance(error, OSError):
+            raise disk_full(error, out) from error
+        raise
     shutil.rmtree(old, ignore_errors=True)

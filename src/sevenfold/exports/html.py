@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sevenfold import maps
 from sevenfold.bundles import Bundle
 from sevenfold.errors import GateRefused
+from sevenfold.evaluate import as_chances
 from sevenfold.exports.outputs import DISTANCE, names
 from sevenfold.exports.runtime import VERSION, runtime
 from sevenfold.image import shown
@@ -73,6 +74,7 @@ def page(bundle: Bundle, model: bytes) -> str:
         "title": bundle.card.get("title") or "Image classifier",
         "classes": bundle.classes,
         "facts": _script_json(_facts(bundle, told)),
+        "chances": as_chances(bundle.card),
         "unsure": bundle.point.rule != "none",
         "unlike": DISTANCE in told,
         "notice": _notice(bundle.card),

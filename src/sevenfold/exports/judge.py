@@ -111,8 +111,8 @@ def verdict(found: Accuracy, speed: Speed, max_drop: float, *, for_size: bool) -
             return Verdict(True, why, "train on 1,000 pictures or more, or accept --max-drop 1")
         drop = -found.counts.difference
         why = (
-            f"accuracy drops by {drop:.4f} on {pictures} validation pictures, for sure by at most "
-            f"{found.bound:.4f}, and --max-drop is {max_drop:g}"
+            f"accuracy drops by {drop:.4f} on {pictures} validation pictures, by at most "
+            f"{found.bound:.4f} (95 %, one-sided), and --max-drop is {max_drop:g}"
         )
         return Verdict(True, why, cure)
     judged = (

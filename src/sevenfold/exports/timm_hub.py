@@ -166,9 +166,10 @@ def answers(
     for start in range(0, len(chosen), _BATCH):
         some = chosen[start : start + _BATCH]
         (pixels,) = export.run(resize, split.dataset, some, ["pixels"], threads)
-        pictures = [Image.fromarray(split.dataset.decode(at)) for at in some]
         ours = (torch.from_numpy(pixels) / 255 - mean) / std
-        theirs = torch.stack([transform(picture) for picture in pictures])
+        # One by one: a whole photo has up to 150 MB.
+        seen = [transform(Image.fromarray(split.dataset.decode(at))) for at in some]
+        theirs = torch.stack(seen)
         grey_levels = max(grey_levels, float((255 * std * (theirs - ours)).abs().max()))
         same.append(model(ours).softmax(dim=1).numpy())
         own.append(model(theirs).softmax(dim=1).numpy())

@@ -79,6 +79,9 @@ def from_card(card: Mapping[str, Any], classes: Sequence[str]) -> Operating:
         return plain(len(classes))
     if not isinstance(told, Mapping) or told.get("schema") != SCHEMA:
         raise ValueError(f"has an operating point that is not of the schema {SCHEMA}")
+    named = told.get("asked", {})
+    if not isinstance(named, Mapping) or not set(named) <= set(classes):
+        raise ValueError("has an operating point that is damaged")
     try:
         thresholds = np.array([float(told["thresholds"][name]) for name in classes])
         weights = np.array([float(told["weights"].get(name, 1.0)) for name in classes])

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from sevenfold import plots
-from sevenfold.evaluate import FEWEST_PICTURES
+from sevenfold.evaluate import CALIBRATED, FEWEST_PICTURES
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.vote import voters
 from sevenfold.report.words import Facts, Range, percent, span
 
 OPENINGS = 10  # after so many looks at the test pictures, fresh ones are due
-CALIBRATED = 0.05  # calibration error up to which a probability may be read as a chance
 
 
 class Remark(NamedTuple):
@@ -251,5 +250,5 @@ def _training(run: Facts) -> Iterator[Cost]:
         device = plain(run.get("device") or "", 40)
         place = device.upper() if device in ("cpu", "mps", "cuda") else device
         notes = [f"on {place}"] if place else []
-        notes += [f"at most {words.megabytes(memory)} of memory"] if memory > 0 else []
+        notes += [f"at most {words.megabytes(memory)} of memory in a process"] if memory > 0 else []
         yield Cost("The whole run", words.duration(seconds), ", ".join(notes))

@@ -19,6 +19,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -32,6 +33,7 @@ from sevenfold.image import shown
 
 QUALITY: Final = 95
 """Of the JPEG: between 90 and 100 it hardly changes what a network sees."""
+_PAUSE: Final = 60.0  # seconds between looks into a folder that is full
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _COLUMNS: Final = ("time", "id", "label", "probability", "by")
@@ -63,16 +65,15 @@ class Collection:
         self._classes = frozenset(classes)
         self._largest = largest
         self._lock = threading.Lock()
+        self._next_look = 0.0
         try:
             (folder / "unlabelled").mkdir(parents=True, exist_ok=True)
             (folder / "labelled").mkdir(exist_ok=True)
             for torn in folder.glob("unlabelled/*.part"):  # of a kill, or of a full disk
                 torn.unlink()
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            self._held = sum(path.stat().st_size for path in files)
-            self._places = {
-                p.stem: p for p in files if p.suffix == ".jpg" and _ID.fullmatch(p.stem)
-            }
+            self._places: dict[str, Path] = {}
+            self._held = 0
+            self._look()
             self._note("")
         except OSError as error:
             raise _unwritable(folder, error) from error
@@ -98,8 +99,8 @@ class Collection:
         name = hashlib.sha256(data).hexdigest()[:32]
         row = _row(name, label, f"{probability:.6f}", "model")
         with self._lock:
-            new = 0 if name in self._places else len(data)
-            if self._held + new + len(row.encode()) > self._largest:
+            new = 0 if self._has(name) else len(data)
+            if not self._room(new + len(row.encode())):
                 return ""
             try:
                 if new:
@@ -124,10 +125,10 @@ class Collection:
             ResourceError: the folder cannot be written.
         """
         with self._lock:
-            if name not in self._places or label not in self._classes:
+            if not self._has(name) or label not in self._classes:
                 return False
             row = _row(name, label, "", "person")
-            if self._held + len(row.encode()) > self._largest:
+            if not self._room(len(row.encode())):
                 return False
             place = self._folder / "labelled" / label / f"{name}.jpg"
             try:
@@ -138,6 +139,24 @@ class Collection:
             except OSError as error:
                 raise _unwritable(self._folder, error) from error
         return True
+
+    def _look(self) -> None:
+        """Find what the folder holds."""
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        self._held = sum(path.stat().st_size for path in files)
+        self._places = {p.stem: p for p in files if p.suffix == ".jpg" and _ID.fullmatch(p.stem)}
+
+    def _has(self, name: str) -> bool:
+        """Tell whether a picture is there; others may move or delete it at any time."""
+        return name in self._places and self._places[name].is_file()
+
+    def _room(self, size: int) -> bool:
+        """Tell whether so many bytes may be added; one that seems full may have been emptied."""
+        if self._held + size > self._largest and time.monotonic() >= self._next_look:
+            with suppress(OSError):  # what another program deletes meanwhile
+                self._look()
+            self._next_look = time.monotonic() + _PAUSE
+        return self._held + size <= self._largest
 
     def _note(self, row: str) -> None:
         path = self._folder / "answers.csv"

@@ -7,6 +7,7 @@ script whose hashes it names.
 from typing import Any, NamedTuple, final
 
 from sevenfold import maps
+from sevenfold.evaluate import as_chances
 from sevenfold.image import shown
 from sevenfold.pages import digest, template
 from sevenfold.predict import Predictor
@@ -32,6 +33,7 @@ def page(predictor: Predictor, *, collects: bool) -> Page:
     facts: dict[str, Any] = {
         "classes": predictor.classes,
         "collects": collects,
+        "chances": as_chances(predictor.card),
         "unsure": can_be_unsure(predictor),
         "unlike": knows_unlike(predictor),
         "heat": maps.HEAT.tolist(),

@@ -65,7 +65,7 @@ def infer(predictor: Predictor, body: bytes) -> dict[str, Any]:
         raise _wrong("`id` is not a short printable text")
     names = _outputs(asked.get("outputs"))
     pixels = _pixels(asked.get("inputs"))
-    found = predictor.session.run(list(names), {"image": pixels})
+    found = predictor.run(names, pixels)
     outputs = [
         {
             "name": name,

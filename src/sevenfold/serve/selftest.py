@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from sevenfold import image
+from sevenfold.bundles import SELFTEST
 from sevenfold.errors import ModelError
 from sevenfold.predict import Predictor
 
-FILE: Final = "selftest.json"
 SCHEMA: Final = "sevenfold.selftest/1"
 TOLERANCE: Final = 1e-3
 """Of a probability: processors round differently."""
@@ -34,11 +34,11 @@ def selftest(predictor: Predictor) -> None:
     Raises:
         ModelError: the answers differ, or the file is damaged.
     """
-    file = predictor.bundle.folder / FILE
-    if file.is_file():
-        data, expected = _stored(file, len(predictor.classes))
-        pixels = image.decode(data, name=FILE, max_pixels=image.SERVING_PIXELS)
-        found = predictor.probabilities(pixels)
+    bundle = predictor.bundle
+    if bundle.selftest:
+        data, expected = _stored(bundle.folder / SELFTEST, bundle.selftest, len(bundle.classes))
+        pixels = image.decode(data, name=SELFTEST, max_pixels=image.SERVING_PIXELS)
+        found = predictor.see(pixels).shares
         worst = float(np.abs(found - expected).max())
         if worst > TOLERANCE:
             raise ModelError(
@@ -46,7 +46,7 @@ def selftest(predictor: Predictor) -> None:
                 "install the onnxruntime that the bundle was verified with, or export again",
             )
         return
-    found = predictor.probabilities(_fixed())
+    found = predictor.see(_fixed()).shares
     if found.min() < 0 or abs(float(found.sum()) - 1) > TOLERANCE:
         raise ModelError(
             f"the model gives probabilities from {found.min():.4f} that sum to {found.sum():.4f}",
@@ -59,18 +59,20 @@ def _fixed() -> UInt8[np.ndarray, "height width 3"]:
     return np.stack([4 * columns, 5 * rows, 2 * (rows + columns)], axis=-1).astype(np.uint8)
 
 
-def _stored(file: Path, classes: int) -> tuple[bytes, Float32[np.ndarray, " classes"]]:
+def _stored(
+    file: Path, content: bytes, classes: int
+) -> tuple[bytes, Float32[np.ndarray, " classes"]]:
     try:
-        if file.stat().st_size > _LARGEST:
+        if len(content) > _LARGEST:
             raise ValueError("too large")
-        facts: Any = json.loads(file.read_bytes())
+        facts: Any = json.loads(content)
         if facts["schema"] != SCHEMA:
             raise ValueError("of another schema")
         expected = np.asarray([float(share) for share in facts["probabilities"]], np.float32)
         if expected.shape != (classes,) or not np.isfinite(expected).all():
             raise ValueError("other probabilities than the model's")
         return base64.b64decode(facts["picture"], validate=True), expected
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{image.shown(str(file))} is damaged: {image.shown(str(error))}",
             "copy the bundle again, or remove the file",

@@ -108,6 +108,7 @@ MISTAKES: dict[str, Mistake] = {
     "race: out among the photos": _photos("race photos --out photos/race"),
     "race: no such pictures": _plain(RACE),
     "race: even classes": _photos(f"{RACE} --practice imbalance --set side=16", count=20),
+    "audit: out among the photos": _photos("audit photos --out photos/audit"),
     "preview: out is a file": _file("sheet", "preview photos --out sheet"),
     "preview: out in the data": _photos("preview photos --out photos/sheet"),
     "preview: no such pictures": _plain("preview photos --out sheet"),

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +139,16 @@ def test_the_clean_list_trains_and_nothing_is_deleted(faulty: Path, tmp_path: Pa
     assert rows["06.png"]["split"] == rows["06-leak.png"]["split"] == "test"
     assert rows["06.png"]["group"] == rows["06-leak.png"]["group"] != ""
     assert rows["08.png"]["group"] == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_the_clean_list_has_every_name_that_a_table_can_hold(tmp_path: Path) -> None:
+    folder = photos.write(tmp_path / "set", {"blue": 6, "red": 6})
+    (folder / "red" / "000.png").rename(folder / "red" / "3.45\u202fPM.png")
+    (folder / "red" / "001.png").rename(folder / "red" / "two\nlines.png")
+    facts = run(folder, fix=tmp_path / "clean.csv")
+    assert (facts["clean"]["pictures"], facts["clean"]["unlisted"]) == (11, 1)
+    assert "3.45\u202fPM.png" in (tmp_path / "clean.csv").read_text("utf-8")
 
 
 def test_copies_keep_the_name_of_a_given_group(faulty: Path) -> None:

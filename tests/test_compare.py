@@ -151,6 +151,17 @@ def test_pictures_are_paired_by_content_before_path(tmp_path):
     assert [one["path"] for one in told["flips"]] == ["ash/002.png"]
 
 
+def test_copies_that_share_a_row_are_each_counted_once(tmp_path):
+    rows = [(f"a/{at}.png", "ash", "ash", f"{at // 2:032x}") for at in range(10)]  # in twos
+    header = ("path", "label", "answer", "hash")
+    first = answers(tmp_path / "a.csv", rows, header)
+    others = [*rows[::2], ("a/x.png", "ash", "ash", "f" * 32)]
+    second = answers(tmp_path / "b.csv", others, header)
+    told = compare(first, second, progress=silent)
+    assert told["paired_by"]["content"] == 10
+    assert told["left_out"]["not answered by both"] == 1
+
+
 def test_pictures_of_one_name_and_other_content_are_not_paired(tmp_path):
     first = shares(tmp_path / "a.csv", [0.9] * 10, hashes=[f"{at:032x}" for at in range(10)])
     second = shares(tmp_path / "b.csv", [0.2] * 10, hashes=[f"{at:032x}" for at in range(8, 18)])
@@ -254,6 +265,18 @@ def test_a_verdict_that_a_test_holds_back_names_it(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "verdict        cannot tell" in out
     assert "McNemar's p is 0.062, above 0.05" in out
+
+
+def test_no_fewer_pictures_are_asked_for_than_there_are(tmp_path, capsys):
+    rights = np.full(8000, 0.9)
+    flipped = rights.copy()
+    rights[:240], flipped[240:480] = 0.2, 0.2
+    first = shares(tmp_path / "a.csv", rights.tolist())
+    second = shares(tmp_path / "b.csv", flipped.tolist())
+    told = compare(first, second, progress=silent)
+    assert (told["verdict"], told["to_resolve"]) == ("cannot tell", None)
+    assert cli.main(["compare", str(first), str(second)]) == 0
+    assert "known to a point, and no difference asks for half of one" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, photos):

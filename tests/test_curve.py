@@ -1,6 +1,7 @@
 """Learning curves: honest subsets, families that fit, forecasts that hold, refusals that bite."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fake_ray import FakeRay
 from photos import write
@@ -274,7 +276,10 @@ def facts_of(**changes: Any) -> dict[str, Any]:
             {"label": 0, "without": 50, "right": [whole[0] - 6, whole[1]]},
             {"label": 1, "without": 50, "right": whole},
         ]
-        results.append({"judged": [100, 100], "sizes": sizes, "whole": whole, "given": lost})
+        part = changes.get("worth_of_part", 0)
+        results.append(
+            {"judged": [100, 100], "sizes": sizes, "whole": whole, "given": lost, "part": part}
+        )
     told = study.curve_facts(results, 1100, changes.pop("target", 0.0))
     worth = study.worth(results, ("<b>cats</b>", "dogs"), "accuracy")
     return {
@@ -312,6 +317,29 @@ def test_the_class_whose_pictures_were_worth_most_is_next():
     first, second = facts["classes"]
     assert first["gain_per_100"] == pytest.approx(100 * 6 / 200 / 50)
     assert second["gain_per_100"] == pytest.approx(0)
+
+
+def test_what_was_measured_with_a_part_of_the_pictures_says_so():
+    said = " ".join(growth({"curve": facts_of(worth_of_part=5000)})["said"])
+    assert "among 5,000 of the pictures; among all they are worth less" in said
+    assert "among" not in " ".join(growth({"curve": facts_of()})["said"])
+
+
+def test_folds_that_share_their_pictures_widen_the_worth_of_a_class():
+    results = [
+        {
+            "judged": [100, 100],
+            "whole": [80, 80],
+            "given": [{"label": 0, "without": 50, "right": [80 - lost, 80]}],
+            "part": 0,
+        }
+        for lost in range(10)
+    ]
+    (one,) = study.worth(results, ("cats", "dogs"), "accuracy")["classes"]
+    gains = np.arange(10) / 200 * 2
+    half = stats.t.ppf(0.975, 9) * gains.std(ddof=1) * math.sqrt(1 / 10 + 1 / 9)
+    assert one["gain_per_100"] == pytest.approx(gains.mean())
+    assert (one["high"] - one["low"]) / 2 == pytest.approx(half)
 
 
 def test_no_class_is_named_by_noise():

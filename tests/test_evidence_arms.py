@@ -99,6 +99,13 @@ def test_off_is_what_the_tables_head_says() -> None:
     assert arms[BASE].trainings[0].share == 0.5
 
 
+def test_a_method_that_needs_views_draws_often_where_there_are_none() -> None:
+    arms = named(plan(replace(SETTLED, imbalance=Imbalance("augmentation"))))
+    methods = {name: arm.trainings[0].recipe.imbalance.method for name, arm in arms.items()}
+    assert methods[REFERENCE] == "augmentation"
+    assert methods["all-but/augmentation"] == methods["base+/imbalance"] == "oversampling"
+
+
 def test_random_start_is_a_second_reference_without_a_verdict() -> None:
     transfer = [one for one in plan().contrasts if one.practice == "transfer"]
     assert [one.deciding for one in transfer] == [True, True, False]

@@ -23,6 +23,7 @@ from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.features import store
 from sevenfold.place import Place
 from sevenfold.practices import ensembling
+from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.practices.pruning import Pruning
 from sevenfold.progress import silent
@@ -249,9 +250,9 @@ def test_a_network_stays_where_it_is_when_it_is_asked(
     assert {one.device.type for one in asked[0].parameters()} == {"meta"}
 
 
-def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
-    split: data.Split, tmp_path: Path
-) -> None:
+def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(tmp_path: Path) -> None:
+    uneven = write(tmp_path / "photos", {"blue": 22, "green": 28, "red": 28}, side=20)
+    split = data.split(data.read(str(uneven)))
     under = replace(RECIPE, imbalance=Imbalance("undersampling"))
     few = replace(under, batch=40)
     for recipe, share in ((replace(few, batch=16), 1.0), (few, 0.5)):
@@ -269,6 +270,22 @@ def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(
         else:
             with pytest.raises(UsageError, match="fewer than a batch of 40"):
                 planning.laid(*args, planner=plan)
+
+
+def test_what_a_training_would_refuse_is_refused_before_any_training(
+    split: data.Split, tmp_path: Path
+) -> None:
+    idle = replace(RECIPE, imbalance=Imbalance("augmentation"), augmentation=Augmentation.off)
+    arms = (Arm(REFERENCE, (Training(idle),)), *TWINS.arms[1:])
+
+    def plan(*_: object, **__: object) -> Plan:
+        return replace(TWINS, arms=arms)
+
+    ground = trials.Ground(split, PLACE, 6)
+    reading = pictures.ground_of(Reading("photos"), RECIPE.side, PLACE)
+    prepare(tmp_path / "out", course.OURS, "a study of evidence", "photos")
+    with pytest.raises(UsageError, match="does nothing where augmentation is off"):
+        planning.laid(ground, reading, Asked(RECIPE), tmp_path / "out", silent, planner=plan)
 
 
 def test_what_a_stop_and_a_system_left_is_no_other_file(tmp_path: Path) -> None:
@@ -559,6 +576,7 @@ def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
         {
             "tuning": trials.packed(one[split.val]),
             "judged": trials.packed(one[split.test]),
+            "diverged": seconds > 3,
             "seconds": seconds,
             "detail": {"megabytes_left": 0.5, "latency_left": 0.25},
         }
@@ -575,6 +593,7 @@ def test_a_vote_is_pooled_calibrated_on_tuning_and_its_seconds_are_summed():
     assert (found.arm, found.repetition, found.seconds) == ("voting", 2, 7.0)
     assert (found.megabytes, found.latency_ms) == (4.0, 1.0)
     assert found.detail["members"] == 2
+    assert found.detail["diverged"]
 
 
 def test_a_network_is_pruned_in_one_step_beside_one_trained_on_as_long(

@@ -260,6 +260,28 @@ def test_the_facts_obey_their_schema_and_are_json(told):
         jsonschema_rs.validate(schema(), {**told, "schema": "sevenfold.evidence/2"})
 
 
+def test_arms_that_diverged_are_told(about, found):
+    wild = [
+        dataclasses.replace(one, detail={"diverged": one.arm == "base" and one.repetition < 2})
+        for one in found
+    ]
+    told = facts(weigh(about, wild))
+    jsonschema_rs.validate(schema(), told)
+    assert told["diverged"] == {"base": 2}
+    assert "base diverged in 2 repetitions" in render(told)
+    assert facts(weigh(about, found))["diverged"] == {}
+
+
+def test_groups_that_nobody_judged_are_not_counted(about, found):
+    part = [
+        dataclasses.replace(one, pictures=one.pictures[:5], probabilities=one.probabilities[:5])
+        for one in found
+    ]
+    judged = np.concatenate([one.pictures for one in part if one.arm == "base"])
+    expected = len(set(about.groups[judged].tolist()))
+    assert weigh(about, part).groups == expected < len(set(about.groups.tolist()))
+
+
 def test_costs_are_effects_too(about):
     costs = {"reference": (90.0, 24.0, 9.0)}
     evidence = weigh(about, outcomes(about, {}, costs=costs))

@@ -547,6 +547,27 @@ def test_a_method_without_room_is_refused_if_named_and_else_left_out(photos):
         field.lined_up(named, field.check(named), recipe, split)
 
 
+def test_a_method_that_would_do_nothing_is_left_out(photos):
+    whole = data.split(data.read(str(photos)))
+    recipe = train.settle(apply(Recipe(), (*SETTINGS, "augmentation=off")), whole)
+    asked = Asked("imbalance", trials=0)
+    found = field.lined_up(asked, field.check(asked), recipe, carved(whole))
+    assert "augmentation is off" in found.left_out["augmentation"]
+    named = replace(asked, only=("none", "augmentation"))
+    with pytest.raises(UsageError, match="augmentation is off"):
+        field.lined_up(named, field.check(named), recipe, carved(whole))
+
+
+def test_a_trial_that_diverged_is_chosen_last():
+    recipes = [replace(Recipe(), epochs=at) for at in (1, 2)]
+    entries = [course.Entry("sgd", at, 2, 0, one, final=False) for at, one in enumerate(recipes)]
+    results = [
+        {"diverged": wild, "tuning": {"accuracy": share, "nll": 1.0}}
+        for wild, share in ((True, 0.9), (False, 0.4))
+    ]
+    assert course._best(entries, results, "accuracy") == {"sgd": recipes[1]}
+
+
 def test_a_method_races_with_what_was_set_of_it(photos):
     whole = data.split(data.read(str(photos)))
     recipe = apply(Recipe(), (*SETTINGS, "imbalance.price=0.02", "imbalance.temperature=2"))

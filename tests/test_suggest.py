@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bundles import colour, tiny_bundle
-from sevenfold import cli, data, image
+from sevenfold import cli, data, image, predict
 from sevenfold.answers import bare
 from sevenfold.data.manifest import Manifest, Row, to_json
 from sevenfold.errors import DataError, UsageError
@@ -141,6 +142,40 @@ def test_where_there_is_nothing_to_suggest_it_says_why(kind, bundle, tmp_path):
     with pytest.raises(DataError, match=words[kind]):
         run(model, new, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_page_among_the_pictures_is_refused(bundle, tmp_path):
+    paint(tmp_path / "new" / "a.png", 0.3)
+    with pytest.raises(UsageError, match="lies among the photos"):
+        run(bundle, tmp_path / "new", tmp_path / "new" / "out")
+
+
+def test_a_graph_that_fails_at_a_picture_costs_that_picture_alone(bundle, tmp_path, monkeypatch):
+    paint(tmp_path / "new" / "a.png", 0.3)
+    paint(tmp_path / "new" / "b.png", 0.4)
+    real = predict.Predictor.run
+
+    def failing(self, outputs, batch):
+        if failing.left:
+            failing.left -= 1
+            raise MemoryError("no room")
+        return real(self, outputs, batch)
+
+    failing.left = 1
+    monkeypatch.setattr(predict.Predictor, "run", failing)
+    facts = run(bundle, tmp_path / "new", tmp_path / "out")
+    assert facts["unreadable_count"] == 1
+    assert "no room" in facts["unreadable"][0]["reason"]
+    assert len(facts["pictures"]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_spaces_that_do_not_break_are_part_of_a_name_and_lone_bytes_are_not(bundle, tmp_path):
+    paint(tmp_path / "new" / "3.45\u202fPM.png", 0.3)
+    os.rename(paint(tmp_path / "new" / "b.png", 0.4), os.fsencode(tmp_path / "new") + b"/\xe9.png")
+    facts = run(bundle, tmp_path / "new", tmp_path / "out")
+    assert [Path(one).name for one in facts["pictures"]] == ["3.45\u202fPM.png"]
+    assert facts["unreadable_count"] == 1
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(bundle, tmp_path):

@@ -144,10 +144,13 @@ def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
         )
     if not facts["reached"]:
         beyond = facts["beyond"]
-        yield (
-            f"stopped        step {beyond['step']} fell to {beyond['validation']:.3f} on "
-            "validation, more than --max-drop: the target was not reached"
+        why = (
+            f"step {beyond['step']} fell to {beyond['validation']:.3f} on validation, more than "
+            "--max-drop"
+            if beyond
+            else "what comes nearer was measured slower or not certified, or its file is larger"
         )
+        yield f"stopped        {why}: the target was not reached"
     yield from run({name: held for name, held in facts.items() if name != "pruning"})
 
 
@@ -241,6 +244,17 @@ def decided(facts: Mapping[str, Any]) -> Iterator[str]:
             )
     if unlike := unlike or facts.get("unknown", {}).get("test"):
         yield f"{'unlike training':<18} {_share(unlike)} of the pictures are marked so"
+
+
+def unusable(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Name pictures that could not be scored, the first of them, and why."""
+    if not (count := facts.get("quarantined", 0)):
+        return
+    yield f"{'not scored':<18} {count:,} picture{'s' * (count > 1)}"
+    named = facts["unusable"][:_PAIRS]
+    yield from (f"  {one['path']}: {one['reason']}" for one in named)
+    if count > len(named):
+        yield f"  and {count - len(named):,} more: --json names {len(facts['unusable']):,}"
 
 
 def _share(estimate: Mapping[str, float]) -> str:

@@ -89,6 +89,8 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
         mended = f"; {moved:,} took the role of a copy in test or val" if moved else ""
         pictures = facts["clean"]["pictures"]
         yield f"clean list     {facts['clean']['path']}: {pictures:,} pictures{mended}"
+        if unlisted := facts["clean"]["unlisted"]:
+            yield f"not listed     {unlisted:,}, whose names a table cannot hold: rename them"
     if facts["page"]:
         yield f"page           {facts['page']}"
     yield f"time           {facts['seconds']:.1f} s"

@@ -136,6 +136,8 @@ def said(facts: Mapping[str, Any]) -> str:
         words += f"; McNemar's p is {facts['mcnemar']['p']:.2g}, above 0.05"
     if facts["to_resolve"]:
         words += f"; about {facts['to_resolve']:,} pictures would tell 1 point"
+    elif facts["verdict"] == "cannot tell":
+        words += "; known to a point, and no difference asks for half of one"
     if accuracy["difference"] * balanced["difference"] < 0 and not (
         balanced["low"] <= 0 <= balanced["high"]
     ):

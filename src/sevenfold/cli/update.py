@@ -96,6 +96,7 @@ def versions(run: Path, /, *, sign_off: Count = 0, json: bool = False) -> None:
     from sevenfold import versions as kept
 
     if sign_off:
+        kept.check(run)
         with kept.locked(run):
             kept.sign_off(run, sign_off)
     found = [asdict(one) for one in kept.listed(run)]

@@ -78,6 +78,7 @@ def evidence(found: Facts) -> dict[str, Any]:
         "references": [*_references(practices, objective)],
         "answers": [*_answers(practices)],
         "interactions": [*_interactions(found, objective)],
+        "diverged": [*_diverged(found)],
         "advice": [_advised(one) for one in rows(found, "advice")],
         "recipe": found.get("recommended") or "",
         "holds": holds(part(found, "regime")),
@@ -307,6 +308,15 @@ def _interactions(found: Facts, objective: str) -> Iterator[str]:
         )
 
 
+def _diverged(found: Facts) -> Iterator[str]:
+    """Say which arms cannot be relied on, since trainings of theirs came to nothing."""
+    for name, count in part(found, "diverged").items():
+        yield (
+            f"{name} diverged in {words.count(count, 'repetition')}, where all its answers count "
+            "as one class: what is measured against it says nothing of a training that works."
+        )
+
+
 def _advised(one: Facts) -> Advised:
     saves = part(one, "saves")
     told = [
@@ -338,8 +348,8 @@ def holds(regime: Facts) -> str:
     return (
         f"It holds for {named}{regime['backbone']} with "
         f"{words.count(blocks, 'trained block')}, {views} of {regime.get('side')} pixels and "
-        f"{words.count(regime.get('epochs'), 'epoch')}, without the label check and without "
-        "views of their own for rare classes, which would look at a fold's own pictures."
+        f"{words.count(regime.get('epochs'), 'epoch')}, without what would look at a fold's own "
+        "pictures: the label check, and choosing views of their own for rare classes."
     )
 
 

@@ -90,9 +90,13 @@ def _next(curve: Facts) -> str:
     measure = str(curve.get("objective") or "accuracy").replace("_", " ")
     if not best:
         return "No class is surely worth more than others: label what comes."
+    part = number(curve.get("worth_of_part"))
+    among = f", among {words.amount(part)} of the pictures; among all they are worth less" * (
+        part > 0
+    )
     return (
-        f"Label {words.named(name)} next: the last hundred of its pictures were worth "
-        f"{words.points(number(best.get('gain_per_100')))} of {measure}."
+        f"Label {words.named(name)} next: by the hundred, the last half of its pictures was worth "
+        f"{words.points(number(best.get('gain_per_100')))} of {measure}{among}."
     )
 
 

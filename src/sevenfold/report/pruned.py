@@ -138,10 +138,11 @@ def _said(found: Facts) -> Iterator[str]:
             "would tell."
         )
     if not found.get("reached"):
-        step = part(found, "beyond")
-        yield (
-            "The target was not reached: the next step fell to "
-            f"{percent(number(step.get('validation')))} on validation, more than was allowed."
+        score = number(part(found, "beyond").get("validation"))
+        yield "The target was not reached: " + (
+            f"the next step fell to {percent(score)} on validation, more than was allowed."
+            if math.isfinite(score)
+            else "what comes nearer was measured slower or not certified, or its file is larger."
         )
 
 

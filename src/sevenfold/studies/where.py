@@ -150,12 +150,18 @@ def opened(where: Where) -> Site:
 
     Raises:
         ResourceError: there is no such device, or no such cluster.
+        UsageError: several trainings at a time are asked for on one GPU.
     """
     workers, threads = workers_of(where.threads, where.workers, where.cores)
     if where.engine == "ray":
         cluster = connected(where.address, threads, where.gpus, where.workers)
         return Site(trial.place("cpu", threads), workers, cluster, where.gpus)
     place = trial.place(where.device, threads)
+    if where.workers > 1 and place.device != "cpu":
+        raise UsageError(
+            f"--workers {where.workers}: on {place.device} one training runs at a time",
+            "leave it out, or let several share a GPU: --engine ray --gpus-per-trial 0.5",
+        )
     return Site(place, workers if place.device == "cpu" else 1, None, 0.0)
 
 

@@ -64,6 +64,8 @@ def audit(
     threads = threads or os.cpu_count() or 1
     known = changes.manifest(against) if against else None
     listing = datasets.scan(data, columns=columns, group_by=group_by)
+    if out:
+        datasets.refuse_among(data, out)
     _refuse_places(out, fix, decisions, listing)
     decided = clean.decided(decisions) if decisions else {}
     pixels = Pixels(album.SIDE)
@@ -157,13 +159,14 @@ def _cleaned(
         spare |= set(group) - set(left[:1])
     spare |= {index for _, group in conflicts for index in group}
     mended = clean.mended(dataset, together)
-    rows = clean.write(mended, spare, decided, fix)
+    rows, unlisted = clean.write(mended, spare, decided, fix)
     moved = [
         path
         for path, before, after in zip(paths, dataset.photos, mended.photos, strict=True)
         if (before.role or "train") != (after.role or "train")
     ]
-    return {"path": str(fix), "pictures": rows, "roles_changed": moved}
+    told = {"path": str(fix), "pictures": rows, "unlisted": unlisted}
+    return told | {"roles_changed": moved}
 
 
 def _refuse_places(

@@ -16,7 +16,7 @@ from sevenfold.data import Dataset, Fingerprint, Listing, Photo, Quarantined
 from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels, in_order
 from sevenfold.features.trunk import engine
-from sevenfold.features.views import PLAIN, activations
+from sevenfold.features.views import PLAIN, activations, plain_rows
 from sevenfold.image import part_name, shown
 from sevenfold.practices import transfer
 from sevenfold.progress import Progress
@@ -114,6 +114,6 @@ def embeddings(
         threads=threads,
         progress=progress,
     )
-    rows = views.get(everything, np.zeros_like(everything)).astype(np.float32)
+    rows = plain_rows(views, everything).astype(np.float32)
     lengths: Float32[np.ndarray, "pictures 1"] = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)

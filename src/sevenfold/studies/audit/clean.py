@@ -12,7 +12,7 @@ from typing import Final
 from sevenfold.answers import bare, guarded
 from sevenfold.data import WHOLE, Dataset, FolderSource, Photo, Role
 from sevenfold.errors import DataError, UsageError
-from sevenfold.image import shown
+from sevenfold.image import has_plain_name, shown
 from sevenfold.studies.audit import album
 
 _RISKY: Final = ("=", "+", "-", "@")
@@ -86,8 +86,10 @@ def mended(dataset: Dataset, together: Sequence[int]) -> Dataset:
     return replace(dataset, photos=tuple(photos))
 
 
-def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fix: Path) -> int:
-    """Write `path,label[,split,group]`, and boxes where there are any; return the rows.
+def write(
+    dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fix: Path
+) -> tuple[int, int]:
+    """Write `path,label[,split,group]`, and boxes where there are any.
 
     Paths are relative to the list, so that `sevenfold train LIST` finds them. A path that
     a spreadsheet would run gets `./` before it; a label that it would run gets a quote.
@@ -97,14 +99,18 @@ def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fi
         left_out: indices of copies and conflicts; one that was decided on is judged by that.
         decisions: by name; see `decided` and `album.named`.
         fix: the list.
+
+    Returns:
+        The rows, and how many pictures are missing there since a table cannot hold their names.
     """
     assert isinstance(dataset.source, FolderSource)
     base = dataset.source.folder
-    photos = []
+    photos, unlisted = [], 0
     for index, photo in enumerate(dataset.photos):
         label = decisions.get(album.named(photo), "" if index in left_out else photo.label)
-        if label and photo.path.isprintable():
+        if label and has_plain_name(photo.path):
             photos.append(replace(photo, label=label))
+        unlisted += bool(label) and not has_plain_name(photo.path)
     columns = ["path", "label"]
     columns += ["split"] * any(photo.role for photo in photos)
     columns += ["group"] * any(photo.group for photo in photos)
@@ -115,7 +121,7 @@ def write(dataset: Dataset, left_out: Set[int], decisions: Mapping[str, str], fi
     writer.writerows(_rows(photos, columns, base, fix.resolve().parent))
     fix.parent.mkdir(parents=True, exist_ok=True)
     fix.write_text(text.getvalue(), encoding="utf-8", newline="")
-    return len(photos)
+    return len(photos), unlisted
 
 
 def _rows(

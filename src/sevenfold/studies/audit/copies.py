@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from sklearn.neighbors import NearestNeighbors
 
 from sevenfold.features.pixels import in_order
@@ -77,22 +77,21 @@ def near(
     some = np.array(sorted(first.values()), np.int64)
     if len(some) < 2:
         return Near(())
-    small = looks[some]
     candidates = [
         (a, b)
-        for a, b in _candidates(_thumbnails(small))
+        for a, b in _candidates(_thumbnails(looks, some))
         if not given[some[a]] or given[some[a]] != given[some[b]]
     ]
     chunks = [candidates[at : at + _AT_ONCE] for at in range(0, len(candidates), _AT_ONCE)]
     known: dict[Pair, bool] = {}
-    for answers in in_order(partial(_compared, small), chunks, threads):
+    for answers in in_order(partial(_compared, looks, some), chunks, threads):
         known |= answers
         progress("compare", len(known), len(candidates))
 
     def all_alike(pairs: list[Pair]) -> bool:
         new = [pair for pair in pairs if pair not in known]
         for at in range(0, len(new), _AT_ONCE):
-            known.update(_compared(small, new[at : at + _AT_ONCE]))
+            known.update(_compared(looks, some, new[at : at + _AT_ONCE]))
         return all(known[pair] for pair in pairs)
 
     joined = [pair for pair in candidates if known[pair]]
@@ -112,21 +111,23 @@ def near(
 
 
 def _compared(
-    small: UInt8[np.ndarray, "pictures s s 3"], pairs: Sequence[Pair]
+    looks: UInt8[np.ndarray, "pictures s s 3"],
+    some: Int64[np.ndarray, "some"],
+    pairs: Sequence[Pair],
 ) -> dict[Pair, bool]:
-    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
-    found = likeness.alike(small[first], small[second]).tolist()
+    first, second = some[np.array(pairs, np.int64).reshape(-1, 2).T]
+    found = likeness.alike(looks[first], looks[second]).tolist()
     return dict(zip(pairs, found, strict=True))
 
 
 def _thumbnails(
-    small: UInt8[np.ndarray, "pictures s s 3"],
-) -> Float32[np.ndarray, "pictures values"]:
+    looks: UInt8[np.ndarray, "pictures s s 3"], some: Int64[np.ndarray, "some"]
+) -> Float32[np.ndarray, "some values"]:
     """Describe pictures by coarse colours that mirroring and brightness leave alike."""
     size = (_THUMBNAIL, _THUMBNAIL)
-    coarse = np.stack([cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in small])
+    coarse = np.stack([cv2.resize(looks[at], size, interpolation=cv2.INTER_AREA) for at in some])
     coarse = coarse.astype(np.float32)
-    rows = (coarse + coarse[:, :, ::-1]).reshape(len(small), -1)
+    rows = (coarse + coarse[:, :, ::-1]).reshape(len(some), -1)
     rows -= rows.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, 1e-6), np.float32)

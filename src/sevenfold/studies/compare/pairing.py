@@ -151,6 +151,7 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
     by_path = {_plain(path): at for at, path in enumerate(second.paths)}
     pairs: list[tuple[int, int]] = []
     contents, learnt, others = 0, 0, 0
+    met: set[int] = set()  # rows of the second, of which copies in the first may share one
     for at, path in enumerate(first.paths):
         by_content = by_hash.get(first.hashes[at], -1)
         to = by_content if by_content >= 0 else by_path.get(_plain(path), -1)
@@ -159,6 +160,7 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
         if by_content < 0 and first.hashes[at] and second.hashes[to]:
             others += 1  # of the same name, and another picture
             continue
+        met.add(to)
         if not everything and {first.roles[at], second.roles[to]} & set(LEARNT_FROM):
             learnt += 1
             continue
@@ -184,9 +186,8 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
         ),
         {"content": contents, "path": len(pairs) - contents},
         {
-            "not answered by both": len(first.paths)
-            + len(second.paths)
-            - 2 * (len(pairs) + learnt),
+            "not answered by both": (len(first.paths) - len(pairs) - learnt)
+            + (len(second.paths) - len(met)),
             "learnt from": learnt,
         },
     )

@@ -54,7 +54,7 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
         "to_resolve": math.ceil(
             design.effect * paired.pictures_to_detect(POINT, max(counts.churn, POINT))
         )
-        if said == "cannot tell"
+        if said == "cannot tell" and accuracy.high - accuracy.low > 2 * POINT
         else None,
         "classes": _classes(found, right),
         "flips": _flips(found, right),

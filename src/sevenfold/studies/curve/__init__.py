@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
-from sevenfold import atomic, evaluate, train
+from sevenfold import atomic, evaluate, paired, train
 from sevenfold import data as datasets
 from sevenfold.data import Split
 from sevenfold.errors import UsageError
@@ -252,10 +252,10 @@ def _target(
     }
 
 
-def _interval(values: np.ndarray[Any, Any], name: str, level: float = 0.95) -> dict[str, float]:
+def _interval(values: np.ndarray[Any, Any], name: str) -> dict[str, float]:
     """Return mean and Student's interval over the repetitions."""
     mean = float(values.mean())
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return {name: mean, "low": mean - half, "high": mean + half}
 
 
@@ -278,7 +278,8 @@ def worth(
 
     Half of a class's pictures are taken away, all others stay: what the objective loses, by
     the pictures that went, is what they were worth; the next ones are worth a little less.
-    Intervals hold for all classes together (Bonferroni).
+    Intervals hold for all classes together (Bonferroni), and are as wide as folds that share
+    their training pictures make them (`paired.corrected_t`).
     """
     judged = [result["judged"] for result in results]
     whole = courses.scores([result["whole"] for result in results], judged, objective)
@@ -296,14 +297,22 @@ def worth(
         )
         taken = np.array([one["without"] for one in mine if one])
         gains = 100 * (whole[some] - without) / taken
-        level = 1 - 0.05 / len(labels)
+        error, freedom = paired.standard_error(gains.tolist(), test_to_train=1 / (len(results) - 1))
+        half = paired.t_quantile(1 - 0.025 / len(labels), freedom) * error
+        mean = float(gains.mean())
         rows.append(
             {
                 "label": classes[label],
                 "recall": float(rights[label] / max(1, counts[label])),
-                **_interval(gains, "gain_per_100", level),
+                "gain_per_100": mean,
+                "low": mean - half,
+                "high": mean + half,
             }
         )
     rows.sort(key=lambda row: -row["gain_per_100"])
     sure = [row["label"] for row in rows if row["low"] > 0]
-    return {"classes": rows, "next_class": sure[0] if sure else ""}
+    return {
+        "classes": rows,
+        "next_class": sure[0] if sure else "",
+        "worth_of_part": round(np.mean([result["part"] for result in results])),
+    }

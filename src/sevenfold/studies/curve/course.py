@@ -250,7 +250,14 @@ def _repetition(
             {"label": label, "without": len(mine) - len(fewer), "right": answered(pictures)}
         )
     progress("classes", 1, 1)
-    return {"judged": counts.tolist(), "sizes": sizes, "whole": whole, "given": given}
+    part = len(full) if len(full) < len(parted.train) else 0
+    return {
+        "judged": counts.tolist(),
+        "sizes": sizes,
+        "whole": whole,
+        "given": given,
+        "part": part,  # of the pictures, that the worth of a class was measured with; 0: all
+    }
 
 
 def _weakest(course: Course, given: Split, axes: heads.Axes, prior: float) -> list[int]:

@@ -17,7 +17,7 @@ from sevenfold.data import Dataset
 from sevenfold.errors import UsageError
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
-from sevenfold.features.views import activations
+from sevenfold.features.views import activations, plain_rows
 from sevenfold.place import Place
 from sevenfold.practices import augmentation, transfer
 from sevenfold.progress import Progress
@@ -71,8 +71,7 @@ def described(
         threads=place.threads,
         progress=progress,
     )
-    rows = views.get(pictures, np.zeros_like(pictures)).reshape(len(pictures), -1)
-    rows = rows.astype(np.float32)
+    rows = plain_rows(views, pictures).reshape(len(pictures), -1).astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sevenfold.errors import UsageError
-from sevenfold.practices import imbalance, optimization
+from sevenfold.practices import augmentation, imbalance, optimization
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.imbalance import Imbalance
@@ -248,10 +248,18 @@ def _setting(name: str, top: Training, bottom: Training) -> _Made:
     if name == "augmentation":
         without, with_it = replace(without, views=1), replace(with_it, views=top.recipe.views)
     arms = [
-        Arm(all_but(name), (Training(without),)),
-        Arm(base_with(name), (replace(bottom, recipe=with_it, carving=None),)),
+        Arm(all_but(name), (Training(_possible(without)),)),
+        Arm(base_with(name), (replace(bottom, recipe=_possible(with_it), carving=None),)),
     ]
     return arms, _both(name, means)
+
+
+def _possible(recipe: Recipe) -> Recipe:
+    """Show rare pictures as often as they are where there is no view of them that differs."""
+    helped = recipe.imbalance
+    if helped.method != "augmentation" or not augmentation.still(recipe.augmentation):
+        return recipe
+    return replace(recipe, imbalance=replace(helped, method="oversampling"))
 
 
 def _both(name: str, means: str) -> list[Contrast]:

@@ -132,13 +132,14 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
         rows = len(course.fills)
         for done, _ in enumerate(_filled(course.fills, engine), 1):
             progress("stores", done, rows)
-    watch(course.study, outcomes_of(course, found), left(course, found, engine))
+    made: Made = {}
+    watch(course.study, outcomes_of(course, found, made), left(course, found, engine))
     for number, result in engine.run([task.call for task in missing], trials.TRAIN):
         key = missing[number].key
         atomic.write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
         found[key] = dict(result)
-        watch(course.study, outcomes_of(course, found), left(course, found, engine))
-    return outcomes_of(course, found)
+        watch(course.study, outcomes_of(course, found, made), left(course, found, engine))
+    return outcomes_of(course, found, made)
 
 
 def _filled(calls: Sequence[Json], engine: Engine) -> Iterator[object]:
@@ -187,17 +188,23 @@ def whole(course: Course, engine: Engine) -> str:
     )
 
 
-def outcomes_of(course: Course, found: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
-    """Return the outcomes of all arms whose trainings are there."""
+Made = dict[tuple[str, int], Outcome]
+"""Outcomes by arm and repetition."""
+
+
+def outcomes_of(
+    course: Course, found: Mapping[str, Mapping[str, Any]], made: Made
+) -> list[Outcome]:
+    """Return the outcomes of all arms whose trainings are there. Adds new ones to `made`."""
     tasks = {(str(task.training), task.repetition): task.key for task in course.tasks}
-    made = []
     for repetition, split in enumerate(course.parted):
         for arm in course.plan.arms:
             keys = [tasks[str(one), repetition] for one in arm.trainings]
-            if all(key in found for key in keys):
+            if (arm.name, repetition) not in made and all(key in found for key in keys):
                 parts = [found[key]["parts"][arm.part] for key in keys]
-                made.append(_outcome(course, arm, repetition, split, parts))
-    return made
+                made[arm.name, repetition] = _outcome(course, arm, repetition, split, parts)
+    every = ((arm.name, at) for at in range(len(course.parted)) for arm in course.plan.arms)
+    return [made[one] for one in every if one in made]
 
 
 def _outcome(
@@ -214,6 +221,7 @@ def _outcome(
     )
     temperature = trials.temperature_of(tuning, labels[split.val])
     detail = dict(parts[0]["detail"]) | {"temperature": temperature, "members": len(parts)}
+    detail["diverged"] = any(part["diverged"] for part in parts)
     gauge = course.gauges[arm.name]
     return Outcome(
         arm.name,

@@ -1,6 +1,7 @@
 """Turn outcomes into evidence: what each practice gains, how surely, and at what cost."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -102,7 +103,9 @@ class Evidence:
         interactions: practices whose two directions disagree.
         repetitions: that all arms have.
         pictures: judged by all arms.
+        groups: of these pictures.
         seconds: of training, all arms together.
+        diverged: repetitions in which a training of an arm did, where there are any.
     """
 
     study: Study
@@ -111,7 +114,9 @@ class Evidence:
     interactions: tuple[Interaction, ...]
     repetitions: int
     pictures: int
+    groups: int
     seconds: float
+    diverged: Mapping[str, int]
 
     @property
     def complete(self) -> bool:
@@ -167,18 +172,21 @@ def weigh(
     )
     repetitions = [len(of_arm(outcomes, arm)) for arm in study.arms]
     common = set.intersection(*(set(of_arm(outcomes, arm)) for arm in study.arms))
+    judged = [
+        one.pictures
+        for repetition, one in of_arm(outcomes, study.arms[0]).items()
+        if repetition in common
+    ]
     return Evidence(
         study,
         findings,
         arms=_arms(study, outcomes, wanted),
         interactions=tuple(_interactions(study, findings, outcomes)),
         repetitions=min(repetitions, default=0),
-        pictures=sum(
-            len(one.pictures)
-            for repetition, one in of_arm(outcomes, study.arms[0]).items()
-            if repetition in common
-        ),
+        pictures=sum(map(len, judged)),
+        groups=len({group for some in judged for group in study.groups[some].tolist()}),
         seconds=float(sum(one.seconds for one in outcomes)),
+        diverged=dict(Counter(one.arm for one in outcomes if one.detail.get("diverged"))),
     )
 
 

@@ -33,7 +33,7 @@ def facts(evidence: Evidence) -> dict[str, Any]:
         "repetitions_planned": study.repetitions,
         "pictures": evidence.pictures,
         "classes": len(study.classes),
-        "groups": len(set(study.groups.tolist())),
+        "groups": evidence.groups,
         "seconds": evidence.seconds,
         "regime": dict(study.regime),
         "practices": {one.practice: _practice(one, evidence) for one in evidence.findings},
@@ -44,6 +44,7 @@ def facts(evidence: Evidence) -> dict[str, Any]:
             name: {metric: _known(mean) for metric, mean in means.items()}
             for name, means in evidence.arms.items()
         },
+        "diverged": dict(evidence.diverged),
         "recommended": to_toml(advice.recipe),
         "advice": [_advised(one) for one in advice.choices],
     }

@@ -32,7 +32,7 @@ from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
 from sevenfold.studies.pictures import contents_of, digest, trained_at
-from sevenfold.train import bench
+from sevenfold.train import bench, refusals
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
 
@@ -199,7 +199,8 @@ def _task(
     """Name a trial by all that its result depends on.
 
     Raises:
-        UsageError: its pictures leave its way with rare classes no room.
+        UsageError: settings that a training refuses, or that leave its way with rare classes
+            no room.
     """
     shared = asked.shared(repetition)
     seed = shared + training.number * asked.repetitions
@@ -209,6 +210,8 @@ def _task(
     imbalance.check_data(
         recipe.imbalance, counts, classes, epochs=recipe.epochs, batch=recipe.batch
     )
+    refusals.refuse(recipe, split)
+    refusals.refuse_idle(recipe, counts)
     place = trained_at(ground.place, reading)
     key = trial.key(training.recipe, replace(split, train=trained_on), seed, place)
     if training.carving:

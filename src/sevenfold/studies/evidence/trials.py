@@ -119,7 +119,7 @@ def trained(ground: Ground, call: Json) -> Json:
 
     Returns:
         By part, "" being the network, `pruned` and `unpruned` what came of it: `tuning` and
-        `judged` (logits, see `packed`), `seconds` and plain facts.
+        `judged` (logits, see `packed`), whether they `diverged`, `seconds` and plain facts.
     """
     training = training_of(call["training"])
     split = ground.folded(call["repetition"])
@@ -174,7 +174,8 @@ def _part(
     place: Place,
 ) -> dict[str, Any]:
     judged = answers(network, recipe, split.dataset, split.test, place)
-    return {"tuning": packed(tuning), "judged": packed(judged)}
+    sound = bool(np.isfinite(tuning).all() and np.isfinite(judged).all())
+    return {"tuning": packed(tuning), "judged": packed(judged), "diverged": not sound}
 
 
 def _carved(

@@ -167,10 +167,11 @@ def _trials(recipes: Mapping[str, Recipe], asked: Asked) -> list[Entry]:
 def _best(
     entries: Sequence[Entry], results: Sequence[Mapping[str, Any]], objective: str
 ) -> dict[str, Recipe]:
-    """Choose each contestant's best trial by the objective, then by the loss."""
-    best: dict[str, tuple[tuple[float, float], Recipe]] = {}
+    """Choose each contestant's best trial that is sound by the objective, then by the loss."""
+    best: dict[str, tuple[tuple[bool, float, float], Recipe]] = {}
     for entry, result in zip(entries, results, strict=True):
-        score = (result["tuning"][objective], -result["tuning"]["nll"])
+        told = result["tuning"]
+        score = (not result["diverged"], told[objective], -told["nll"])
         if entry.contestant not in best or score > best[entry.contestant][0]:
             best[entry.contestant] = score, entry.recipe
     return {name: recipe for name, (_, recipe) in best.items()}

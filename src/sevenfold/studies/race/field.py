@@ -11,6 +11,7 @@ from sevenfold.errors import DataError, UsageError, suggestion
 from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.imbalance.settings import GRADED
 from sevenfold.recipe import Recipe
+from sevenfold.train.refusals import refuse_idle
 
 CONTESTANTS: Final[Mapping[str, tuple[str, ...]]] = {
     "optimization": optimization.NAMES,
@@ -153,6 +154,7 @@ def lined_up(asked: Asked, names: Sequence[str], recipe: Recipe, split: Split) -
                 epochs=recipe.epochs,
                 batch=recipe.batch,
             )
+            refuse_idle(recipes[name], counts)
         except UsageError as error:
             if name in asked.only:
                 raise

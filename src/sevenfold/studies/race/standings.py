@@ -110,9 +110,8 @@ def _halves(split: Split) -> tuple[list[int], list[int]]:
 def _figures(results: Sequence[Result], split: Split) -> dict[str, list[float]]:
     """Return each measure over the seeds."""
     found = {metric: [one["judged"][metric] for one in results] for metric in METRICS}
-    classes = split.dataset.classes
     for name, half in zip(HALVES, _halves(split), strict=True):
-        seen = [[one["judged"]["recalls"].get(classes[label]) for label in half] for one in results]
+        seen = [[one["judged"]["recalls"].get(str(label)) for label in half] for one in results]
         kept = [[recall for recall in recalls if recall is not None] for recalls in seen]
         if all(kept):
             found[name] = [float(np.mean(recalls)) for recalls in kept]
@@ -192,7 +191,7 @@ def _contestant(
         {
             **{name: one[name] for name in ("rate", "weight_decay", "epochs", "diverged")},
             **one["tuning"],
-            "seconds": sum(one["epoch_seconds"]),
+            "seconds": one["seconds"],
         }
         for one in searched
     ]
@@ -206,7 +205,7 @@ def _contestant(
             "diverged": one["diverged"],
             "decision": one["decision"],
             "steps": one["steps"][-1],
-            "seconds": sum(one["epoch_seconds"]),
+            "seconds": one["seconds"],
         }
         for at, one in enumerate(finals)
     ]

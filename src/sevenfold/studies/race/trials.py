@@ -99,12 +99,14 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
         right = judged.argmax(axis=1) == labels
         found["judged"] = _scored(judged / temperature, labels) | {
             "recalls": {
-                split.dataset.classes[label]: float(right[labels == label].mean())
+                str(label): float(right[labels == label].mean())
                 for label in np.unique(labels).tolist()
             }
         }
     shutil.rmtree(folder, ignore_errors=True)
-    return found | {"seconds": time.perf_counter() - began}
+    # What was trained before, by a stopped race or for another contestant, took its time too.
+    seconds = max(time.perf_counter() - began, sum(found["epoch_seconds"]))
+    return found | {"seconds": seconds}
 
 
 def _record(call: Json, recipe: Recipe, fitted: train.Fitted, split: Split) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def suggest(
     began = time.perf_counter()
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {shown(str(out))} is a file", "name a folder")
+    datasets.refuse_among(str(_source(unlabelled)), out)
     predictor = predict.load(model, threads=1)
     known = {row.hash for row in datasets.known(model).rows}
     sources = list(predict.sources([_source(unlabelled)], parts=False, column=column))
@@ -100,7 +101,7 @@ def suggest(
     some = list(new.values())
     probabilities = np.stack([one.probabilities for one in some])
     unsure = uncertainty(probabilities, by)
-    best = chosen(unsure, np.stack([one.features for one in some]), count)
+    best = chosen(unsure, [one.features for one in some], count)
     suggestions = [
         {
             "path": some[at].path,
@@ -157,13 +158,15 @@ def _seen(predictor: Predictor, source: Source) -> Seen | Failure:
         data = read()
         content = image.fingerprint(data, name=path)[0].hash
         pixels = image.decode(data, name=path)
-        shares, maps = predictor.session.run(["probabilities", "features"], {"image": pixels[None]})
+        shares, maps = predictor.run(("probabilities", "features"), pixels[None])
     except SevenfoldError as error:
         return Failure(path, error.problem.removeprefix(f"{shown(path)}: "))
     except OSError as error:
         return Failure(path, error.strerror or str(error))
+    except Exception as error:  # one picture must not cost the answers of all others
+        return Failure(path, f"{type(error).__name__}: {error}")
     absolute = Path(path).resolve().as_posix()
-    if not absolute.isprintable():
+    if not image.has_plain_name(absolute) or not os.path.exists(absolute):
         return Failure(path, "its name cannot be written into a table")
     if not (np.isfinite(shares).all() and np.isfinite(maps).all()):
         return Failure(path, "the model's answer is not finite")

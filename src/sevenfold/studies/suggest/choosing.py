@@ -1,5 +1,6 @@
 """Choose pictures that are worth a label: uncertain ones that differ from each other."""
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -37,7 +38,7 @@ def uncertainty(
 
 def chosen(
     unsure: Float64[np.ndarray, "pictures"],
-    features: Float32[np.ndarray, "pictures channels"],
+    features: Sequence[Float32[np.ndarray, "channels"]],
     count: int,
 ) -> Int64[np.ndarray, "chosen"]:
     """Choose pictures, the best first: greedy k-centre among the most uncertain.
@@ -49,11 +50,12 @@ def chosen(
 
     Args:
         unsure: of each picture, 0 to 1.
-        features: of length 1 each.
+        features: of each picture, of length 1.
         count: how many; fewer where there are fewer.
     """
     ranked = np.argsort(-unsure, kind="stable")[: max(count, POOL * count)]
-    weights, places = np.maximum(unsure[ranked], 1e-9), features[ranked]
+    weights = np.maximum(unsure[ranked], 1e-9)
+    places = np.stack([features[at] for at in ranked.tolist()])
     picked = [0]
     nearest = np.full(len(ranked), np.inf)
     while len(picked) < min(count, len(ranked)):

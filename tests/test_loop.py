@@ -151,6 +151,21 @@ def test_a_run_killed_after_each_epoch_is_the_same(tmp_path):
     assert digest(resumed) == digest(whole)
 
 
+def test_short_epochs_are_saved_at_the_end_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVED_EVERY", 1000.0)
+    whole, _ = trained(tmp_path / "whole")
+    saves, real = [], loop.checkpoint.save
+
+    def counted(path, tree):
+        saves.append(tree["ended"])
+        real(path, tree)
+
+    monkeypatch.setattr(loop.checkpoint, "save", counted)
+    again, _ = trained(tmp_path / "again")
+    assert digest(again) == digest(whole)
+    assert saves == [True]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     whole, history = trained(tmp_path / "a")
     again, found = trained(tmp_path / "a", progress=killing(-1), validate=lambda _: 1 / 0)

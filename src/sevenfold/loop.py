@@ -25,6 +25,8 @@ from sevenfold.progress import Progress
 from sevenfold.rows import Numbers, Rows, batches, to_input
 
 EVALUATION_BATCH: Final = 64
+SAVED_EVERY: Final = 3.0
+"""Seconds between checkpoints: a tail is saved five times over, and an epoch may be as short."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,8 @@ def train(
 ) -> Trained:
     """Train a network and leave the best averaged weights in it.
 
-    Changes `module`; writes a checkpoint after each epoch and goes on from it
-    when it is there: the result is the same to the bit.
+    Changes `module`; writes a checkpoint after an epoch, every few seconds and at the end,
+    and goes on from it when it is there: the result is the same to the bit.
 
     Args:
         module: what is trained, on `place.device`.
@@ -187,6 +189,7 @@ def train(
     steps = [rows.steps(epoch) for epoch in range(epochs)]
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
+    kept = time.monotonic()
     if saved.exists():
         found = checkpoint.load(saved)
         _restore(found, module, average, optimizer, schedule)
@@ -225,12 +228,12 @@ def train(
         if stop.kept(history) is history[-1]:
             best = {name: value.clone() for name, value in average.tensors.items()}
         module.load_state_dict(weights)
-        state = _state(module, average, optimizer, schedule)
-        told = {
-            "history": [asdict(line) for line in history],
-            "ended": _over(history, epochs, stop),
-        }
-        checkpoint.save(saved, {**state, **told, "best": best})
+        ended = _over(history, epochs, stop)
+        if ended or time.monotonic() - kept >= SAVED_EVERY:
+            state = _state(module, average, optimizer, schedule)
+            told = {"history": [asdict(line) for line in history], "ended": ended}
+            checkpoint.save(saved, {**state, **told, "best": best})
+            kept = time.monotonic()
         if stop.patience:
             progress(_epoch_line(history[-1], epochs), 0, 0)
     module.load_state_dict(best)

@@ -24,6 +24,7 @@ from sevenfold import account, arch, doctor, export, guards, latency, report
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
+from sevenfold.image import shown
 from sevenfold.operating import Wish
 from sevenfold.place import Place
 from sevenfold.practices import ensembling
@@ -82,6 +83,7 @@ class Asked:
         known: what an earlier version of the run knew of its pictures; of a training that
             takes the place of another, only when its test pictures were opened before.
         wish: what the answers shall be like.
+        earlier: facts of the run that this model is made of; empty where it is trained.
     """
 
     data: str
@@ -91,6 +93,7 @@ class Asked:
     reading: Mapping[str, Any]
     known: datasets.Manifest = datasets.EMPTY
     wish: Wish = field(default_factory=Wish)
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +282,7 @@ def _facts(
         "unknown": guarded.unknown,
         "augmentation": account.views(fitted, split),
     }
+    facts = account.carried(facts, asked.earlier)
     facts["next"] = account.advice(facts)
     return facts
 
@@ -335,7 +339,7 @@ def release(
         model = made[0] if made else exported(fitted, split, place)
         progress("export", 1, 1)
     command = (
-        shlex.join(sys.argv[1:])
+        shown(shlex.join(sys.argv[1:]))
         if Path(sys.argv[0]).name in ("sevenfold", "__main__.py")
         else "train"
     )

@@ -20,6 +20,7 @@ from sevenfold.account.practised import (
     advice,
     after_pruning,
     balance,
+    carried,
     classwise,
     practices,
     shipped,
@@ -38,6 +39,7 @@ __all__ = [
     "after_pruning",
     "balance",
     "card",
+    "carried",
     "check_licence",
     "classwise",
     "data",
@@ -75,12 +77,13 @@ def _line(epoch: Epoch) -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process has held, or NaN where it is not known."""
+    """Return the most that this process or one of its own held, or NaN where it is not known."""
     if sys.platform == "win32":
         return float("nan")
     import resource
 
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    held = max(resource.getrusage(who).ru_maxrss for who in whose)
     return held / 1e6 if sys.platform == "darwin" else held / 1e3
 
 
@@ -136,6 +139,9 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
     blocks = len(network.blocks)
     trained = min(blocks, recipe.transfer.trainable_blocks)
     taught = (fitted.student,) if fitted.student else ()
+    cut = f"{trained} of {blocks} blocks and the head are trained"
+    if recipe.pruning.macs > 0:
+        cut, frozen = f"{cut}, and after each step of pruning all layers", 0
     return {
         "members": [
             {
@@ -152,7 +158,7 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
         "probe": [asdict(one) for one in fitted.probed],
         "rate": fitted.rate,
         "temperature": temperature,
-        "cut": f"{trained} of {blocks} blocks and the head are trained",
+        "cut": cut,
         "trainable_parameters": total - frozen,
         "parameters": total,
         "trunk_parameters": frozen,

@@ -25,7 +25,7 @@ def _settings(value: Any) -> str:
     told = {name: held for name, held in vars(value).items() if held != off[name]}
     if "backbone" in off:
         told = {"backbone": value.backbone} | told
-    shown = {"macs": "share of multiply-accumulates gone"}
+    shown = {"macs": "share of multiply-accumulates to go"}
     return ", ".join(
         f"{shown.get(name, name.replace('_', ' '))} {held}" for name, held in told.items()
     )
@@ -114,6 +114,30 @@ def balance(fitted: Fitted, split: Split) -> dict[str, Any]:
     if settings.method != "none" and "rare" in chosen:
         plain = by_method["none"]
         found["price"] = {half: chosen[half] - plain[half] for half in ("common", "rare")}
+    return found
+
+
+def carried(facts: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what a run's training found out, where a model made of it did not look anew.
+
+    Args:
+        facts: of the new model's report.
+        before: those of the run that it was made of; empty where it was trained.
+    """
+    found = dict(facts)
+    told = {name: before[name] for name in ("training", "imbalance", "classwise") if name in before}
+    if "training" in told and not facts["training"]["probe"]:
+        found["training"] = facts["training"] | {"probe": told["training"]["probe"]}
+    if "imbalance" in told and not facts["imbalance"]["tried"]:
+        held = {name: told["imbalance"][name] for name in ("tried", "price")
+                if name in told["imbalance"]}  # fmt: skip
+        found["imbalance"] = facts["imbalance"] | held
+    if "classwise" in told and not facts["classwise"]["rare_views"]:
+        check = told["classwise"]["label_check"]
+        found["classwise"] = facts["classwise"] | {
+            "rare_views": told["classwise"]["rare_views"],
+            "label_check": check,
+        }
     return found
 
 

@@ -114,7 +114,8 @@ def chosen(
     _any_kept(outcome, plan)
     found = _files(outcome, fitted, split, place, progress)
     told, best = _judged(dense, found, plan, fitted, split, place, timer, certified, opened)
-    told |= _what(plan, outcome, fitted, split, len(best.file.made.model) / 1e6)
+    last = told["chosen"] == len(told["steps"])
+    told |= _what(plan, outcome, fitted, split, len(best.file.made.model) / 1e6, last=last)
     before = fitted.ships[0]
     after = replace(before, network=best.file.member.network, logits=best.file.member.logits)
     ships = replace(
@@ -274,7 +275,7 @@ def _core(file: File) -> bytes:
 
 
 def _what(
-    plan: Plan, outcome: Outcome, fitted: Fitted, split: Split, megabytes: float
+    plan: Plan, outcome: Outcome, fitted: Fitted, split: Split, megabytes: float, *, last: bool
 ) -> dict[str, Any]:
     """Return what was asked for, and how far the loop came."""
     beyond = outcome.shrunk.beyond
@@ -283,7 +284,7 @@ def _what(
     )
     return {
         "targets": _targets(plan),
-        "reached": beyond is None and not large,
+        "reached": beyond is None and last and not large,
         "beyond": None if beyond is None else {"step": beyond.number, "validation": beyond.score},
         "max_drop": plan.settings.max_drop,
         "objective": fitted.recipe.objective,

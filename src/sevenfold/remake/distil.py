@@ -58,17 +58,22 @@ def distil(
         settings = replace(run.recipe.ensembling, average=average, distil=True, lessons=lessons)
         ensembling.check(settings)
         recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
+        # A student that had a member's seed would see the blends that the member has learnt.
+        members_of = members(run)
+        apart = ensembling.seed_of(seed, len(members_of))
+        while apart in {one.seed for one in members_of}:
+            apart = ensembling.seed_of(apart, 1)
         with clock.stage("distil"):
             fitted = train.distil(
                 recipe,
                 run.split,
-                members(run),
+                members_of,
                 np.array(run.weights),
                 run.facts["training"]["rate"],
-                seed=seed,
+                seed=apart,
                 place=place,
                 pixels=run.pixels,
-                folder=folder / "trials" / trial.key(recipe, run.split, seed, place),
+                folder=folder / "trials" / trial.key(recipe, run.split, apart, place),
                 progress=progress,
             )
         facts = versions.renewed(

@@ -1,13 +1,14 @@
 """Read from a finished run's record what a new model of it needs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from sevenfold import nets, operating, record, release, runs, train
 from sevenfold.loop import Epoch, Trained
-from sevenfold.practices import transfer
+from sevenfold.practices import optimization, transfer
 
 
 def members(run: runs.Run) -> list[train.Member]:
@@ -63,13 +64,17 @@ def _joined(
                     bool(one["stopped_early"]),
                 ),
                 int(one.get("steps", 0)),
-                None,
+                _decision(one.get("decision")),
                 np.zeros((0, len(run.manifest.classes))),
             )
             for network, origin, one in zip(networks, origins, told, strict=True)
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise record.damaged(run.folder / "report.json") from error
+
+
+def _decision(told: Mapping[str, Any] | None) -> optimization.Decision | None:
+    return optimization.Decision(told["step"], tuple(told["ratios"])) if told else None
 
 
 def asked(run: runs.Run) -> release.Asked:
@@ -83,4 +88,5 @@ def asked(run: runs.Run) -> release.Asked:
         told["reading"],
         run.manifest,
         operating.Wish(**told.get("wish", {})),
+        run.facts,
     )

@@ -47,7 +47,7 @@ def train_side_by_side(jobs: Sequence[Job]) -> list[float]:
     """Train what is missing of several members side by side, if this place has room for it.
 
     Starts processes, which read the stores, and write checkpoints into the benches' folders.
-    Does nothing where at most one training is left, and leaves alone what is trained on rows
+    Does nothing where at most one would run at a time, and leaves alone what is trained on rows
     that are made when they are asked for: making them keeps all cores busy already.
 
     Returns:
@@ -60,19 +60,19 @@ def train_side_by_side(jobs: Sequence[Job]) -> list[float]:
     place = jobs[0].bench.place
     if place.workers == 1:
         return took
-    calls, owners = [], []
-    for at, job in enumerate(jobs):
-        missing = _missing(job)
-        if not missing or not _stored(job.bench):
-            continue
-        path = _written(job)
-        for number in missing:
-            calls.append({"bench": str(path), "rate": job.rate, "seed": job.seed, "part": number})
-            owners.append(at)
-    if len(calls) < 2:
-        return took
+    missing = {at: _missing(job) for at, job in enumerate(jobs) if _stored(job.bench)}
+    owners = [at for at, parts in missing.items() for _ in parts]
     each = threads_of(jobs[0].bench)
-    engine = Local(min(place.workers, len(calls), max(1, place.threads // each)), each)
+    workers = min(place.workers, len(owners), max(1, place.threads // each))
+    if workers < 2:
+        return took
+    calls = [
+        {"bench": str(path), "rate": jobs[at].rate, "seed": jobs[at].seed, "part": number}
+        for at, parts in missing.items()
+        for path in ([_written(jobs[at])] if parts else [])
+        for number in parts
+    ]
+    engine = Local(workers, each)
     told = _Sum(len(calls), engine.workers, jobs[0].bench.progress)
     for number, result in engine.run(calls, PART, heard=told):
         took[owners[number]] += float(result["seconds"])

@@ -244,6 +244,8 @@ def train_part(
     rate: float,
     seed: int,
     saved: Path,
+    *,
+    judged: bool = True,
 ) -> tuple[Trained, int, optimization.Decision | None]:
     """Train one network on some pictures and judge it on others. Changes the network.
 
@@ -255,6 +257,7 @@ def train_part(
         rate: the largest learning rate.
         seed: of everything random in it.
         saved: the checkpoint's file.
+        judged: whether validation says anything after each epoch.
 
     Returns:
         The history, the steps of the schedule, and what the optimizer decided.
@@ -270,7 +273,8 @@ def train_part(
     patience = recipe.epochs if late else math.ceil(settings.patience * recipe.epochs)
 
     def validate(module: torch.nn.Module) -> Measured:
-        if not part.name and not len(bench.split.val):  # it trains on what would judge it
+        # The last epoch counts, whatever it would say.
+        if not judged or not len(bench.split.val):
             return Measured(math.nan, math.nan, math.nan)
         return measure(loop.predict(module, bench.plain, part.judged, bench.place), labels)
 

@@ -31,6 +31,12 @@ def refuse(recipe: Recipe, split: Split) -> None:
         recipe.ensembling, cut=recipe.transfer.trainable_blocks, backbone=recipe.transfer.backbone
     )
     pruning.check(recipe.pruning, voters=1 if one else recipe.ensembling.members)
+    if recipe.ensembling.mirror and not len(split.val):
+        raise UsageError(
+            "ensembling.mirror needs validation pictures: the folds of small data answer without "
+            "it, so that nothing would calibrate what ships",
+            "leave it out, or train on 1,000 pictures or more",
+        )
     augmentation.refuse_idle(recipe.augmentation)
     augmentation.for_classes(recipe.augmentation, split.dataset.classes)
     growth.check(recipe.growth, split)

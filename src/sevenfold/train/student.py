@@ -128,6 +128,10 @@ def distilled(
     """
     recipe = bench.recipe
     vote = recipe.ensembling.vote
+    # Who has no say in the vote teaches nothing.
+    say = np.flatnonzero(weights).tolist()
+    members, each = [members[at] for at in say], [each[at] for at in say]
+    weights = weights[say]
     # What helps rare classes is in the teachers' answers already.
     plain = replace(
         recipe,

@@ -18,7 +18,8 @@ def groups(
 ) -> list[dict[str, Any]]:
     """Part parameters by depth and by whether they decay.
 
-    Block k of n has the rate `rate * layer_decay**(n - k)`, the head `rate`.
+    The head has `rate`, what lies right below it `rate * layer_decay`, the next
+    `rate * layer_decay**2`: block k of n, counted from 0, `rate * layer_decay**(n - k)`.
 
     Args:
         blocks: from the cut upwards; what lies between them and the head counts

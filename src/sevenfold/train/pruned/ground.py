@@ -185,6 +185,8 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
     rows = replace(shown, mix=taught, first=(number - 1) * bench.recipe.epochs)
     saved, rate = saved_at(ground, kind, number, "-training"), ground.plan.rate
     with pruning.still(network) if kept else contextlib.nullcontext():
-        trained, _, _ = train_part(bench, network, rows, ground.part, rate, seed, saved)
+        trained, _, _ = train_part(
+            bench, network, rows, ground.part, rate, seed, saved, judged=False
+        )
     logits = loop.predict(network, bench.plain, bench.judged, bench.place)
     return Candidate(network.cpu().eval(), logits, trained)

@@ -106,13 +106,13 @@ def test_a_swap_that_begins_while_a_bundle_is_read_is_followed(run, monkeypatch)
     candidate(part)
     real = bundles._verified
 
-    def slow(folder: Path):
+    def slow(folder: Path, sums: bytes):
         if folder == run / "bundle":
             monkeypatch.setattr(bundles, "_verified", real)
             swap.settle(part, run / "versions" / "2")
             swap.begin(run, 2)
             (run / "bundle" / "model.onnx").write_bytes(b"half")
-        return real(folder)
+        return real(folder, sums)
 
     monkeypatch.setattr(bundles, "_verified", slow)
     assert bundles.read_bundle(run).classes == ("blue", "red", "green")
@@ -171,6 +171,14 @@ def test_the_commands_list_and_go_back(run, capsys):
     assert "choose one of 1, 2" in capsys.readouterr().err
     assert cli.main(["rollback", str(run), "1"]) == 0
     assert cli.main(["versions", str(run / "bundle")]) == 2
+
+
+def test_a_version_is_not_approved_where_there_is_no_run(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for place in ("photos", "missing"):
+        assert cli.main(["versions", str(tmp_path / place), "--sign-off", "1"]) == 2
+        assert "holds no finished run" in capsys.readouterr().err
+    assert not list((tmp_path / "photos").iterdir())
 
 
 def test_listing_and_rolling_back_need_no_torch():

@@ -6,7 +6,6 @@ each practice contributed.
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sevenfold import data as datasets
 from sevenfold import operating, swap
 from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
+from sevenfold.image import is_leftover
 from sevenfold.progress import Progress
 
 if TYPE_CHECKING:
@@ -102,9 +102,8 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
         if line:
             progress(line, 0, 0)
     recipe = _stronger(recipe, request, place)
-    # Nothing else may change a finished run while another takes its place.
-    there = (out / "report.json").exists()
-    with versions.locked(out) if there else nullcontext():
+    with versions.locked(out):  # another training may have begun in this folder
+        _refuse_finished(out, request)
         facts = _made(data, out, recipe, wish, request, place, clock, progress)
     if recipe.evidence_minutes:
         with clock.stage("evidence"):
@@ -241,6 +240,9 @@ def _evidence(
         append(out, [folder])
     except SevenfoldError as error:
         return {"folder": str(folder), "left_out": error.problem, "verdicts": {}}
+    except Exception as error:  # whatever it is, the run is there
+        reason = f"{type(error).__name__}: {error}"
+        return {"folder": str(folder), "left_out": reason, "verdicts": {}}
     told = {name: one["verdict"] for name, one in found["practices"].items()}
     return {"folder": str(folder), "left_out": "", "verdicts": told}
 
@@ -267,9 +269,10 @@ def _prepare(out: Path, request: Request) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "name a folder")
     swap.finish(out)
-    if (out / "report.json").exists() and not request.replace:
-        raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
-    if out.exists() and any(out.iterdir()) and not (out / "trials").exists():
+    _refuse_finished(out, request)
+    # Some programs that copy a run leave out its empty folder.
+    ours = (out / "trials").exists() or (out / "bundle" / "SHA256SUMS").is_file()
+    if out.exists() and not ours and not all(is_leftover(one.name) for one in out.iterdir()):
         raise UsageError(f"--out {out} holds other files", "name a new or an empty folder")
     try:
         (out / "trials").mkdir(parents=True, exist_ok=True)
@@ -278,6 +281,11 @@ def _prepare(out: Path, request: Request) -> None:
         raise ResourceError(
             f"--out {out} cannot be written to: {error.strerror}", "choose another folder"
         ) from error
+
+
+def _refuse_finished(out: Path, request: Request) -> None:
+    if (out / "report.json").exists() and not request.replace:
+        raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
 
 
 def _trained_on_val(split: datasets.Split) -> str:

@@ -116,9 +116,12 @@ def recorded(
     """Read what a run's `predictions.csv` says of pictures of one role, named by their content.
 
     Raises:
-        ModelError: it says nothing of one of them.
+        ModelError: it says nothing of one of them, or cannot be read.
     """
-    told = read_predictions(path)
+    try:
+        told = read_predictions(path)
+    except DataError as error:
+        raise ModelError(error.problem, "restore it from a copy, or train again") from error
     row_of = {told.hashes[row]: row for row, each in enumerate(told.roles) if each == role}
     if not row_of.keys() >= set(hashes):
         raise ModelError(

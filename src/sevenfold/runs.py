@@ -1,6 +1,7 @@
 """Open a finished run again: its recipe, its pictures by role, and its networks."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +83,10 @@ def reopened(folder: Path, *, data: str, threads: int, progress: Progress) -> Ru
             "restore it from a copy, or train again",
         ) from error
     _same_backbone(folder, recipe, arch)
-    manifest = datasets.read_manifest(folder / "data.json")
+    try:
+        manifest = datasets.read_manifest(folder / "data.json")
+    except OSError as error:
+        raise record.damaged(folder / "data.json") from error
     pixels = for_training(recipe.side)
     split = _split(facts, manifest, data, pixels, threads, progress)
     try:
@@ -194,7 +198,8 @@ def _known(
 ) -> datasets.Dataset:
     """Keep the pictures that a manifest holds, with its labels, and one place of each.
 
-    Copies within one place stay: they were trained on as such.
+    Copies within one place stay, as many as there were: they were trained on as such. Others
+    were left out, since they would have had two roles.
     """
     labels = {row.hash: row.label for row in manifest.rows}
     first: dict[str, int] = {}
@@ -205,6 +210,16 @@ def _known(
         place, _ = datasets.placed(photo.path)
         if first.setdefault(found.hash, place) == place:
             kept.append((replace(photo, label=labels[found.hash]), found))
+    copies = Counter(row.hash for row in manifest.rows)
+    named = {(row.hash, row.path) for row in manifest.rows}
+    own = [(found.hash, photo.path) in named for photo, found in kept]
+    chosen = []
+    for at in sorted(range(len(kept)), key=lambda at: not own[at]):
+        content = kept[at][1].hash
+        if copies[content] > 0:
+            copies[content] -= 1
+            chosen.append(at)
+    kept = [kept[at] for at in sorted(chosen)]
     return datasets.assemble(
         replace(listing, photos=tuple(photo for photo, _ in kept)),
         [found for _, found in kept],

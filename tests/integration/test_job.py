@@ -407,6 +407,18 @@ def test_a_run_that_another_command_changes_is_not_replaced(with_val, roles):
     assert sha256(run / "report.json") == before
 
 
+def test_two_trainings_do_not_write_one_run(roles, tmp_path):
+    (tmp_path / "trials").mkdir()
+    with versions.locked(tmp_path), pytest.raises(ResourceError, match="is being changed"):
+        job.train(str(roles), tmp_path, request=REQUEST, progress=silent)
+
+
+def test_what_a_system_left_in_a_folder_is_no_other_file(tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    job._prepare(tmp_path, REQUEST)
+    assert (tmp_path / "trials").is_dir()
+
+
 def killed_at_the_end(
     turns: Iterator[int], real: Callable[[Path, bytes], None]
 ) -> Callable[[Path, bytes], None]:
@@ -549,11 +561,15 @@ def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
 
 
 def evaluated(
-    model: Path, source: Path, split: str = "test", out: Path | None = None
+    model: Path,
+    source: Path,
+    split: str = "test",
+    out: Path | None = None,
+    small_classes: data.SmallClasses = "refuse",
 ) -> dict[str, Any]:
     return scoring.evaluate(
         model, str(source), split=split, columns={}, group_by="",
-        small_classes="refuse", threads=2, out=out, progress=silent,
+        small_classes=small_classes, threads=2, out=out, progress=silent,
     )  # fmt: skip
 
 
@@ -582,6 +598,16 @@ def test_evaluating_gives_the_scores_of_the_run_and_is_written_down(with_val, ro
     copied = shutil.copytree(run / "bundle", tmp_path / "copied")
     assert evaluated(copied, roles)["scores"] == found["scores"]
     assert openings(run) == 2
+
+
+def test_the_bundle_of_a_run_knows_what_the_run_knows(with_val, roles, tmp_path):
+    run = shutil.copytree(with_val[0], tmp_path / "run")
+    before = openings(run)
+    whole = evaluated(run / "bundle", roles, split="all")
+    assert whole["learnt_from"] == evaluated(run, roles, split="all")["learnt_from"] > 0
+    assert openings(run) == before + 2
+    alone = evaluated(shutil.copytree(run / "bundle", tmp_path / "bundle"), roles)
+    assert alone["learnt_from"] is None
 
 
 def test_evaluating_writes_what_it_says_of_each_picture(with_val, roles, tmp_path):
@@ -630,6 +656,26 @@ def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(
     shutil.copy(roles / "train" / "red" / "000.png", new / "red" / "of-train.png")
     found = evaluated(with_val[0], new)
     assert (found["scores"]["pictures"], found["left_out"]) == (16, 1)
+
+
+def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
+    new = photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
+    expected = evaluated(with_val[0], new)
+    assert (expected["quarantined"], expected["unusable"]) == (0, [])
+    (new / "red" / "torn.png").write_bytes((new / "red" / "500.png").read_bytes()[:60])
+    (new / "plum").mkdir()
+    shutil.copy(
+        photos.write(tmp_path / "more", {"red": 1}, start=900) / "red" / "900.png", new / "plum"
+    )
+    with pytest.raises(DataError, match="label `plum`") as refused:
+        evaluated(with_val[0], new)
+    assert "small-classes drop" in refused.value.cure
+    found = evaluated(with_val[0], new, small_classes="drop")
+    assert found["scores"] == expected["scores"]
+    told = {one["path"]: one["reason"] for one in found["unusable"]}
+    assert found["quarantined"] == len(told) == 2
+    assert told.pop("plum/900.png") == "class plum is none of the model's"
+    assert list(told) == ["red/torn.png"]
 
 
 def test_evaluating_looks_at_boxes_alone(with_val, tmp_path):
@@ -751,7 +797,7 @@ def test_a_graph_that_disagrees_is_not_exported(roles, tmp_path, monkeypatch):
 
     honest = export.agreement
     monkeypatch.setattr(
-        export, "agreement", lambda ours, theirs, tie: honest(ours, theirs[::-1], tie=tie)
+        export.proof, "agreement", lambda ours, theirs, tie: honest(ours, theirs[::-1], tie=tie)
     )
     with pytest.raises(GateRefused):
         job.train(str(roles), tmp_path / "run", request=REQUEST, progress=silent)

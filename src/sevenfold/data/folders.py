@@ -74,7 +74,7 @@ def scan_classes(source: str, folder: Path) -> Listing:
 
 def _listed(source: str, root: Path, found: _Found) -> Listing:
     return Listing(
-        root.name or source,
+        shown(root.name or source),
         tuple(sorted(found.photos, key=lambda photo: photo.path)),
         FolderSource(root, source),
         tuple(sorted(found.strays, key=lambda stray: stray.path)),

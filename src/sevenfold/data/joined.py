@@ -87,4 +87,4 @@ def collected(source: str, columns: Mapping[str, str]) -> Listing | None:
             f"{shown(source)} holds no labelled picture",
             "correct answers on the server's page, or label what lies in unlabelled/",
         )
-    return replace(found, name=folder.resolve().name)
+    return replace(found, name=shown(folder.resolve().name))

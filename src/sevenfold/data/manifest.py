@@ -110,7 +110,11 @@ def read_manifest(path: Path) -> Manifest:
         OSError: there is none.
         ModelError: it is damaged or of another schema.
     """
-    return from_json(path.read_text("utf-8"), name=str(path))
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(str(path), f"no text ({error})") from error
+    return from_json(text, name=str(path))
 
 
 def known(run: Path) -> Manifest:

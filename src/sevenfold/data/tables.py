@@ -39,7 +39,7 @@ def read_csv(source: str, file: Path, columns: Mapping[str, str]) -> Listing:
         if "\\" in path and (os.sep == "\\" or not os.path.exists(folder / path)):
             path = path.replace("\\", "/")  # written on Windows
         photos.append(_photo(where, path, cells))
-    return _listing(source, file.stem, photos, FolderSource(folder, source))
+    return _listing(source, shown(file.stem), photos, FolderSource(folder, source))
 
 
 def read_parquet(
@@ -68,7 +68,7 @@ def read_parquet(
             cells.setdefault("split", role)
             photos.append(_photo(f"{shown(relative)}, row {number}", path, cells))
             rows[path] = (relative, group, row)
-    name = folder.resolve().name if len(files) > 1 else files[0].stem
+    name = shown(folder.resolve().name if len(files) > 1 else files[0].stem)
     image = columns.get("image", "image")
     return _listing(source, name, photos, ParquetSource(folder.resolve(), rows, image, source))
 

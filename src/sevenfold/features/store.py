@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -105,7 +106,7 @@ class Store:
         self._segments: list[Path] = []
         self._maps: dict[int, np.ndarray[Any, Any]] = {}
         self._checked: dict[int, np.ndarray[Any, Any]] = {}
-        self._checksums: list[np.ndarray[Any, Any]] = []
+        self._checksums: list[array[int]] = []
         self._writer: tuple[BinaryIO, BinaryIO, int] | tuple[()] = ()
         self._lock = threading.Lock()  # of maps and checksums, which grow as rows are appended
         self._read = 0
@@ -126,7 +127,7 @@ class Store:
         table = table[:there]
         number = len(self._segments)
         self._segments.append(rows)
-        self._checksums.append(table["checksum"].copy())
+        self._checksums.append(array("I", table["checksum"].astype("=u4").tobytes()))
         for place, name in enumerate(table["key"].tolist()):
             self._places.setdefault(name, (number, place))
 
@@ -164,7 +165,7 @@ class Store:
         data.flush()
         records.write(table.tobytes())
         records.flush()
-        self._checksums[number] = np.concatenate([self._checksums[number], table["checksum"]])
+        self._checksums[number].extend(table["checksum"].tolist())
         self._maps.pop(number, None)
         # Last: other threads look here first, and must then find the row itself.
         for at, place in enumerate(fresh):
@@ -181,7 +182,7 @@ class Store:
             len(self._segments),
         )
         self._segments.append(rows)
-        self._checksums.append(np.zeros(0, "<u4"))
+        self._checksums.append(array("I"))
 
     def close(self) -> None:
         """Close the segment that this process appends to."""
@@ -195,7 +196,7 @@ class Store:
         found = [self._places[name] for name in names]
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
-    def _map(self, number: int) -> tuple[np.ndarray[Any, Any], ...]:
+    def _map(self, number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], "array[int]"]:
         """Return rows, which of them were checked, and the checksums of one segment."""
         if number not in self._maps:
             count = len(self._checksums[number])
@@ -236,7 +237,7 @@ class Store:
             out[mine] = rows[at]
             for place, row in zip(mine.tolist(), at.tolist(), strict=True):
                 if not checked[row]:
-                    self._check(out[place], int(checksums[row]))
+                    self._check(out[place], checksums[row])
                     checked[row] = True
         with self._lock:
             self._read += max(out.nbytes, len(places) * _AROUND)

@@ -17,6 +17,7 @@ from sevenfold.features.trunk import Engine, spread
 from sevenfold.progress import Progress
 
 _ROWS_AT_ONCE: Final = 16
+_ASKED_AT_ONCE: Final = 256  # pictures, so that few are decoded at a time where none is stored
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Views(Protocol):
         self, pictures: Int64[np.ndarray, "rows"], views: Int64[np.ndarray, "rows"]
     ) -> np.ndarray[Any, Any]:
         """Return the rows: activations, or uint8 pixels with channels last."""
+
+
+def plain_rows(views: Views, pictures: Int64[np.ndarray, "pictures"]) -> np.ndarray[Any, Any]:
+    """Return the rows of pictures in their first view, a few pictures at a time."""
+    parts = range(0, max(1, len(pictures)), _ASKED_AT_ONCE)
+    some = [pictures[start : start + _ASKED_AT_ONCE] for start in parts]
+    return np.concatenate([views.get(one, np.zeros_like(one)) for one in some])
 
 
 class StoredViews:

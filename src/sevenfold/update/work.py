@@ -207,6 +207,7 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> di
             ground.progress("export", 0, 1)
             made = release.exported(fitted, found.split, place)
     except GateRefused as refused:
+        shutil.rmtree(trials, ignore_errors=True)
         return _refused(ground, facts, refused.problem, refused.cure)
     with clock.stage("judge"):
         judged = release.judged(made, found.split, place)

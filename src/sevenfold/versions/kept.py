@@ -140,12 +140,10 @@ def replaced(run: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any
     with _making(run) as part:
         facts = make(part)
         _served(run, part, 0)
-    # The copy that was swapped in, and those that a kill left; renamed first, so that where
-    # something still reads one, no half of it is taken for a version.
+    # The copy that was swapped in, and those that a kill left.
     for number in set(_numbers(run)) - _logged(run):
         if not _parent(run, number):
-            with suppress(OSError):
-                shutil.rmtree(swap.folder_of(run, number).rename(run / swap.VERSIONS / _PART))
+            _remove(run, number)
     with suppress(OSError):
         (run / swap.VERSIONS).rmdir()  # of a run that was never updated
     return facts | {"run": str(run)}
@@ -294,7 +292,13 @@ def _tidy(run: Path, now: int) -> None:
     logged = _logged(run)
     for number in _numbers(run):
         if logged and number not in logged and number != now and _parent(run, number) == now:
-            shutil.rmtree(swap.folder_of(run, number), ignore_errors=True)
+            _remove(run, number)
+
+
+def _remove(run: Path, number: int) -> None:
+    """Remove a version; renamed first, so that no half of it is ever taken for one."""
+    with suppress(OSError):
+        shutil.rmtree(swap.folder_of(run, number).rename(run / swap.VERSIONS / _PART))
 
 
 def _settle(run: Path, part: Path, number: int, parent: int) -> None:

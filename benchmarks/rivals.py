@@ -172,6 +172,11 @@ class Size:
         part = f" and {100 * self.share:.0f} % of the pictures" if self.share < 1 else ""
         return f"{self.side} px{part}"
 
+    @property
+    def short(self) -> str:
+        """Say both for a legend."""
+        return f"{self.side} px" + f" ({100 * self.share:.0f} %)" * (self.share < 1)
+
 
 Cells = dict[tuple[str, Size], list[Row]]
 
@@ -213,10 +218,12 @@ def summary(results: Results) -> None:
     if not cells:
         raise SystemExit("nothing is measured yet")
     pictures = rows[0]["n"]
+    machines = {size: found[0]["device"] for (_, size), found in cells.items()}
+    where = "; ".join(f"{size} on {device}" for size, device in machines.items())
     titles = [
         f"`clothing`, 3,068 training and {pictures} test pictures, one backbone, two cores: test "
         "accuracy (mean over n seeds, Wilson's 95 % interval of one test of that size) and the "
-        "median seconds of the whole process.",
+        f"median seconds of the whole process. Each size is one run on one machine: {where}.",
         *(claim for size in sizes for claim in claims(cells, size)),
     ]
     lines = [table(arm, size, found) for (arm, size), found in cells.items()]
@@ -314,7 +321,7 @@ def draw(cells: Cells, path: Path) -> None:
                 marker="os^vD"[at % 5],
                 s=44,
                 alpha=0.85,
-                label=f"{NAMES[arm].replace('`', '')}, {size}" if found else None,
+                label=f"{NAMES[arm].replace('`', '')}, {size.short}" if found else None,
             )
     axes.set_xscale("log")
     axes.set_xlabel("seconds from JPEG files to test answers (log scale)")

@@ -48,7 +48,7 @@ def test_a_record_that_is_no_text_is_a_damaged_file(tmp_path):
 
 def test_what_a_training_found_out_stays_on_record():
     tried = [{"method": "none"}, {"method": "class_weights"}]
-    check = {"flagged": [], "reason": "", "pictures": 40}
+    check = {"flagged": [], "operations": ["flip"]}
     before = {
         "training": {"probe": [{"rate": 0.1}], "rate": 0.1},
         "imbalance": {"method": "class_weights", "tried": tried, "price": {"rare": 0.1}},
@@ -57,7 +57,7 @@ def test_what_a_training_found_out_stays_on_record():
     made = {
         "training": {"probe": [], "rate": 0.05},
         "imbalance": {"method": "class_weights", "tried": []},
-        "classwise": {"label_check": {"pictures": 0}, "rare": ["a"], "rare_views": []},
+        "classwise": {"label_check": {"operations": []}, "rare": ["a"], "rare_views": []},
         "title": "photos",
     }
     found = account.carried(made, before)

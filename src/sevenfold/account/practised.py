@@ -125,19 +125,17 @@ def carried(facts: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
         before: those of the run that it was made of; empty where it was trained.
     """
     found = dict(facts)
-    told = {name: before[name] for name in ("training", "imbalance", "classwise") if name in before}
-    if "training" in told and not facts["training"]["probe"]:
-        found["training"] = facts["training"] | {"probe": told["training"]["probe"]}
-    if "imbalance" in told and not facts["imbalance"]["tried"]:
-        held = {name: told["imbalance"][name] for name in ("tried", "price")
-                if name in told["imbalance"]}  # fmt: skip
-        found["imbalance"] = facts["imbalance"] | held
-    if "classwise" in told and not facts["classwise"]["rare_views"]:
-        check = told["classwise"]["label_check"]
-        found["classwise"] = facts["classwise"] | {
-            "rare_views": told["classwise"]["rare_views"],
-            "label_check": check,
-        }
+    for part, looked, names in (
+        ("training", "probe", ("probe",)),
+        ("imbalance", "tried", ("tried", "price")),
+        ("classwise", "rare_views", ("rare_views",)),
+    ):
+        held = before.get(part, {})
+        if not facts[part][looked]:
+            found[part] = found[part] | {name: held[name] for name in names if name in held}
+    check = before.get("classwise", {}).get("label_check")
+    if check and not facts["classwise"]["label_check"]["operations"]:
+        found["classwise"] = found["classwise"] | {"label_check": check}
     return found
 
 

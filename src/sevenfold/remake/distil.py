@@ -59,15 +59,15 @@ def distil(
         ensembling.check(settings)
         recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
         # A student that had a member's seed would see the blends that the member has learnt.
-        members_of = members(run)
-        apart = ensembling.seed_of(seed, len(members_of))
-        while apart in {one.seed for one in members_of}:
+        teachers = members(run)
+        apart = ensembling.seed_of(seed, len(teachers))
+        while apart in {one.seed for one in teachers}:
             apart = ensembling.seed_of(apart, 1)
         with clock.stage("distil"):
             fitted = train.distil(
                 recipe,
                 run.split,
-                members_of,
+                teachers,
                 np.array(run.weights),
                 run.facts["training"]["rate"],
                 seed=apart,

@@ -93,7 +93,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         crack = {"label": "a crack", "pictures": 7, "recall": recall, "too_few": True}
         return {
             "schema": "sevenfold.evaluate/1", "scores": SCORES, "left_out": 2, "seconds": 1.0,
-            "learnt_from": 3, "quarantined": 8,
+            "learnt_from": 3, "quarantined": 8, "roles": False, "new": 2,
             "unusable": [{"path": f"a/{at}.jpg", "reason": "torn"} for at in range(7)],
             "classes": [crack],
         }  # fmt: skip
@@ -399,6 +399,11 @@ def test_maps_are_not_laid_among_the_photos(
     assert cli.main(line) == 2
     assert "--explain" in capsys.readouterr().err
     assert not (tmp_path / "maps").exists()
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"")
+    for place, said in ((tmp_path, "among the photos"), (photo, "is a file")):
+        assert cli.main(["predict", "runs/a", str(photo), "--explain", str(place)]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_an_evaluation_says_what_was_learnt_from_and_where_answers_lie(
@@ -408,6 +413,8 @@ def test_an_evaluation_says_what_was_learnt_from_and_where_answers_lie(
     out = capsys.readouterr().out
     assert "learnt from        3 of these pictures" in out
     assert "not scored         8 pictures\n  a/0.jpg: torn\n" in out
+    assert "new                2 of these pictures" in out
+    assert "roles              none in the data" in out
     assert "  a/5.jpg: torn\n  and 2 more: --json names 7\n" in out
     assert "answers            told.csv" in out
     assert calls[-1][2]["out"] == Path("told.csv")

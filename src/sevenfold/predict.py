@@ -146,7 +146,7 @@ class Predictor:
         except OSError as error:
             raise ResourceError(
                 f"cannot write {image.shown(str(file))}: {error.strerror or error}",
-                "free some disk space, or name another folder with --explain",
+                "name another folder with --explain, or make room there",
             ) from error
         return replace(self._told(seen, path), map=str(file))
 

@@ -68,6 +68,13 @@ def evaluate(
     ]
     with_roles = any(roles) and split != "all"
     rows = [at for at, role in enumerate(roles) if not with_roles or (role or "test") == split]
+    if not len(dataset):
+        first = dataset.quarantined[0]
+        raise DataError(
+            f"{dataset.name}: none of {len(dataset.quarantined):,} pictures can be scored: "
+            f"{datasets.shown(first.path)}: {first.reason}",
+            "give pictures of the classes that the model has learnt",
+        )
     if not rows:
         raise DataError(f"{dataset.name} has no {split} pictures", "choose another --split")
     if any(roles_by_hash.get(dataset.hashes[row]) == "test" for row in rows):
@@ -100,6 +107,8 @@ def evaluate(
         "classes": [asdict(one) for one in found.classes],
         "confusion": found.confusion.tolist(),
         "left_out": len(roles) - len(rows),
+        "roles": with_roles,
+        "new": sum(not roles[row] for row in rows) if known.rows and with_roles else 0,
         "quarantined": len(dataset.quarantined),
         "unusable": [
             {"path": datasets.shown(one.path), "reason": one.reason}

@@ -656,6 +656,7 @@ def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(
     shutil.copy(roles / "train" / "red" / "000.png", new / "red" / "of-train.png")
     found = evaluated(with_val[0], new)
     assert (found["scores"]["pictures"], found["left_out"]) == (16, 1)
+    assert (found["new"], found["roles"]) == (15, True)
 
 
 def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
@@ -669,7 +670,14 @@ def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
     )
     with pytest.raises(DataError, match="label `plum`") as refused:
         evaluated(with_val[0], new)
-    assert "small-classes drop" in refused.value.cure
+    assert "--small-classes drop" in refused.value.cure
+    shutil.rmtree(new / "red")
+    shutil.rmtree(new / "blue")
+    shutil.rmtree(new / "green")
+    with pytest.raises(DataError, match=r"none of 1 pictures can be scored: plum/900\.png"):
+        evaluated(with_val[0], new, small_classes="drop")
+    photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
+    (new / "red" / "torn.png").write_bytes((new / "red" / "500.png").read_bytes()[:60])
     found = evaluated(with_val[0], new, small_classes="drop")
     assert found["scores"] == expected["scores"]
     told = {one["path"]: one["reason"] for one in found["unusable"]}

@@ -124,7 +124,9 @@ def refuse(out: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
-        raise UsageError(f"--out {shown(str(out))} exists and is no latency table", "name a file")
+        raise UsageError(
+            f"--out {shown(str(out))} exists and is no latency table", "name a new file"
+        )
 
 
 def write(path: Path, facts: Mapping[str, Any]) -> None:

@@ -116,8 +116,13 @@ def predict(
             yield one
 
     if explain:
+        if explain.exists() and not explain.is_dir():
+            raise UsageError(f"--explain {explain} is a file", "name a folder")
         for photo in photos:
             refuse_among(photo, explain, "--explain")
+            beside = Path(photo).resolve().parent
+            if not photo.lower().endswith(".csv") and explain.resolve() == beside:
+                refuse_among(str(beside), explain, "--explain")
         prediction.check_maps(predictor)
         explain.mkdir(parents=True, exist_ok=True)
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
@@ -224,6 +229,10 @@ def evaluate(
     ]
     if left_out := facts["left_out"]:
         lines.append(f"{'left out':<18} {left_out:,} pictures of other roles than {split}")
+    if new := facts["new"]:
+        lines.append(f"{'new':<18} {new:,} of these pictures, which are none of the run's own")
+    if split != "all" and not facts["roles"]:
+        lines.append(f"{'roles':<18} none in the data: all pictures are scored")
     lines += terminal.unusable(facts)
     if facts["learnt_from"] is None:
         lines.append(f"{'learnt from':<18} not known: a bundle alone does not hold its pictures")

@@ -349,7 +349,7 @@ def _check_classes(
         label, count = absent.most_common(1)[0]
         raise DataError(
             f"{name}: the label `{label}` ({count} pictures) is absent from training.",
-            "Correct the label, or choose small-classes drop (leave such pictures out)."
+            "Correct the label, or leave such pictures out with --small-classes drop."
             if known
             else "Correct the label, or add photos of it to training.",
         )

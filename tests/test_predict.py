@@ -44,6 +44,15 @@ def png(k: int, width: int = 30) -> bytes:
     return file.getvalue()
 
 
+def ail(bundle: Path) -> None:
+    """Make a model that answers with what is no number."""
+    model = tiny_model(3, 8)
+    bias = next(each for each in model.graph.initializer if each.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), "bias"))
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    seal(bundle)
+
+
 def refused(path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         load(path)
@@ -184,21 +193,13 @@ def test_what_is_no_picture_is_refused(bundle, wrong):
 
 
 def test_answers_that_are_not_finite_are_refused(copy):
-    model = tiny_model(3, 8)
-    bias = next(each for each in model.graph.initializer if each.name == "bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), "bias"))
-    (copy / "model.onnx").write_bytes(model.SerializeToString())
-    seal(copy)
+    ail(copy)
     with pytest.raises(ModelError, match="not finite"):
         load(copy).probabilities(pixels(0))
 
 
 def test_a_model_that_is_to_blame_is_told_from_pictures_that_are(copy):
-    model = tiny_model(3, 8)
-    bias = next(each for each in model.graph.initializer if each.name == "bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), "bias"))
-    (copy / "model.onnx").write_bytes(model.SerializeToString())
-    seal(copy)
+    ail(copy)
     pictures = [("a.png", lambda: png(0)), ("b.png", lambda: b"text")]
     found = list(predict(load(copy), pictures, threads=1))
     assert [one.of_model for one in found] == [True, False]

@@ -39,19 +39,13 @@ def beside(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
-    except OSError:
-        part.unlink(missing_ok=True)  # a full disk needs the room
-        raise
-    for wait in _WAITS:
-        try:
-            part.replace(path)
-            return
-        except PermissionError:
-            time.sleep(wait)
-        except OSError:
-            break
-    try:
+        for wait in _WAITS:
+            try:
+                part.replace(path)
+                return
+            except PermissionError:
+                time.sleep(wait)
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)  # a full disk needs the room
         raise

@@ -331,13 +331,18 @@ def _outcome(predictor: Predictor, source: Source, explain: Path | None) -> Answ
         return predictor.answer(read(), path)
     except ResourceError:  # no other picture could be written either
         raise
-    except SevenfoldError as error:
+    except Exception as error:  # one picture must not cost the answers of all others
+        return failed(path, error)
+
+
+def failed(path: str, error: Exception) -> Failure:
+    """Say in one line why a picture has no answer."""
+    if isinstance(error, SevenfoldError):
         reason = error.problem.removeprefix(f"{image.shown(path)}: ")
         return Failure(path, reason, of_model=isinstance(error, ModelError))
-    except OSError as error:
+    if isinstance(error, OSError):
         return Failure(path, error.strerror or str(error))
-    except Exception as error:  # one picture must not cost the answers of all others
-        return Failure(path, f"{type(error).__name__}: {error}")
+    return Failure(path, f"{type(error).__name__}: {error}")
 
 
 def _expanded(path: Path, parts: bool, column: str) -> Iterator[Source]:

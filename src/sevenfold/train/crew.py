@@ -60,16 +60,18 @@ def train_side_by_side(jobs: Sequence[Job]) -> list[float]:
     place = jobs[0].bench.place
     if place.workers == 1:
         return took
-    missing = {at: _missing(job) for at, job in enumerate(jobs) if _stored(job.bench)}
+    missing = {
+        at: parts for at, job in enumerate(jobs) if _stored(job.bench) and (parts := _missing(job))
+    }
     owners = [at for at, parts in missing.items() for _ in parts]
     each = threads_of(jobs[0].bench)
     workers = min(place.workers, len(owners), max(1, place.threads // each))
     if workers < 2:
         return took
+    paths = {at: str(_written(jobs[at])) for at in missing}
     calls = [
-        {"bench": str(path), "rate": jobs[at].rate, "seed": jobs[at].seed, "part": number}
+        {"bench": paths[at], "rate": jobs[at].rate, "seed": jobs[at].seed, "part": number}
         for at, parts in missing.items()
-        for path in ([_written(jobs[at])] if parts else [])
         for number in parts
     ]
     engine = Local(workers, each)

@@ -18,7 +18,7 @@ from sevenfold.engines import Json
 from sevenfold.errors import SevenfoldError, UsageError
 from sevenfold.image import shown
 from sevenfold.place import Place
-from sevenfold.practices import growth, imbalance, pruning
+from sevenfold.practices import growth, pruning
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.growth import Growth
 from sevenfold.progress import Progress
@@ -205,13 +205,8 @@ def _task(
     shared = asked.shared(repetition)
     seed = shared + training.number * asked.repetitions
     trained_on = growth.given(split, Growth(training.share), shared)
-    recipe, classes = training.recipe, split.dataset.classes
-    counts = np.bincount(split.dataset.labels[trained_on], minlength=len(classes))
-    imbalance.check_data(
-        recipe.imbalance, counts, classes, epochs=recipe.epochs, batch=recipe.batch
-    )
-    refusals.refuse(recipe, split)
-    refusals.refuse_idle(recipe, counts)
+    refusals.refuse(training.recipe, split)
+    refusals.refuse_data(training.recipe, split, trained_on)
     place = trained_at(ground.place, reading)
     key = trial.key(training.recipe, replace(split, train=trained_on), seed, place)
     if training.carving:

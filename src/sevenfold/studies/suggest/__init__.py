@@ -5,7 +5,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,7 @@ from jaxtyping import Float32
 from sevenfold import data as datasets
 from sevenfold import image, predict, unknown
 from sevenfold.answers import Failure, Source, guarded
-from sevenfold.bundles import open_session
-from sevenfold.errors import DataError, ResourceError, SevenfoldError, UsageError
+from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.features.pixels import in_order
 from sevenfold.image import shown
 from sevenfold.predict import Predictor
@@ -141,11 +140,10 @@ def _look(
 ) -> tuple[list[Seen], list[Failure]]:
     """Show the model every picture once."""
     workers = threads or os.cpu_count() or 1
-    single = replace(predictor, session=open_session(predictor.bundle, 1))
     found: list[Seen] = []
     failures: list[Failure] = []
     progress("look", 0, len(sources))
-    for done, one in enumerate(in_order(partial(_seen, single), sources, workers), 1):
+    for done, one in enumerate(in_order(partial(_seen, predictor), sources, workers), 1):
         (found if isinstance(one, Seen) else failures).append(one)  # type: ignore[arg-type]
         progress("look", done, len(sources))
     return found, failures
@@ -159,12 +157,8 @@ def _seen(predictor: Predictor, source: Source) -> Seen | Failure:
         content = image.fingerprint(data, name=path)[0].hash
         pixels = image.decode(data, name=path)
         shares, maps = predictor.run(("probabilities", "features"), pixels[None])
-    except SevenfoldError as error:
-        return Failure(path, error.problem.removeprefix(f"{shown(path)}: "))
-    except OSError as error:
-        return Failure(path, error.strerror or str(error))
     except Exception as error:  # one picture must not cost the answers of all others
-        return Failure(path, f"{type(error).__name__}: {error}")
+        return predict.failed(path, error)
     absolute = Path(path).resolve().as_posix()
     if not image.has_plain_name(absolute) or not os.path.exists(absolute):
         return Failure(path, "its name cannot be written into a table")

@@ -128,6 +128,23 @@ def killing(at: int) -> Callable[[str, int, int], None]:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_run_goes_on_from_a_step_within_an_epoch(tmp_path, monkeypatch, name):
+    whole, history = trained(tmp_path / "whole", name=name)
+    monkeypatch.setattr(loop, "SAVED_WITHIN", 0.0)
+    taken = []
+    real = loop._step
+    monkeypatch.setattr(loop, "_step", lambda *given: taken.append(0) or real(*given))
+    for step in range(1, 13):
+        with pytest.raises(Kill):
+            trained(tmp_path / "a", name=name, progress=killing(step))
+        torch.manual_seed(step)
+    resumed, found = trained(tmp_path / "a", name=name)
+    assert digest(resumed) == digest(whole)
+    assert lines(found) == lines(history)
+    assert len(taken) == 12  # each step once: no kill lost one
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_a_resumed_run_equals_one_never_stopped(tmp_path, name):
     whole, history = trained(tmp_path / "whole", name=name)
     assert len(history.history) == 4

@@ -1,7 +1,7 @@
 """Train one network: loss, optimizer, schedule and batches are given.
 
-A step's randomness is a function of (seed, epoch, step) and a batch's of (seed,
-epoch), so the state at the end of an epoch is all that an exact resume needs.
+A step's randomness is a function of (seed, epoch, step) and a batch's of (seed, epoch),
+so that the state after any step is all that an exact resume needs.
 """
 
 import math
@@ -26,7 +26,9 @@ from sevenfold.rows import Numbers, Rows, batches, to_input
 
 EVALUATION_BATCH: Final = 64
 SAVED_EVERY: Final = 3.0
-"""Seconds between checkpoints: a tail is saved five times over, and an epoch may be as short."""
+"""Seconds between checkpoints of epochs: a tail is saved five times over."""
+SAVED_WITHIN: Final = 30.0
+"""Seconds after which a checkpoint waits for no epoch's end: from pixels one may take hours."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,23 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     val_balanced_accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """Say how far the epoch under way has come.
+
+    Args:
+        rate: at its beginning.
+        steps: that it has taken.
+        loss: summed over them.
+        seconds: that they took.
+    """
+
+    rate: float
+    steps: int
+    loss: Float[Tensor, ""]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -165,8 +184,9 @@ def train(
 ) -> Trained:
     """Train a network and leave the best averaged weights in it.
 
-    Changes `module`; writes a checkpoint after an epoch, every few seconds and at the end,
-    and goes on from it when it is there: the result is the same to the bit.
+    Changes `module`; writes a checkpoint every few seconds, after an epoch or within a long
+    one, and at the end, and goes on from it when it is there: the result is the same to the
+    bit.
 
     Args:
         module: what is trained, on `place.device`.
@@ -189,15 +209,29 @@ def train(
     steps = [rows.steps(epoch) for epoch in range(epochs)]
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
+    begun: Begun | None = None
     kept = time.monotonic()
+
+    def keep(begun: Begun | None, least_seconds: float) -> None:
+        """Write a checkpoint if the last one is so old."""
+        nonlocal kept
+        if time.monotonic() - kept < least_seconds:
+            return
+        told = {"history": [asdict(line) for line in history], "begun": begun and vars(begun)}
+        told |= {"ended": _over(history, epochs, stop)}
+        state = _state(module, average, optimizer, schedule)
+        checkpoint.save(saved, {**state, **told, "best": best})
+        kept = time.monotonic()
+
     if saved.exists():
         found = checkpoint.load(saved)
         _restore(found, module, average, optimizer, schedule)
         history = [Epoch(**line) for line in found["history"]]
-        best = found["best"]
+        best, begun = found["best"], found["begun"] and Begun(**found["begun"])
     while not _over(history, epochs, stop):
         number = len(history)
-        began, rates = time.perf_counter(), schedule.get_last_lr()
+        begun = begun or Begun(max(schedule.get_last_lr()), 0, torch.zeros(()), 0.0)
+        rate, began = begun.rate, time.perf_counter() - begun.seconds
         loss = _one_epoch(
             module,
             rows,
@@ -205,12 +239,15 @@ def train(
             schedule,
             average,
             number,
+            begun,
             sum(steps[:number]),
             sum(steps),
             seed,
             place,
+            lambda begun: keep(begun, SAVED_WITHIN),
             progress,
         )
+        begun = None
         weights = {name: value.clone() for name, value in module.state_dict().items()}
         module.load_state_dict(average.tensors)
         measured = validate(module)
@@ -218,7 +255,7 @@ def train(
             Epoch(
                 number,
                 time.perf_counter() - began,
-                float(max(*rates, *schedule.get_last_lr())),
+                float(max(rate, *schedule.get_last_lr())),
                 loss,
                 measured.loss,
                 measured.accuracy,
@@ -228,12 +265,7 @@ def train(
         if stop.kept(history) is history[-1]:
             best = {name: value.clone() for name, value in average.tensors.items()}
         module.load_state_dict(weights)
-        ended = _over(history, epochs, stop)
-        if ended or time.monotonic() - kept >= SAVED_EVERY:
-            state = _state(module, average, optimizer, schedule)
-            told = {"history": [asdict(line) for line in history], "ended": ended}
-            checkpoint.save(saved, {**state, **told, "best": best})
-            kept = time.monotonic()
+        keep(begun, 0.0 if _over(history, epochs, stop) else SAVED_EVERY)
         if stop.patience:
             progress(_epoch_line(history[-1], epochs), 0, 0)
     module.load_state_dict(best)
@@ -270,17 +302,20 @@ def _one_epoch(
     schedule: LRScheduler,
     average: Average,
     number: int,
+    begun: Begun,
     done: int,
     whole: int,
     seed: int,
     place: Place,
+    keep: Callable[[Begun], None],
     progress: Progress,
 ) -> float:
-    """Take one pass over the rows, of which `done` of `whole` steps lie behind."""
+    """Take the rest of a pass over the rows; `done` of `whole` steps lie before it."""
     module.train()
-    total = torch.zeros((), device=place.device)
+    began = time.perf_counter() - begun.seconds
+    total = begun.loss.to(place.device, copy=True)
     offset = torch.from_numpy(rows.stages(number).offset).float().to(place.device)
-    for step, batch in enumerate(batches(rows, seed, number)):
+    for step, batch in enumerate(batches(rows, seed, number, begun.steps), begun.steps):
         progress("train", done + step, whole)
         # Dropout's masks must not depend on what ran before: see `draws`.
         torch.manual_seed(draws.number(f"{seed}/step/{number}/{step}") >> 1)
@@ -288,6 +323,7 @@ def _one_epoch(
         schedule.step()
         average.update(module)
         total += loss
+        keep(Begun(begun.rate, step + 1, total, time.perf_counter() - began))
     progress("train", done + rows.steps(number), whole)
     return float(total) / rows.steps(number)
 

@@ -118,9 +118,9 @@ def _shuffled(
 
 
 def batches(
-    rows: Rows, seed: int, epoch: int
+    rows: Rows, seed: int, epoch: int, first: int = 0
 ) -> Iterator[tuple[np.ndarray[Any, Any], Float[Tensor, "batch classes"], Numbers]]:
-    """Yield one epoch's rows, targets and numbers, the next ones being read meanwhile."""
+    """Yield an epoch's rows, targets and numbers from a step on, reading the next meanwhile."""
     stage = rows.stages(epoch)
     shuffled, views = _shuffled(rows, stage, seed, epoch)
     weights = torch.from_numpy(stage.weights).float()
@@ -134,9 +134,11 @@ def batches(
         return rows.views.get(some, seen), targets, rows.numbers[some]
 
     steps = rows.steps(epoch)
+    if first == steps:
+        return
     with ThreadPoolExecutor(1) as executor:
-        following = executor.submit(read, 0)
-        for step in range(steps):
+        following = executor.submit(read, first)
+        for step in range(first, steps):
             ready = following.result()
             if step + 1 < steps:
                 following = executor.submit(read, step + 1)

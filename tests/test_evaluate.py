@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 
 from sevenfold.errors import DataError
@@ -16,6 +17,7 @@ from sevenfold.evaluate import (
     flat,
     nll,
     score,
+    widened,
     wilson,
     worst_mistakes,
 )
@@ -128,6 +130,24 @@ def test_intervals_over_groups_cover_and_those_over_pictures_do_not():
     assert held[False] < 80
 
 
+@pytest.mark.parametrize("groups", [10, 12, 20])
+def test_intervals_over_few_groups_cover(groups):
+    rng, held = np.random.default_rng(groups), 0
+    for trial in range(400):
+        p, targets, its = grouped_sample(rng, groups, 20)
+        scores = score(p, targets, names(2), groups=its, seed=trial, resamples=400)
+        held += scores.accuracy.low <= 0.75 <= scores.accuracy.high
+    assert held >= 0.93 * 400  # 94 % and more of 4,000; without `widened` 90 % of ten groups
+
+
+def test_draws_are_spread_for_few_groups_alone():
+    draws = np.array([0.4, 0.6])
+    spread = widened(0.5, draws, 10)
+    factor = math.sqrt(10 / 9) * stats.t.ppf(0.975, 9) / stats.norm.ppf(0.975)
+    assert spread == pytest.approx(0.5 + (draws - 0.5) * factor)
+    assert np.array_equal(widened(0.5, draws, 100_000), draws)
+
+
 def test_intervals_of_the_loss_and_the_balanced_accuracy_cover():
     rng = np.random.default_rng(2)
     logits, targets = drawn(rng, 200_000, 3)
@@ -213,6 +233,13 @@ def test_classes_without_pictures_or_answers():
 def test_a_class_under_sixty_pictures_is_too_few():
     p = np.tile([0.6, 0.4], (119, 1))
     scores = score(p, np.repeat([0, 1], [60, 59]), names(2), resamples=20)
+    assert [each.too_few for each in scores.classes] == [False, True]
+
+
+def test_a_class_in_under_ten_groups_is_too_few():
+    p = np.tile([0.6, 0.4], (200, 1))
+    groups = [f"{'ab'[label]}{at % (10 - label)}" for label in (0, 1) for at in range(100)]
+    scores = score(p, np.repeat([0, 1], 100), names(2), groups=groups, resamples=20)
     assert [each.too_few for each in scores.classes] == [False, True]
 
 

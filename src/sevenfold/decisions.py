@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sevenfold import operating
-from sevenfold.evaluate import Estimate, wilson
+from sevenfold.evaluate import Estimate, widened, wilson
 from sevenfold.operating import Operating
 
 POINTS: Final = 60
@@ -38,7 +38,8 @@ def share(of: Mask, among: Mask, groups: Sequence[str] = (), seed: int = 0) -> E
         len(names), np.full(len(names), 1 / len(names)), _RESAMPLES
     )
     right, whole = sums @ drawn.T
-    low, high = np.quantile(right[whole > 0] / whole[whole > 0], [0.025, 0.975])
+    spread = widened(exact.value, right[whole > 0] / whole[whole > 0], len(names))
+    low, high = np.quantile(np.clip(spread, 0, 1), [0.025, 0.975])
     return Estimate(exact.value, min(exact.low, float(low)), max(exact.high, float(high)))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from sevenfold import evaluate
 from sevenfold.data import Split
 from sevenfold.practices import ensembling, imbalance
 from sevenfold.recipe import PRACTICES, Recipe, named
@@ -193,7 +192,7 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
     said = []
     test = facts["test"]
     judged = [one for one in test["classes"] if one["pictures"]]
-    few = [one["label"] for one in judged if one["pictures"] < evaluate.FEWEST_PICTURES]
+    few = [one["label"] for one in judged if one["too_few"]]
     worst = min(judged, key=lambda one: one["recall"]["value"])
     if worst["recall"]["high"] < test["accuracy"]["value"]:
         said.append(
@@ -202,8 +201,8 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
         )
     if few:
         said.append(
-            f"{len(few)} of {len(judged)} classes have under {evaluate.FEWEST_PICTURES} test "
-            "pictures, too few to judge each one: keep more pictures apart for the test."
+            f"{len(few)} of {len(judged)} classes have too few test pictures, or groups of them, "
+            "to judge each one: keep more apart for the test."
         )
     if facts["mistakes"]:
         said.append(

@@ -29,8 +29,8 @@ class Sample:
     ) -> None:
         answers, self.classes, self.count = p.argmax(axis=1), p.shape[1], count
         self.calibration = calibration
-        self.outcomes = _counter(targets * 2 + (answers == targets), member, 2 * self.classes)
-        self.answered = _counter(answers, member, self.classes)
+        self.outcomes = counter(targets * 2 + (answers == targets), member, 2 * self.classes)
+        self.answered = counter(answers, member, self.classes)
         cells = np.bincount(
             member * BINS + calibration.bins, calibration.gaps, minlength=count * BINS
         )
@@ -57,9 +57,10 @@ class Sample:
         }, recall
 
 
-def _counter(
+def counter(
     keys: Int64[np.ndarray, " pictures"], member: Int64[np.ndarray, " pictures"], size: int
 ) -> Callable[[Int64[np.ndarray, "resamples groups"]], Int64[np.ndarray, "resamples keys"]]:
+    """Make the function that counts each key in resamples of groups, without a full table."""
     order = np.argsort(keys, kind="stable")
     present, starts = np.unique(keys[order], return_index=True)
     columns = member[order]

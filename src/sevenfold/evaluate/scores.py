@@ -13,13 +13,18 @@ from sevenfold.evaluate.calibration import (
     as_unsure,
     calibration_interval,
 )
-from sevenfold.evaluate.estimate import Array, Estimate, hull, wilson
+from sevenfold.evaluate.estimate import Array, Estimate, hull, widened, wilson
 from sevenfold.evaluate.likelihood import confusion
 from sevenfold.evaluate.resampling import METRICS, Sample, bootstrap, percentiles
 
 FEWEST_GROUPS = 10
 FEWEST_PICTURES = 60
 """Under this many pictures a class is too few to judge: Wilson's half-width at 0.8 is ±0.1."""
+
+
+def too_few(pictures: int, groups: int) -> bool:
+    """Tell whether a class's pictures, in so many groups, are too few to judge it by."""
+    return pictures < FEWEST_PICTURES or groups < FEWEST_GROUPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class ClassScore:
         recall: share of its pictures that are answered right.
         precision: share of its answers that are right; 0 where it is never answered.
         f1: their harmonic mean.
-        too_few: under 60 pictures, too few to judge.
+        too_few: under 60 pictures, or in under 10 groups: too few to judge.
     """
 
     label: str
@@ -101,9 +106,15 @@ def score(
     if count == len(p):
         member = np.arange(len(p))
     sample = Sample(p, targets, member, count, Calibration.of(p, targets, seed))
-    point, _ = sample.metrics(np.ones((1, count), dtype=np.int64))
+    point, recall = sample.metrics(np.ones((1, count), dtype=np.int64))
     spread, recalls = bootstrap(sample, np.random.default_rng(seed), resamples)
     value = {name: float(point[name][0]) for name in METRICS}
+    most = {name: np.inf if name == "nll" else 1.0 for name in METRICS}
+    spread = {
+        name: np.clip(widened(value[name], drawn, count), 0, most[name])
+        for name, drawn in spread.items()
+    }
+    recalls = np.clip(widened(recall, recalls, count), 0, 1)
     estimates = {name: percentiles(value[name], spread[name]) for name in METRICS}
     estimates["calibration_error"] = calibration_interval(
         sample.calibration, spread["calibration_error"]
@@ -118,7 +129,13 @@ def score(
 
     estimates["accuracy"] = proportion(int(table.trace()), len(p), spread["accuracy"])
     each = tuple(
-        _class_score(name, table, k, proportion(int(table[k, k]), int(table[k].sum()), column))
+        _class_score(
+            name,
+            table,
+            k,
+            proportion(int(table[k, k]), int(table[k].sum()), column),
+            len(np.unique(member[targets == k])),
+        )
         for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
     )
     for name in ("balanced_accuracy", "macro_f1"):
@@ -191,7 +208,7 @@ def _as_unsure_as(mean: Estimate, classes: Sequence[ClassScore]) -> Estimate:
 
 
 def _class_score(
-    label: str, table: Int64[np.ndarray, "classes classes"], k: int, recall: Estimate
+    label: str, table: Int64[np.ndarray, "classes classes"], k: int, recall: Estimate, groups: int
 ) -> ClassScore:
     true, answered, right = int(table[k].sum()), int(table[:, k].sum()), int(table[k, k])
     return ClassScore(
@@ -200,5 +217,5 @@ def _class_score(
         recall=recall,
         precision=right / answered if answered else 0.0,
         f1=2 * right / (true + answered) if true + answered else 0.0,
-        too_few=true < FEWEST_PICTURES,
+        too_few=too_few(true, groups),
     )

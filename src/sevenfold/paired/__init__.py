@@ -5,6 +5,10 @@ compared by Tango's score interval for a paired difference of proportions, repet
 the t interval that is corrected for folds that share their training pictures.
 """
 
+from sevenfold.evaluate.student import (
+    t_quantile,
+    t_tails,
+)
 from sevenfold.paired.pictures import (
     INDEPENDENT,
     Design,
@@ -32,10 +36,6 @@ from sevenfold.paired.repetitions import (
     sign_flip,
     standard_error,
     verdict,
-)
-from sevenfold.paired.student import (
-    t_quantile,
-    t_tails,
 )
 
 __all__ = [

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 
 from sevenfold.errors import DataError
 from sevenfold.evaluate import Estimate
-from sevenfold.paired.student import bisected, t_quantile
+from sevenfold.evaluate.student import bisected, t_quantile
 
 _ALPHA: Final = 0.05
 # Of a picture, by which a drop may look smaller by chance of counting: the least that keeps

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from sevenfold.errors import DataError
-from sevenfold.paired.student import t_quantile, t_tails
+from sevenfold.evaluate.student import t_quantile, t_tails
 
 NO_DIFFERENCE: Final = 0.005
 """An effect whose whole interval is within this of 0 is none: half a point."""

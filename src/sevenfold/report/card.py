@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sevenfold.evaluate import FEWEST_PICTURES
+from sevenfold.evaluate import FEWEST_GROUPS, FEWEST_PICTURES
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.page import cleaned
@@ -240,7 +240,7 @@ def _limits(card: Facts) -> Iterator[str]:
         yield "  not count its answers to estimate how common a class is."
     yield "* Do not let it decide alone where a wrong answer can hurt someone."
     if few:
-        least = f"under {FEWEST_PICTURES} test pictures"
+        least = f"under {FEWEST_PICTURES} test pictures, or under {FEWEST_GROUPS} groups of them"
         yield f"* {few} of the classes have {least}: too few to judge."
 
 

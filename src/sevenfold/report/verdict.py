@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from sevenfold import plots
-from sevenfold.evaluate import CALIBRATED, FEWEST_PICTURES
+from sevenfold.evaluate import CALIBRATED, FEWEST_GROUPS, FEWEST_PICTURES
 from sevenfold.plots import plain
 from sevenfold.report import words
 from sevenfold.report.vote import voters
@@ -203,8 +203,8 @@ def _limits(facts: Facts, test: Facts) -> Iterator[Remark]:
     if few:
         yield Remark(
             "note",
-            f"{few:,} of {len(classes):,} classes have under {FEWEST_PICTURES} test pictures: too "
-            "few to judge one by one.",
+            f"{few:,} of {len(classes):,} classes have under {FEWEST_PICTURES} test pictures, or "
+            f"under {FEWEST_GROUPS} groups of them: too few to judge one by one.",
         )
     if words.part(facts, "data").get("small_data"):
         yield Remark(

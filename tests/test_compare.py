@@ -118,6 +118,25 @@ def test_pictures_in_groups_tell_less_so_that_more_of_them_are_needed(tmp_path):
     assert needed[1] > 3 * needed[0]
 
 
+def test_a_picture_without_a_group_is_one_of_its_own(tmp_path):
+    rights = [0.9] * 40
+    groups = [str(at // 4) for at in range(39)] + [""]
+    first = shares(tmp_path / "a.csv", rights, groups=groups)
+    second = shares(tmp_path / "b.csv", [0.2, *rights[1:]], groups=groups)
+    found = compare(first, second, progress=silent)
+    assert found["groups"] == 11
+    assert found["accuracy"]["high"] - found["accuracy"]["low"] > 0.2
+
+
+def test_balanced_accuracy_is_as_unsure_as_its_classes_where_nothing_changed(tmp_path):
+    first = shares(tmp_path / "a.csv", [0.9] * 40)
+    found = compare(first, shares(tmp_path / "b.csv", [0.9] * 40), progress=silent)
+    balanced, accuracy = found["balanced_accuracy"], found["accuracy"]
+    assert balanced["difference"] == 0
+    assert balanced["high"] >= accuracy["high"] > 0.05
+    assert balanced["low"] <= accuracy["low"] < -0.05
+
+
 def test_another_tools_answers_need_no_probabilities(tmp_path):
     rows = [(f"/else/where/{CLASSES[k % 2]}/{k:03}.png", CLASSES[k % 2]) for k in range(20)]
     first = answers(tmp_path / "a.csv", [(*row, row[1]) for row in rows])

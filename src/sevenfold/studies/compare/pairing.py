@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError
 from sevenfold.image import part_name, shown
+from sevenfold.predictions import told_apart
 from sevenfold.progress import Progress
 from sevenfold.studies.compare.sides import Model, Side, Table, asked
 
@@ -44,7 +45,7 @@ class Paired:
 
 
 def classes_of(first: Side, second: Side) -> tuple[str, ...]:
-    """Return the classes that both sides answer, in the first's order.
+    """Return the classes that both sides answer, in the order of one that names all it knows.
 
     Raises:
         DataError: the sides differ in their classes; those of one alone are named.
@@ -175,7 +176,7 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
         classes,
         tuple(first.paths[at] for at, _ in pairs),
         np.array([classes.index(label) for label in labels]),
-        tuple(groups if all(groups) else map(str, range(len(pairs)))),
+        tuple(told_apart(groups)),
         (
             np.array([classes.index(first.answers[at]) for at in rows[0]]),
             np.array([classes.index(second.answers[to]) for to in rows[1]]),

@@ -5,25 +5,26 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from sevenfold import evaluate, paired
-from sevenfold.evaluate import FEWEST_GROUPS, Estimate
+from sevenfold.evaluate import FEWEST_GROUPS, Estimate, chunks, counter, hull
 from sevenfold.paired import NO_DIFFERENCE, SIGNIFICANT
 from sevenfold.studies.compare.pairing import Paired
 
 Said = Literal["better", "worse", "no difference", "cannot tell"]
 POINT: Final = 0.01
 RESAMPLES: Final = 2000
-_CHUNK: Final = 4_000_000  # draws held at a time
+
+Right = Bool[np.ndarray, " pictures"]
 
 
 def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
     """Return what the comparison shows, second minus first everywhere, as plain facts.
 
     Accuracy has Tango's score interval, widened by the design effect where pictures come in
-    groups; balanced accuracy and log loss the percentile bootstrap of whole groups. McNemar's
-    exact test takes pictures as independent.
+    groups; log loss the percentile bootstrap of whole groups, and balanced accuracy the wider of
+    that and Tango's intervals of its classes. McNemar's exact test takes pictures as independent.
 
     Args:
         found: at least one picture.
@@ -92,59 +93,69 @@ def _told(difference: Estimate, first: float, second: float) -> dict[str, float]
 
 def _resampled(
     found: Paired,
-    right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"],
-    groups: Int64[np.ndarray, " pictures"],
+    right: Sequence[Right],
+    member: Int64[np.ndarray, " pictures"],
     scored: bool,
     seed: int,
 ) -> dict[str, Any]:
     """Compare balanced accuracy and log loss by resampling whole groups."""
-    count, classes = int(groups.max()) + 1, len(found.classes)
-    shape = (count, classes)
-    tables = [np.zeros(shape) for _ in range(3)]
-    for table, weights in zip(tables, (np.ones(len(groups)), *right), strict=True):
-        np.add.at(table, (groups, found.labels), weights)
-    losses = (
-        np.stack([evaluate.losses(one, found.labels) for one in found.probabilities])
-        if scored
-        else np.zeros((2, len(groups)))
-    )
-    sums = np.stack([np.bincount(groups, one, minlength=count) for one in losses], axis=1)
-    columns = np.concatenate([*tables, sums], axis=1)
-    point = _measures(np.ones((1, count)) @ columns, classes)[:, 0]
+    count, classes = int(member.max()) + 1, len(found.classes)
+    sizes = np.bincount(member)
+    outcomes = [counter(found.labels * 2 + one, member, 2 * classes) for one in right]
+    lost = [
+        np.bincount(member, evaluate.losses(one, found.labels))
+        for one in (found.probabilities if scored else ())
+    ]
+
+    def measures(
+        weights: Int64[np.ndarray, "resamples groups"],
+    ) -> Float64[np.ndarray, "measures resamples"]:
+        tables = (one(weights).reshape(-1, classes, 2) for one in outcomes)
+        with np.errstate(invalid="ignore"):  # a class that a resample lacks
+            recalls = [np.nanmean(one[:, :, 1] / one.sum(axis=2), axis=1) for one in tables]
+        return np.stack([*recalls, *(weights @ one / (weights @ sizes) for one in lost)])
+
+    point = measures(np.ones((1, count), np.int64))[:, 0]
     random, drawn = np.random.default_rng(seed), []
-    left = RESAMPLES
-    while left:
-        rows = min(left, max(1, _CHUNK // count))
-        weights = random.multinomial(count, np.full(count, 1 / count), rows).astype(np.float64)
-        drawn.append(_measures(weights @ columns, classes))
-        left -= rows
+    for rows in chunks(RESAMPLES, max(count, len(found.labels))):
+        drawn.append(measures(random.multinomial(count, np.full(count, 1 / count), rows)))
     spread = np.concatenate(drawn, axis=1)
     told: dict[str, Any] = {"nll": None}
     for at, name in enumerate(("balanced_accuracy", "nll")[: 1 + scored]):
-        first, second = point[2 * at], point[2 * at + 1]
-        low, high = np.nanquantile(spread[2 * at + 1] - spread[2 * at], [0.025, 0.975])
-        change = float(second - first)
-        within = Estimate(change, min(change, float(low)), max(change, float(high)))
-        told[name] = _told(within, float(first), float(second))
+        first, second = point[2 * at : 2 * at + 2].tolist()
+        apart = evaluate.widened(second - first, spread[2 * at + 1] - spread[2 * at], count)
+        low, high = np.nanquantile(apart, [0.025, 0.975])
+        change = Estimate(
+            second - first, min(second - first, float(low)), max(second - first, float(high))
+        )
+        if name == "balanced_accuracy":
+            change = _as_unsure_as(change, found, right)
+        told[name] = _told(change, first, second)
     return told
 
 
-def _measures(
-    sums: Float64[np.ndarray, "resamples columns"], classes: int
-) -> Float64[np.ndarray, "4 resamples"]:
-    """Return balanced accuracy and log loss of both sides from sums over pictures."""
-    true, *rights = (sums[:, at * classes : (at + 1) * classes] for at in range(3))
-    with np.errstate(invalid="ignore", divide="ignore"):  # a class that a resample lacks
-        recalls = [np.nanmean(one / true, axis=1) for one in rights]
-    losses = sums[:, 3 * classes :] / true.sum(axis=1, keepdims=True)
-    return np.stack([*recalls, losses[:, 0], losses[:, 1]])
+def _as_unsure_as(mean: Estimate, found: Paired, right: Sequence[Right]) -> Estimate:
+    """Widen a mean over classes to what Tango's intervals of its classes leave open.
+
+    Half-widths add in squares (MOVER: Zou & Donner 2008). Where no answer of a class
+    changed, a bootstrap adds nothing.
+    """
+    groups = np.array(found.groups, dtype=np.str_)
+    each = []
+    for label in np.unique(found.labels):
+        mine = found.labels == label
+        first, second = right[0][mine], right[1][mine]
+        design = paired.design(first, second, groups[mine].tolist())
+        each.append(paired.interval(paired.count(first, second), design=design))
+    below = math.hypot(*(one.value - one.low for one in each)) / len(each)
+    above = math.hypot(*(one.high - one.value for one in each)) / len(each)
+    value = mean.value
+    return hull(mean, Estimate(value, max(-1.0, value - below), min(1.0, value + above)))
 
 
-def _classes(
-    found: Paired, right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"]
-) -> list[dict[str, Any]]:
+def _classes(found: Paired, right: Sequence[Right]) -> list[dict[str, Any]]:
     """Tell of each class that occurs how many answers got right and wrong."""
-    told = []
+    told, groups = [], np.array(found.groups, dtype=np.str_)
     for label, name in enumerate(found.classes):
         mine = found.labels == label
         if not mine.any():
@@ -159,15 +170,13 @@ def _classes(
                 "second": after.value,
                 "got_right": int((~first & second).sum()),
                 "got_wrong": int((first & ~second).sum()),
-                "too_few": int(mine.sum()) < evaluate.FEWEST_PICTURES,
+                "too_few": evaluate.too_few(len(first), len(np.unique(groups[mine]))),
             }
         )
     return told
 
 
-def _flips(
-    found: Paired, right: Sequence["np.ndarray[Any, np.dtype[np.bool_]]"]
-) -> list[dict[str, Any]]:
+def _flips(found: Paired, right: Sequence[Right]) -> list[dict[str, Any]]:
     """List the pictures that one side alone answers rightly, those that got wrong first."""
     changed = np.flatnonzero(right[0] != right[1])
     order = changed[np.argsort(~right[0][changed], kind="stable")]

@@ -143,7 +143,8 @@ def test_the_gate_refuses_a_drop_above_a_point_whatever_the_test_says():
     found = compared(before, after, labels)
     assert found.drop == pytest.approx(4 / 300)
     assert found.p == pytest.approx(1 / 16)
-    assert [text[:8] for text in found.reasons] == ["it drops"]
+    assert [text[:12] for text in found.reasons] == ["its score is"]
+    assert found.most_lost > found.drop
     after[3] = True
     assert compared(before, after, labels).reasons == ()
 
@@ -186,7 +187,12 @@ def test_harm_is_the_exact_half_of_mcnemar_and_groups_weaken_it():
     after[:8] = False
     alone = gate.harm(before, after, names(40))
     assert alone == pytest.approx(2.0**-8)
-    assert gate.harm(before, after, [str(at // 8) for at in range(40)]) > 0.2
+    assert gate.harm(before, after, [str(at // 8) for at in range(40)]) == 0.5
+    pair = [str(max(at, 1)) for at in range(40)]  # two of the eight are copies
+    assert gate.harm(before, after, pair) == pytest.approx(2.0**-7)
+    after[10:12], before[10:12] = True, False
+    enough = sum(math.comb(10, k) for k in range(8, 11)) / 2**10
+    assert gate.harm(before, after, names(40)) == pytest.approx(enough)
     assert gate.harm(before, before, names(40)) == 1.0
 
 

@@ -182,7 +182,8 @@ def _judged(facts: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"compared       with {one['reference']}: {-100 * one['drop']:+.1f} points on "
             f"{one['pictures']:,} test pictures, {one['negative_flips']} answers got wrong and "
-            f"{one['positive_flips']} right"
+            f"{one['positive_flips']} right; at most {100 * max(0.0, one['most_lost']):.1f} points "
+            "of accuracy lost, with 95 % confidence"
         )
     if "megabytes" in facts:
         size, took = facts["megabytes"], facts["latency_ms"]

@@ -88,7 +88,8 @@ def _compared(one: Facts) -> str:
         f"{'falls' if drop > 0 else 'gains' if drop < 0 else 'changes'} by "
         f"{words.points(abs(drop))} on {words.count(one.get('pictures'), 'old test picture')}: "
         f"{words.count(one.get('negative_flips'), 'answer')} got wrong, "
-        f"{words.count(one.get('positive_flips'), 'answer')} right."
+        f"{words.count(one.get('positive_flips'), 'answer')} right. With 95 % confidence it lost "
+        f"at most {words.points(max(0.0, number(one.get('most_lost'))))} of accuracy."
     )
 
 

@@ -4,7 +4,6 @@ Harm is shown by the answers of both to the same old test pictures. The candidat
 running version, and the last one that a person signed off, so that small losses cannot add up.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -28,15 +27,16 @@ class ClassChange:
         pictures: of test.
         before: recall of the reference.
         after: recall of the candidate.
+        most_lost: of its recall, with 95 % confidence.
         p: one-sided, that it got no worse, by Holm over the classes; 1 where too few.
-        too_few: whether it has under `evaluate.FEWEST_PICTURES` of test: it warns, and cannot
-            veto.
+        too_few: whether it has too few of test to judge: it warns, and cannot veto by itself.
     """
 
     label: str
     pictures: int
     before: float
     after: float
+    most_lost: float
     p: float
     too_few: bool
 
@@ -49,6 +49,7 @@ class Comparison:
         reference: what it is held against.
         counts: right and wrong answers of reference and candidate.
         drop: of the objective, as a fraction; negative is a gain.
+        most_lost: of accuracy, with 95 % confidence: no harm shown is not shown to be none.
         p: one-sided, that the candidate is no worse.
         classes: each class with test pictures.
     """
@@ -56,6 +57,7 @@ class Comparison:
     reference: str
     counts: paired.Paired
     drop: float
+    most_lost: float
     p: float
     classes: tuple[ClassChange, ...]
 
@@ -65,8 +67,8 @@ class Comparison:
         found = []
         if self.drop > DROP:
             found.append(
-                f"it drops by {100 * self.drop:.1f} points against {self.reference}, more than "
-                f"{100 * DROP:g}"
+                f"its score is {100 * self.drop:.1f} points below that of {self.reference}, more "
+                f"than the {100 * DROP:g} allowed (p {self.p:.3f})"
             )
         if self.p < LEVEL:
             found.append(
@@ -97,24 +99,25 @@ def harm(
     after: Bool[np.ndarray, "pictures"],
     groups: Sequence[str],
 ) -> float:
-    r"""Test one-sided whether answers got worse: the exact half of McNemar's test.
+    r"""Test one-sided whether answers got worse: exactly, by the signs of groups' changes.
 
-    $$p = P(X \ge b), \quad X \sim \text{Binomial}(b + c, 1/2)$$
+    $$p = P\left(\sum_g s_g |d_g| \ge \sum_g d_g\right), \quad s_g = \pm 1$$
 
-    with b answers that got wrong and c that got right. Where pictures come in groups both
-    are divided by the design effect (Rao & Scott 1992) and rounded in the candidate's favour.
+    with $d_g$ answers of a group that got wrong less those that got right: where nothing got
+    worse, a change is as likely as its opposite. Of pictures without groups it is the half of
+    McNemar's exact test.
 
     Example:
         >>> worse = np.array([True] * 5 + [False]), np.array([False] * 5 + [False])
-        >>> harm(*worse, list("abcdef"))
-        0.03125
+        >>> harm(*worse, list("abcdef")), harm(*worse, list("aaaaab"))
+        (0.03125, 0.5)
     """
-    counts = paired.count(before, after)
-    effect = max(1.0, paired.design(before, after, groups).effect)
-    wrong = math.floor(counts.only_first / effect)
-    right = math.ceil(counts.only_second / effect)
-    tail: int = sum(math.comb(wrong + right, k) for k in range(wrong, wrong + right + 1))
-    return min(1.0, float(tail / 2 ** (wrong + right)))
+    member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)[1]
+    net = np.bincount(member, before.astype(np.float64) - after).astype(np.int64)
+    chances = np.ones(1)  # of sums from -total to total, in steps of one
+    for size in np.abs(net[net != 0]).tolist():
+        chances = (np.pad(chances, (2 * size, 0)) + np.pad(chances, (0, 2 * size))) / 2
+    return min(1.0, float(chances[len(chances) // 2 + net.sum() :].sum()))
 
 
 def compared(
@@ -140,11 +143,12 @@ def compared(
     found = []
     for at in np.unique(labels):
         some = labels == at
-        few = int(some.sum()) < evaluate.FEWEST_PICTURES
         its = [group for group, mine in zip(groups, some, strict=True) if mine]
+        few = evaluate.too_few(len(its), len(set(its)))
         p = 1.0 if few else harm(before[some], after[some], its)
         was, now = float(before[some].mean()), float(after[some].mean())
-        found.append(ClassChange(classes[at], int(some.sum()), was, now, p, few))
+        lost = _most_lost(before[some], after[some], its)
+        found.append(ClassChange(classes[at], len(its), was, now, lost, p, few))
     judged = [at for at, one in enumerate(found) if not one.too_few]
     adjusted = dict(zip(judged, paired.holm([found[at].p for at in judged]), strict=True))
     changes = tuple(replace(one, p=adjusted.get(at, 1.0)) for at, one in enumerate(found))
@@ -152,7 +156,15 @@ def compared(
     drop = -counts.difference
     if objective == "balanced_accuracy":
         drop = float(np.mean([one.before - one.after for one in changes]))
-    return Comparison(reference, counts, drop, harm(before, after, groups), changes)
+    lost = _most_lost(before, after, groups)
+    return Comparison(reference, counts, drop, lost, harm(before, after, groups), changes)
+
+
+def _most_lost(
+    before: Bool[np.ndarray, "pictures"], after: Bool[np.ndarray, "pictures"], groups: Sequence[str]
+) -> float:
+    design = paired.design(before, after, groups)
+    return paired.largest_drop(paired.count(before, after), design=design)
 
 
 def to_json(found: Comparison) -> Mapping[str, Any]:
@@ -161,6 +173,7 @@ def to_json(found: Comparison) -> Mapping[str, Any]:
         "reference": found.reference,
         "pictures": found.counts.pictures,
         "drop": found.drop,
+        "most_lost": found.most_lost,
         "p": found.p,
         "negative_flips": found.counts.only_first,
         "positive_flips": found.counts.only_second,

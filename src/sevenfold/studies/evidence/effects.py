@@ -148,7 +148,7 @@ def weigh(
     A practice *helps* or *hurts* if its effect on the objective when it is left out passes two
     tests: the corrected t, adjusted by Holm's rule for all practices that the study decides on,
     measured already or not, and the sign-flip test, unadjusted. All other effects have
-    intervals alone.
+    intervals alone, and nothing is claimed before all repetitions are there.
 
     Args:
         study: what is measured.
@@ -284,7 +284,9 @@ def _finding(practice: str, study: Study, found: Sequence[Measured], p_holm: flo
 
 def _verdict(finding: Finding, study: Study) -> Verdict:
     one = finding.deciding(DIRECTIONS[0])
-    if one is None or not math.isfinite(one.effects[study.objective].low):
+    if one is None or one.repetitions < study.repetitions:
+        return "cannot tell"  # each look at a part would be another chance to err
+    if not math.isfinite(one.effects[study.objective].low):
         return "cannot tell"
     effect = one.effects[study.objective]
     return paired.verdict(effect.value, effect.low, effect.high, finding.p_holm, one.p_flip)

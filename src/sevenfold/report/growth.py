@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sevenfold import plots
+from sevenfold.paired import NO_DIFFERENCE
 from sevenfold.plots import Band, Line
 from sevenfold.report import words
 from sevenfold.report.words import Facts, number, part, percent, rows
@@ -38,9 +39,15 @@ def headline(curve: Facts) -> str:
     """Say in one line what twice the pictures would bring."""
     if curve.get("refused"):
         return "No forecast: the curve cannot be carried on"
-    gain = number(part(curve, "doubling").get("gain"))
+    twice = part(curve, "doubling")
+    gain = number(twice.get("gain"))
     if gain < 0.002:
-        return "More pictures of this kind would hardly help"
+        little = number(twice.get("high")) <= NO_DIFFERENCE
+        return (
+            "More pictures of this kind would hardly help"
+            if little
+            else "Whether more pictures would help cannot be told yet"
+        )
     return f"Twice the pictures would bring about {words.points(gain)}"
 
 
@@ -89,7 +96,7 @@ def _next(curve: Facts) -> str:
     best = next((one for one in rows(curve, "classes") if one.get("label") == name), {})
     measure = str(curve.get("objective") or "accuracy").replace("_", " ")
     if not best:
-        return "No class is surely worth more than others: label what comes."
+        return "Of no class are more pictures surely worth anything: label what comes."
     part = number(curve.get("worth_of_part"))
     among = f", among {words.amount(part)} of the pictures; among all they are worth less" * (
         part > 0

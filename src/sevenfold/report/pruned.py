@@ -128,7 +128,8 @@ def _said(found: Facts) -> Iterator[str]:
     if found.get("certified"):
         yield (
             "Certified: with 95 % confidence it drops by no more than "
-            f"{words.points(number(found.get('drop_bound')))}."
+            f"{words.points(number(found.get('drop_bound')))} against the model before. The 5 % "
+            "are this pruning's own: of several, each may err."
         )
     else:
         yield (

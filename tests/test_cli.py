@@ -395,14 +395,16 @@ def test_maps_are_not_laid_among_the_photos(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_prediction(monkeypatch, CAT)
-    line = ["predict", "runs/a", str(tmp_path), "--explain", str(tmp_path / "maps")]
+    line = ["predict", "runs/a", str(tmp_path), "--maps", str(tmp_path / "maps")]
     assert cli.main(line) == 2
-    assert "--explain" in capsys.readouterr().err
+    assert "add --explain" in capsys.readouterr().err
+    assert cli.main([*line, "--explain"]) == 2
+    assert "--maps" in capsys.readouterr().err
     assert not (tmp_path / "maps").exists()
     photo = tmp_path / "a.jpg"
     photo.write_bytes(b"")
     for place, said in ((tmp_path, "among the photos"), (photo, "is a file")):
-        assert cli.main(["predict", "runs/a", str(photo), "--explain", str(place)]) == 2
+        assert cli.main(["predict", "runs/a", str(photo), "--explain", "--maps", str(place)]) == 2
         assert said in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.optimization import Optimization
 from sevenfold.practices.transfer import Transfer
 from sevenfold.ranges import Choice, Range
-from sevenfold.recipe import PRACTICES, Recipe, apply, default, read, to_toml
+from sevenfold.recipe import PRACTICES, Recipe, apply, asked, default, read, sources, to_toml
 
 OFF = Recipe(**{name: type(getattr(Recipe(), name)).off for name in PRACTICES})
 ODD = Recipe(
@@ -78,6 +78,22 @@ def test_toml_says_which_practices_are_in_use():
     for practice in PRACTICES:
         number = PRACTICES.index(practice) + 1
         assert f"[{practice}]  # practice {number}, off" in to_toml(OFF)
+
+
+def test_a_recipe_says_where_each_setting_comes_from(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("side = 64\neffort = 2.0\n[ensembling]\nmembers = 4\n", encoding="utf-8")
+    found = asked("normal", str(path), ["side=96", "views=0"])
+    assert (found.side, found.effort, found.ensembling.members) == (96, 2.0, 4)
+    told = sources(found, "normal", str(path))
+    assert told["side"] == "--set"
+    assert told["effort"] == str(path)
+    assert told["ensembling.members"] == told["augmentation.mixup"] == "--budget normal"
+    assert "views" not in told  # as by default
+    assert "batch" not in told
+    lines = to_toml(found, told).splitlines()
+    assert [line.rpartition(" [")[2] for line in lines if line.startswith("side = ")] == ["--set]"]
+    assert tomllib.loads("\n".join(lines)) == tomllib.loads(to_toml(found))
 
 
 def test_a_file_may_hold_a_few_settings(tmp_path):

@@ -8,11 +8,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import cattrs
 
 from sevenfold.errors import UsageError, suggestion
+from sevenfold.image import shown
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.practices.ensembling import Ensembling, turn
 from sevenfold.practices.growth import Growth
@@ -32,6 +34,7 @@ PRACTICES: Final = (
     "pruning",
 )
 BUDGETS: Final = ("quick", "normal", "thorough")
+NOWHERE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -216,18 +219,10 @@ def _converter() -> cattrs.Converter:
 _CONVERTER: Final = _converter()
 
 
-def _names(recipe: Recipe) -> list[str]:
-    return [
-        name if not dataclasses.is_dataclass(value) else f"{name}.{part}"
-        for name, value in vars(recipe).items()
-        for part in (vars(value) if dataclasses.is_dataclass(value) else ("",))
-    ]
-
-
 def _merge(recipe: Recipe, given: Mapping[str, Any], source: str) -> Recipe:
     """Lay given values over a recipe and check all of it."""
     plain = dataclasses.asdict(recipe)
-    known = _names(recipe)
+    known = list(_settings(recipe))
     for name, value in given.items():
         is_table = name in PRACTICES
         if is_table and value == "off":
@@ -361,6 +356,57 @@ def apply(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
+def asked(budget: str, file: str = "", settings: Sequence[str] = ()) -> Recipe:
+    """Return a budget's recipe under the settings of a file and those given one by one.
+
+    Args:
+        budget: as of `default`.
+        file: path of a TOML file, or "".
+        settings: such as `side=160`.
+
+    Raises:
+        UsageError: there is no such budget, or a setting is wrong.
+
+    Example:
+        >>> asked("normal", settings=["side=160"]).side
+        160
+    """
+    base = default(budget)
+    return apply(read(Path(file), base) if file else base, settings)
+
+
+def sources(recipe: Recipe, budget: str, file: str = "") -> dict[str, str]:
+    """Say of each setting that is not the default where it comes from.
+
+    Args:
+        recipe: what `asked` returned.
+        budget: that it was asked with.
+        file: as well.
+
+    Returns:
+        `--budget NAME`, the file, or `--set`, by names such as `transfer.backbone`.
+    """
+    base = default(budget)
+    below, by_file, all_ = map(_settings, (base, read(Path(file), base) if file else base, recipe))
+    return {
+        name: "--set"
+        if value != by_file[name]
+        else file
+        if value != below[name]
+        else f"--budget {budget}"
+        for name, value in all_.items()
+        if value != _settings(Recipe())[name]
+    }
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return {
+        f"{name}.{part}" if part else name: inner
+        for name, value in vars(recipe).items()
+        for part, inner in (vars(value) if name in PRACTICES else {"": value}).items()
+    }
+
+
 def _comments(kind: type) -> dict[str, str]:
     """Read what each setting means from its class's docstring."""
     text = inspect.getdoc(kind) or ""
@@ -385,28 +431,35 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _line(name: str, value: Any, comment: str) -> str:
-    return f"{name} = {_shown(value)}  # {comment}"
-
-
-def to_toml(recipe: Recipe) -> str:
+def to_toml(recipe: Recipe, sources: Mapping[str, str] = NOWHERE) -> str:
     """Write a recipe as TOML, each setting with its meaning.
+
+    Args:
+        recipe: what to write.
+        sources: of settings by name, as `sources` gives them.
 
     Example:
         >>> import tomllib
         >>> tomllib.loads(to_toml(Recipe()))["side"]
         256
     """
+
+    def line(name: str, value: Any, comment: str, key: str) -> str:
+        source = f" [{shown(sources[key])}]" if key in sources else ""
+        return f"{name} = {_shown(value)}  # {comment}{source}"
+
     about = _comments(Recipe)
     lines = ["# A Sevenfold recipe: how to train, and nothing about where."]
     tables = []
     for name, value in vars(recipe).items():
         if name not in PRACTICES:
-            lines.append(_line(name, value, about[name]))
+            lines.append(line(name, value, about[name], name))
             continue
         kind = type(value)
         state = "off" if value == kind.off else "in use"
         inner = _comments(kind)
         tables += ["", f"[{name}]  # {about[name].rstrip('.')}, {state}"]
-        tables += [_line(part, held, inner[part]) for part, held in vars(value).items()]
+        tables += [
+            line(part, held, inner[part], f"{name}.{part}") for part, held in vars(value).items()
+        ]
     return "\n".join([*lines, *tables, ""])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sevenfold.answers import Written
 
 DEMO_RUN = Path("runs") / "demo"
+MAPS = Path("maps")
 
 
 @app.command
@@ -78,7 +79,8 @@ def predict(
     /,
     *photos: str,
     out: Path | None = None,
-    explain: Path | None = None,
+    explain: bool = False,
+    maps: Path = MAPS,
     columns: str = "",
     top: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     threads: Count = 0,
@@ -90,7 +92,8 @@ def predict(
         model: a run, or a bundle copied out of one.
         photos: pictures, folders of them, or a CSV with a column `path`, and `box` for parts.
         out: a .csv or .parquet file for the answers; the same command goes on with it.
-        explain: a folder for PNGs that show where the evidence for each answer lies.
+        explain: draw PNGs that show where the evidence for each answer lies.
+        maps: the folder for them.
         columns: which column of a CSV holds the paths, such as path=file.
         top: classes to print for each picture, the answer first; --json and tables have all.
         threads: processor threads; 0 is one for each core.
@@ -115,18 +118,21 @@ def predict(
             named += 1
             yield one
 
+    if maps != MAPS and not explain:
+        raise UsageError(f"--maps {maps}: nothing is explained", "add --explain")
     if explain:
-        if explain.exists() and not explain.is_dir():
-            raise UsageError(f"--explain {explain} is a file", "name a folder")
+        if maps.exists() and not maps.is_dir():
+            raise UsageError(f"--maps {maps} is a file", "name a folder")
         for photo in photos:
-            refuse_among(photo, explain, "--explain")
+            refuse_among(photo, maps, "--maps")
             beside = Path(photo).resolve().parent
-            if not photo.lower().endswith(".csv") and explain.resolve() == beside:
-                refuse_among(str(beside), explain, "--explain")
+            if not photo.lower().endswith(".csv") and maps.resolve() == beside:
+                refuse_among(str(beside), maps, "--maps")
         prediction.check_maps(predictor)
-        explain.mkdir(parents=True, exist_ok=True)
+        maps.mkdir(parents=True, exist_ok=True)
     tally = drift.Tally(predictor.bundle.reference, predictor.classes)
-    outcomes = partial(prediction.predict, predictor, threads=threads, explain=explain, tally=tally)
+    drawn = maps if explain else None
+    outcomes = partial(prediction.predict, predictor, threads=threads, explain=drawn, tally=tally)
     facts: dict[str, Any] = {"schema": "sevenfold.predict/1", "out": "", "predictions": []}
     if not out:
         facts["predictions"], written = _told(outcomes(found()), predictor.classes, json, top)
@@ -282,7 +288,7 @@ def recipe(
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Print all settings as TOML, each with its meaning.
+    """Print all settings as TOML, each with its meaning and, if no default, its source.
 
     Args:
         budget: quick, normal, thorough, or a time such as 20m, which stands for quick, from 15
@@ -293,10 +299,11 @@ def recipe(
     """
     from sevenfold import recipe as recipes
 
-    base = recipes.default(budget)
-    base = recipes.read(Path(file), base) if file else base
-    text = recipes.to_toml(recipes.apply(base, set))
+    asked = recipes.asked(budget, file, set)
+    sources = recipes.sources(asked, budget, file)
+    text = recipes.to_toml(asked, sources)
     facts = {"schema": "sevenfold.recipe/1", "recipe": tomllib.loads(text), "toml": text}
+    facts |= {"sources": sources}
     show(facts, text.splitlines(), as_json=json)
 
 

@@ -49,11 +49,10 @@ def curve(
     from sevenfold import recipe as recipes
     from sevenfold.studies import curve as study
 
-    base = recipes.read(Path(recipe), recipes.Recipe()) if recipe else recipes.Recipe()
     facts = study.curve(
         data,
         out,
-        recipe=recipes.apply(base, set),
+        recipe=recipes.asked("quick", recipe, set),
         target=target,
         repetitions=repetitions,
         seed=seed,

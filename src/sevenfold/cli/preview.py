@@ -21,7 +21,7 @@ def preview(
     data: str,
     /,
     *,
-    out: Path,
+    out: Path = Path("runs") / "preview",
     budget: str = "quick",
     recipe: str = "",
     set: tuple[str, ...] = (),
@@ -56,12 +56,10 @@ def preview(
     from sevenfold import recipe as recipes
     from sevenfold.studies import preview as study
 
-    base = recipes.default(budget)
-    base = recipes.read(Path(recipe), base) if recipe else base
     facts = study.preview(
         data,
         out,
-        recipe=recipes.apply(base, set),
+        recipe=recipes.asked(budget, recipe, set),
         columns=columns(columns_),
         classes=classes,
         views=views,

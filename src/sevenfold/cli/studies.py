@@ -18,7 +18,7 @@ def race(
     data: str,
     /,
     *,
-    out: Path,
+    out: Path = Path("runs") / "race",
     practice: Literal["optimization", "imbalance"] = "optimization",
     trials: Given = None,
     seeds: int = 3,
@@ -61,12 +61,10 @@ def race(
         seed,
     )
     study.check(asked, set)
-    base = recipes.default(budget)
-    base = recipes.read(Path(recipe), base) if recipe else base
     facts = study.race(
         data,
         out,
-        recipe=recipes.apply(base, set),
+        recipe=recipes.asked(budget, recipe, set),
         asked=asked,
         where=where_of(running),
         columns=columns(reading.columns),

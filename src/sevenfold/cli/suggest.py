@@ -20,7 +20,7 @@ def suggest(
     unlabelled: Path,
     /,
     *,
-    out: Path,
+    out: Path = Path("runs") / "suggestions",
     count: Annotated[int, Parameter(validator=Number(gte=1))] = 100,
     by: Literal["margin", "entropy"] = "margin",
     columns: str = "",

@@ -134,7 +134,7 @@ class Predictor:
         except OSError as error:
             raise ResourceError(
                 f"cannot write {image.shown(str(file))}: {error.strerror or error}",
-                "name another folder with --explain, or make room there",
+                "name another folder with --maps, or make room there",
             ) from error
         return replace(self._told(seen, path), map=str(file))
 

@@ -110,10 +110,12 @@ class Results:
     folder: Path
     again: bool = False
 
-    def rows(self, *, everywhere: bool = False) -> list[Row]:
-        """Return this machine's rows, or all machines', the latest of each key.
+    def rows(self, *, everywhere: bool = False, each: bool = False) -> list[Row]:
+        """Return the latest row of each key, in the order of their first writing.
 
-        They come in the order of their first writing.
+        Args:
+            everywhere: whether those of other machines count, the latest of all.
+            each: whether each machine has a latest of its own.
         """
         path = self.folder / f"{self.name}_runs.jsonl"
         if not path.is_file():
@@ -121,7 +123,7 @@ class Results:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         here = (processor(), cores())
         mine = [line for line in lines if everywhere or (line["device"], line["cores"]) == here]
-        return list({line["key"]: line for line in mine}.values())
+        return list({(line["key"], each and line["device"]): line for line in mine}.values())
 
     def missing(self, *keys: str, everywhere: bool = False) -> bool:
         """Tell whether something is left to measure, and say what is skipped.

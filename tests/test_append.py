@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_a_curve_is_shown_in_the_report_of_its_run(run, tmp_path, capsys):
     assert "Twice the 400 labelled pictures" in html.replace("\u202f", " ")
     assert json.loads((run / "report.json").read_text("utf-8"))["curve"]["labelled"] == 400
     assert not list(run.glob("*.part"))
+
+
+def test_a_number_that_is_none_is_written_as_null(run, tmp_path):
+    facts = report_facts.facts()
+    facts["run"]["memory_peak_megabytes"] = math.nan
+    facts["training"]["probe"][-1]["loss"] = math.inf
+    (run / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    append(run, [study(tmp_path / "curve", run)])
+    found = json.loads((run / "report.json").read_text("utf-8"), parse_constant=pytest.fail)
+    assert found["run"]["memory_peak_megabytes"] is None
+    assert found["training"]["probe"][-1]["loss"] is None
 
 
 def test_what_is_of_other_data_is_refused_and_changes_nothing(run, tmp_path):

@@ -1,7 +1,6 @@
 """Train members side by side: the same to the bit, resumable, and none outlives its parent."""
 
 import hashlib
-import importlib
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from sevenfold.features.pixels import Pixels
 from sevenfold.place import Place
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe, apply
-from sevenfold.train import member
+from sevenfold.train import bench, crew, member
 
 SETTINGS = (
     "objective=accuracy",
@@ -148,6 +147,22 @@ def test_folds_and_ways_to_help_rare_classes_are_trained_side_by_side(split, sta
     assert all(len(one.folds) == 5 for one in first.members)
 
 
+def test_a_process_parts_the_pictures_as_the_one_that_started_it(split, tmp_path):
+    groups = tuple(f"scene {at // 3}" for at in range(len(split.dataset)))
+    pictures = np.sort(np.concatenate([split.train, split.val]))
+    scenes = replace(split.dataset, groups=groups)
+    small = replace(split, dataset=scenes, train=pictures, val=split.val[:0])
+    recipe = train.settle(RECIPE, small)
+    there = bench.prepared(recipe, small, pictures, ALONE, Pixels(18), tmp_path, 5, silent)
+    again = crew._opened(crew._written(crew.Job(there, 0.01, 5)))
+    for mine, theirs in zip(bench.parts_of(there), bench.parts_of(again), strict=True):
+        assert mine.name == theirs.name
+        assert mine.pictures.tolist() == theirs.pictures.tolist()
+        assert mine.judged.tolist() == theirs.judged.tolist()
+    alone = replace(split.dataset, groups=split.dataset.hashes)
+    assert replace(small, dataset=alone).folds().tolist() != small.folds().tolist()
+
+
 def test_a_killed_process_loses_nothing(split, alone, started, tmp_path):
     def killing(stage: str, done: int, _total: int) -> None:
         if stage == "train, 2 at a time" and done and len(started) == 2:
@@ -176,13 +191,14 @@ def test_what_was_interrupted_goes_on_and_leaves_no_process(split, alone, starte
 def test_rows_that_are_made_when_they_are_asked_for_are_trained_on_here(
     split, alone, started, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path / "stores"))  # nothing is there yet
     monkeypatch.setenv("SEVENFOLD_CACHE_GB", "0")
     assert learnt(fit(split, tmp_path, TWO)) == alone
     assert not started
 
 
 def test_one_member_and_a_whole_network_keep_all_threads(split):
-    bench = importlib.import_module("sevenfold.train.bench").Bench(
+    there = bench.Bench(
         RECIPE,
         split,
         split.train,
@@ -193,16 +209,16 @@ def test_one_member_and_a_whole_network_keep_all_threads(split):
         silent,
         (torch.nn.Identity(),),
     )
-    assert member.threads_of(bench) == 5  # three members share them
-    many = replace(bench, recipe=apply(RECIPE, ["ensembling.members=20"]))
+    assert member.threads_of(there) == 5  # three members share them
+    many = replace(there, recipe=apply(RECIPE, ["ensembling.members=20"]))
     assert member.threads_of(many) == 2  # one for every eight
-    folds = replace(bench, split=replace(split, val=split.val[:0]))
+    folds = replace(there, split=replace(split, val=split.val[:0]))
     assert member.threads_of(folds) == 2  # each is trained six times
-    assert member.threads_of(replace(bench, place=Place("cpu", 2))) == 1
-    single = replace(bench, recipe=apply(RECIPE, ["ensembling.members=1"]))
+    assert member.threads_of(replace(there, place=Place("cpu", 2))) == 1
+    single = replace(there, recipe=apply(RECIPE, ["ensembling.members=1"]))
     assert member.threads_of(single) == 16
-    assert member.threads_of(replace(bench, trunk=())) == 16
-    assert member.threads_of(replace(bench, place=Place("cuda", 16))) == 16
+    assert member.threads_of(replace(there, trunk=())) == 16
+    assert member.threads_of(replace(there, place=Place("cuda", 16))) == 16
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")

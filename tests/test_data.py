@@ -456,6 +456,15 @@ def test_boxes_of_one_file_share_a_group():
     assert groups == ("1" * 32, "1" * 32, "3" * 32)
 
 
+def test_pictures_that_belong_together_for_another_reason_join_their_groups():
+    given = {"a": "", "b": "q", "c": "", "d": "p", "e": ""}
+    photos = [data.Photo(name, "x", group=group) for name, group in given.items()]
+    hashes = [str(number) * 32 for number in range(5)]
+    assert data.merged_groups(photos, hashes)[1:4] == ("q", hashes[2], "p")
+    groups = data.merged_groups(photos, hashes, [(0, 1), (4, 3), (0, 3)])
+    assert groups == ("p", "p", hashes[2], "p", "p")
+
+
 def test_one_picture_under_two_labels_is_left_out_with_all_its_copies(tmp_path):
     folder(tmp_path)
     for name in ("cat/copy.png", "dog/copy1.png", "dog/copy2.png"):
@@ -570,7 +579,7 @@ def test_paths_of_windows_are_one_kind_of_path(tmp_path, monkeypatch):
     write(tmp_path / "a" / "b_1.png", 2)
     text = table(tmp_path / "t.csv", [["path", "label"], ["a\\b_1.png", "x"]])
     assert data.scan(text).photos[0].path == "a\\b_1.png"
-    monkeypatch.setattr("sevenfold.data.tables.os.sep", "\\")
+    monkeypatch.setattr("sevenfold.cells.os.sep", "\\")
     assert data.scan(text).photos[0].path == "a/b_1.png"
 
 

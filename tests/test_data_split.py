@@ -198,6 +198,7 @@ def test_folds_are_stratified_and_even():
     assert Counter(folds.tolist()) == dict.fromkeys(range(5), 118)
     rare = Counter(folds[made.labels[split.train] == 1].tolist())
     assert set(rare.values()) <= {11, 12}
+    assert split.fold_of(split.train[7::3]).tolist() == folds[7::3].tolist()
 
 
 def test_too_few_groups_for_the_folds():

@@ -23,7 +23,7 @@ from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sevenfold import SevenfoldClassifier, estimator, export, image, train
+from sevenfold import SevenfoldClassifier, estimator, export, image, loop, train
 from sevenfold.errors import InputError, ResourceError, UsageError
 from sevenfold.features import trunk
 
@@ -304,6 +304,14 @@ def test_what_cannot_be_had_is_refused_before_any_work(small):
         small().fit(scipy.sparse.eye_array(len(X), format="csr"), Y)
     with pytest.raises(ValueError, match="NaN"):
         small().fit(X, [np.nan, *np.ones(len(X) - 1)])
+
+
+def test_a_training_that_diverged_is_not_blamed_on_the_pictures(small, monkeypatch):
+    real = loop.cross_entropy
+    monkeypatch.setattr(loop, "cross_entropy", lambda *given: real(*given) * float("inf"))
+    with pytest.raises(UsageError, match=r"the training diverged at the rate 0\.3") as caught:
+        small().fit(X, Y)
+    assert not isinstance(caught.value, InputError)
 
 
 def test_parameters_stay_untouched_and_are_cloned():

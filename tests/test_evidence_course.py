@@ -4,6 +4,7 @@ import errno
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from sevenfold.studies.evidence.arms import Arm, Carving, Plan, Training
 from sevenfold.studies.evidence.course import Asked
 from sevenfold.studies.evidence.estimate import Cost, Gauge
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
-from sevenfold.studies.folder import prepare
+from sevenfold.studies.folder import checkpoints, complete, prepare, recalled
 from sevenfold.studies.pictures import Reading
 from sevenfold.train import bench, member
 
@@ -452,6 +453,75 @@ def test_no_more_calls_are_in_flight_than_were_asked_for(fake: FakeRay) -> None:
     found = list(on_ray.run(calls, "builtins:dict"))
     assert dict(found) == dict(enumerate(calls))
     assert found[0][0] == 1  # of the first two
+
+
+def test_nodes_with_room_are_asked_as_trials_would_be_called(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: (node, soft))
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    for node in fake.cluster:
+        node["Resources"]["GPU"] = 1.0
+    without_gpu = {"NodeID": "head", "Alive": True, "Resources": {"CPU": 8.0}}
+    without_cores = {"NodeID": "idle", "Alive": True, "Resources": {"GPU": 1.0}}
+    gone = {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 8.0, "GPU": 1.0}}
+    fake.cluster += [without_gpu, without_cores, gone]
+    on_ray = cluster.connected("auto", 1, 0.5)
+    assert on_ray.workers == 4
+    assert on_ray.everywhere({"a": 1}, "builtins:dict") == [{"a": 1}] * 2
+    options = {"num_cpus": 1, "num_gpus": 0.5}
+    assert fake.options_seen == [
+        options | {"scheduling_strategy": (name, False)} for name in ("0", "1")
+    ]
+
+
+def test_ends_are_told_where_nothing_finer_is(fake: FakeRay, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def work(call: Json, progress: Any) -> Json:
+        progress("train", 1, 1)
+        return call
+
+    def heard(number: int, stage: str, _done: int, _total: int) -> None:
+        told.append(f"{stage} {number}")
+
+    calls = {"first": {"a": 1}, "second": {"a": 2}}
+    here, there = Inline({"builtins:dict": work}), cluster.connected("auto", 1, 0.0, 1)
+    for engine, wanted in ((here, ["train 0", "train 1"]), (there, ["ended", "ended"])):
+        told.clear()
+        found: dict[str, dict[str, Any]] = {}
+        out = tmp_path / type(engine).__name__
+        out.mkdir()
+        complete(
+            found, calls, "builtins:dict", engine, out,
+            ended=lambda: told.append("ended"), heard=heard,
+        )  # fmt: skip
+        assert told == wanted
+        assert found == calls == recalled(out, [*calls, "third"])
+
+
+def test_checkpoints_outlive_a_failure_only_where_a_study_goes_on_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, ours = tmp_path / "machine", tmp_path / "trials" / "key"
+    machine.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(machine))
+
+    def train(place: str, dies: bool) -> None:
+        with checkpoints(place) as folder:
+            (folder / "epoch").write_bytes(b"")
+            if dies:
+                raise Kill
+
+    for place in ("", str(ours)):
+        with pytest.raises(Kill):
+            train(place, dies=True)
+    assert not list(machine.iterdir())
+    assert (ours / "epoch").exists()
+    for place in ("", str(ours)):
+        train(place, dies=False)
+    assert not list(machine.iterdir())
+    assert not ours.exists()
 
 
 def test_an_unreachable_cluster_is_named(fake: FakeRay) -> None:

@@ -478,3 +478,6 @@ def test_the_live_table_shows_how_far_the_study_is(about, found):
 )
 def test_what_would_tell_more_is_said(one, said):
     assert words.explained(one, "accuracy") == said
+    if "to_resolve" in one:
+        unfinished = words.explained({**one, "repetitions": 5}, "accuracy", 6)
+        assert unfinished == "not all repetitions are there yet"

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import photos
 from sevenfold import cli, data, exports, latency, operating, predict, runs
 from sevenfold import export as graphs
-from sevenfold.bundles import read_bundle
+from sevenfold.bundles import read_bundle, read_whole
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
 from sevenfold.evaluate import Estimate
 from sevenfold.exports import Asked, folder, html, int8, judge, litert, make, runtime, verify
@@ -424,6 +424,32 @@ def test_int8_that_is_faster_and_as_good_is_a_bundle(run, split, monkeypatch):
         made(again, "int8")
 
 
+def test_what_is_written_is_of_one_version_though_another_is_swapped_in(run, monkeypatch):
+    monkeypatch.setattr(int8, "measurable", lambda processor: True)
+    place, real = run / "bundle", int8.quantised
+    before = read_whole(run)[1]
+
+    def swapping(*given):
+        card = json.loads(before["card.json"]) | {"classes": ["x", "y", "z"]}
+        graphs.write(place, MODEL, ("x", "y", "z"), card, "# Another\n", {"more.txt": b"new"})
+        return real(*given)
+
+    monkeypatch.setattr(int8, "quantised", swapping)
+    made(run, "int8", max_drop=0.3)
+    assert read_bundle(place).classes == ("x", "y", "z")
+    bundle, files = read_whole(run / "out" / "int8")
+    assert bundle.classes == CLASSES
+    assert set(files) == set(before)
+    assert files["labels.txt"] == before["labels.txt"]
+
+
+def test_a_file_that_is_not_what_its_hash_says_is_not_copied(run):
+    (run / "bundle" / "README.md").write_text("# Another\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"README\.md is damaged"):
+        made(run, "onnx")
+    assert not (run / "out" / "onnx").exists()
+
+
 def test_what_the_float_model_did_is_not_said_of_int8():
     card = {
         "operating_point": {"rule": "costs", "test": {"error": 0.1}, "validation": {}},
@@ -470,6 +496,23 @@ def test_a_table_of_the_target_says_how_fast_int8_is(run, monkeypatch):
     table.write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match="--latency-table"):
         made(run, "int8", **asked)
+
+
+def test_the_machine_that_a_table_names_is_text_in_the_card():
+    machine = "<b>[a board](https://example.com)</b>"
+    speed = judge.Speed(machine, Estimate(2.0, 1.9, 2.1), True, 0.0)
+    nothing = judge.accuracy(MODEL, MODEL, SimpleNamespace(val=np.zeros(0, np.int64)), 1)
+    reason = judge.verdict(nothing, speed, 1.0, for_size=False).text
+    assert machine in reason
+    told = {
+        "processor": "arm64", "activations": "int8", "weights": "int8", "seven_bits": False,
+        "calibration_pictures": 9, "accepted_for": "speed", "reason": reason,
+        **judge.facts(nothing, speed),
+    }  # fmt: skip
+    page = judge.page(told)
+    assert "a board" in page
+    assert "<b>" not in page
+    assert "](" not in page
 
 
 def test_int8_that_may_be_worse_than_allowed_is_refused(run):

@@ -611,6 +611,14 @@ def test_an_exported_trunk_is_kept(trunk, monkeypatch):
     np.testing.assert_array_equal(again.run(squares(2)), first.run(squares(2)))
 
 
+def test_a_trunk_that_is_used_is_not_the_first_to_go(trunk):
+    engines.engine(trunk, 32, "cpu")
+    folder = Path(caches()[0]["path"])
+    os.utime(folder, (1, 1))
+    engines.engine(trunk, 32, "cpu")
+    assert folder.stat().st_mtime > 1
+
+
 def test_another_weight_or_side_is_another_trunk(trunk):
     before = engines.digest(trunk, 32)
     assert engines.digest(trunk, 48) != before
@@ -750,6 +758,20 @@ def test_without_room_each_thread_takes_a_part(folder, engine, monkeypatch, thre
     )  # fmt: skip
     all_rows(views, 21)
     assert sorted(computed) == asked
+
+
+def test_rows_that_are_all_there_need_no_room(folder, engine, monkeypatch):
+    pixels = Pixels(37)
+    dataset = dataset_of(folder, pixels)
+    counted, computed = counting(engine)
+    for gigabytes in ("1", "0"):
+        monkeypatch.setenv("SEVENFOLD_CACHE_GB", gigabytes)
+        views = activations(
+            dataset, np.arange(21), pixels, VIEWER, counted, count=2, threads=1, progress=silent
+        )
+        assert isinstance(views, StoredViews)
+    all_rows(views, 21)
+    assert sum(computed) == 42
 
 
 def test_room_for_one_store_is_not_taken_from_another_in_use(folder, engine, monkeypatch):

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
@@ -167,6 +168,12 @@ def test_sixteen_bits_are_scaled_not_clipped(form):
     values = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
     decoded = image.decode(encoded(values, form), name="a")
     assert decoded[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_sixteen_bits_of_each_colour_are_scaled():
+    values = np.array([[[0, 257, 65535], [128 * 257, 65535, 0]]], dtype=np.uint16)
+    png = cv2.imencode(".png", values[:, :, ::-1])[1].tobytes()
+    assert image.decode(png, name="a").tolist() == [[[0, 1, 255], [128, 255, 0]]]
 
 
 def test_thirty_two_bits_that_hold_sixteen_are_scaled_as_sixteen():

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from bundles import colour, knowing, seal, tiny_bundle, tiny_model
-from sevenfold import cli, drift, image
+from sevenfold import cli, data, drift, image
 from sevenfold.answers import Answer, Failure, write
 from sevenfold.errors import DataError, ImageRejected, ModelError, ResourceError, UsageError
 from sevenfold.predict import load, predict, sources
@@ -466,6 +467,32 @@ def test_a_csv_may_call_its_paths_otherwise(tmp_path):
     assert "--columns path=NAME" in caught.value.cure
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["list.csv", "list.TSV"])
+def test_a_list_is_read_as_training_reads_it(tmp_path, separator, encoding, name):
+    tree(tmp_path, "sub/1 é.png")
+    rows = [("label", " path "), ("x", r" sub\1 é.png "), ("", ""), ("x", "sub/1 é.png")]
+    text = "".join(f"{separator.join(row)}\r\n" for row in rows)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    found = list(sources([tmp_path / name]))
+    assert [Path(path).name for path, _ in found] == ["1 é.png"] * 2
+    assert [read() for _, read in found] == [png(0)] * 2
+    (photo,) = data.scan(str(tmp_path / name)).photos
+    assert photo.path == "sub/1 é.png"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_long_list_is_never_held_whole(tmp_path, encoding):
+    (tmp_path / "list.csv").write_text("path\n" + "a.png\n" * 100_000, encoding=encoding)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in sources([tmp_path / "list.csv"])) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_csv_names_pictures_beside_it(tmp_path):
     tree(tmp_path, "a.png", "sub/=b.png", "sub/c,\n.png")
     table = tmp_path / "sub" / "list.CSV"
@@ -505,9 +532,18 @@ def test_of_a_row_with_a_box_that_part_is_answered(tmp_path):
     assert Path(name).name == "a.png"
 
 
-@pytest.mark.parametrize("data", [b"", b"file\nx.png\n", b'path\n"' + b"x" * 200_000])
-def test_a_csv_that_cannot_be_used_is_named(tmp_path, data):
-    (tmp_path / "list.csv").write_bytes(data)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"file\nx.png\n",
+        b'path\n"' + b"x" * 200_000,
+        b'path\na.png\n"b.png\n',
+        "path\na.png\n".encode("utf-16")[:-1],
+    ],
+)
+def test_a_csv_that_cannot_be_used_is_named(tmp_path, content):
+    (tmp_path / "list.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"list\.csv"):
         list(sources([tmp_path / "list.csv"]))
 

@@ -168,12 +168,15 @@ def test_groups_stay_whole_and_no_class_loses_its_last_picture(photos):
 
 def test_a_training_is_named_by_all_that_it_depends_on(photos, monkeypatch):
     split, place = data.split(data.read(str(photos))), Place("cpu", 1)
+    renamed = replace(split.dataset, classes=split.dataset.classes[::-1])
     keys = [
         trial.key(Recipe(), split, 0, place),
         trial.key(Recipe(side=96), split, 0, place),
         trial.key(Recipe(), carved(split), 0, place),
         trial.key(Recipe(), split, 1, place),
         trial.key(Recipe(), split, 0, Place("cpu", 2)),
+        # By their names classes are augmented apart.
+        trial.key(Recipe(), replace(split, dataset=renamed), 0, place),
     ]
     assert keys[0] == trial.key(Recipe(), split, 0, place)
     monkeypatch.setattr(trial, "source_hash", lambda: "changed")
@@ -181,16 +184,18 @@ def test_a_training_is_named_by_all_that_it_depends_on(photos, monkeypatch):
     assert len(set(keys)) == len(keys)
 
 
-def test_a_training_is_named_by_the_content_of_its_weights(photos, tmp_path):
+def test_a_training_is_named_by_the_content_of_its_weights(photos, tmp_path, monkeypatch):
     split, place = data.split(data.read(str(photos))), Place("cpu", 1)
     path = tmp_path / "mine.safetensors"
-    recipe = apply(Recipe(), (f"transfer.weights={path}",))
-    keys = set()
-    for content in (b"first", b"other"):
-        path.write_bytes(content)
-        os.utime(path, ns=(len(keys), len(keys)))
-        keys.add(trial.key(recipe, split, 0, place))
-    assert len(keys) == 2
+    monkeypatch.setattr(trial.transfer, "hub_file", lambda _: path)
+    members = ("ensembling.members=2", 'ensembling.backbones=["resnet18"]')
+    for settings in ((f"transfer.weights={path}",), members):
+        recipe, keys = apply(Recipe(), settings), set()
+        for content in (b"first", b"other"):
+            path.write_bytes(content)
+            os.utime(path, ns=(len(keys), len(keys)))
+            keys.add(trial.key(recipe, split, 0, place))
+        assert len(keys) == 2
 
 
 def test_a_gpu_convolves_repeatably_in_full_precision_and_is_named(photos, monkeypatch):
@@ -344,8 +349,16 @@ def test_trainings_side_by_side_come_to_the_same(finished, photos, tmp_path):
 def test_a_race_on_ray_comes_to_the_same(finished, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_ray", FakeRay)
     monkeypatch.setattr(cluster.OnRay, "everywhere", lambda _, call, name: [named(name)(call)])
-    facts = race(photos, tmp_path / "ray", where=Where("ray", threads=1))
+    told: list[tuple[str, int, int]] = []
+    facts = race(
+        photos,
+        tmp_path / "ray",
+        progress=lambda *one: told.append(one),
+        where=Where("ray", threads=1, workers=1),
+    )
     assert timeless(facts) == timeless(finished[1])
+    done = [at for stage, at, total in told if (stage, total) == ("trainings, 1 at a time", 8)]
+    assert done == [1, 2, 3, 4, 5, 6, 7, 8]
     with pytest.raises(ResourceError, match="--address nowhere: no Ray cluster answers"):
         race(photos, tmp_path / "none", where=Where("ray", "nowhere", threads=1))
 
@@ -556,6 +569,17 @@ def test_a_method_that_would_do_nothing_is_left_out(photos):
     named = replace(asked, only=("none", "augmentation"))
     with pytest.raises(UsageError, match="augmentation is off"):
         field.lined_up(named, field.check(named), recipe, carved(whole))
+
+
+def test_no_method_races_alone(photos):
+    whole = data.split(data.read(str(photos)))
+    settings = (*SETTINGS, "objective=accuracy", "imbalance.price=0.02")
+    recipe = train.settle(apply(Recipe(), settings), whole)
+    recipe = replace(recipe, growth=Growth(0.05))  # of each class one picture: nothing is rare
+    asked = Asked("imbalance", trials=0)
+    with pytest.raises(UsageError, match=r"only 1 of 11 methods can race \(imbalance\.price") as it:
+        field.lined_up(asked, field.check(asked), recipe, carved(whole))
+    assert "--only" in it.value.cure
 
 
 def test_a_trial_that_diverged_is_chosen_last():

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,7 +26,7 @@ from bundles import colour, knowing, seal, tiny_bundle
 from sevenfold import cli, predict, serve
 from sevenfold.data import scan
 from sevenfold.errors import ResourceError, UsageError
-from sevenfold.serve import collect, run
+from sevenfold.serve import collect, protocol, run
 
 CLASSES = ("one", "two", "three")
 INFER = "/v2/models/classifier/infer"
@@ -168,9 +170,23 @@ def test_the_protocol_describes_server_and_model(server):
     about = server.get("/v2/models/classifier").json()
     assert about["parameters"]["classes"] == list(CLASSES)
     assert about["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
+    assert {one["name"]: one["shape"] for one in about["outputs"]} == {
+        "probabilities": [-1, 3],
+        "logits": [-1, 3],
+        "features": [-1, 3, 8, 8],
+    }
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/classifier/ready"):
         assert server.get(path).status_code == 200
     refused(server.get("/v2/models/other"), 404, "nothing at this address")
+
+
+def test_features_are_described_as_the_graph_gives_them(tmp_path):
+    shapes = {"features": ["batch", 197, 192], "probabilities": ["batch", 3], "logits": [None, 3]}
+    outputs = [SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()]
+    opened = predict.load(tiny_bundle(tmp_path, CLASSES))
+    vit = replace(opened, session=SimpleNamespace(get_outputs=lambda: outputs))
+    told = {one["name"]: one["shape"] for one in protocol.model(vit)["outputs"]}
+    assert told == {"probabilities": [-1, 3], "logits": [-1, 3], "features": [-1, 197, 192]}
 
 
 def test_hostile_bodies_are_refused_with_a_reason(server):

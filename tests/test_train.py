@@ -19,7 +19,7 @@ from sevenfold.practices.imbalance import Imbalance
 from sevenfold.progress import silent
 from sevenfold.recipe import Recipe, apply
 from sevenfold.rows import to_input
-from sevenfold.train import bench, member, student
+from sevenfold.train import bench, jobs, member, student
 from sevenfold.train.jobs import jobs_of
 from sevenfold.train.member import _effective_pictures
 from sevenfold.train.refusals import fewest, refuse_folds
@@ -155,6 +155,13 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
     assert (one.views.get(some, views) != two.views.get(some, views)).any()
     alone = bench.prepared(recipe, split, split.train, place, pixels, tmp_path, 10_000, silent)
     assert (two.views.get(some, views) == alone.views.get(some, views)).all()
+
+
+def test_members_of_another_cut_keep_the_rate_that_was_found_for_it(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "probe", lambda _bench, _seed: (0.02, []))
+    halves = replace(split, train=split.train[::2], val=split.train[1::2])
+    made = _trained(halves, tmp_path, "ensembling.members=2", "ensembling.cuts=[3]")
+    assert [one.rate for one in made.members] == [made.rate, 0.02]
 
 
 @pytest.mark.parametrize(("batch", "probed"), [(16, 16), (64, 32), (90, 45)])
@@ -335,6 +342,7 @@ def test_a_student_goes_on_from_the_average_gently(split, tmp_path, monkeypatch)
     first, rate, seed = began[-1]
     torch.testing.assert_close(first.head.weight, (weights[0] + weights[1]) / 2)
     assert rate == pytest.approx(student.GENTLY * made.rate)
+    assert made.student.rate == made.rate  # by which an update goes on
     assert [one[2] for one in began[:-1]] == [0, 10_000]
     assert seed == 20_000
 

@@ -106,13 +106,13 @@ def test_a_swap_that_begins_while_a_bundle_is_read_is_followed(run, monkeypatch)
     candidate(part)
     real = bundles._verified
 
-    def slow(folder: Path, sums: bytes):
+    def slow(folder: Path, *asked):
         if folder == run / "bundle":
             monkeypatch.setattr(bundles, "_verified", real)
             swap.settle(part, run / "versions" / "2")
             swap.begin(run, 2)
             (run / "bundle" / "model.onnx").write_bytes(b"half")
-        return real(folder, sums)
+        return real(folder, *asked)
 
     monkeypatch.setattr(bundles, "_verified", slow)
     assert bundles.read_bundle(run).classes == ("blue", "red", "green")
@@ -190,6 +190,13 @@ def test_a_damaged_log_is_named(run):
     versions.keep(run)
     (run / "versions" / "log.json").write_text('{"events": [1]}', encoding="utf-8")
     with pytest.raises(ModelError, match=r"log\.json is damaged"):
+        versions.listed(run)
+
+
+def test_a_damaged_record_of_a_version_is_named(run):
+    versions.keep(run)
+    (run / "versions" / "1" / "version.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"version\.json is damaged"):
         versions.listed(run)
 
 

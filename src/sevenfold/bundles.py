@@ -77,6 +77,33 @@ def read_bundle(path: Path) -> Bundle:
         UsageError: there is no such folder.
         ModelError: a file is missing, damaged, or of a newer version; it is named.
     """
+    return _current(path, whole=False)[0]
+
+
+def read_whole(path: Path) -> tuple[Bundle, dict[str, bytes]]:
+    """Read a bundle as `read_bundle` does, with the bytes of every file that `SHA256SUMS` names.
+
+    They are those that were hashed, so that none is of another version than the rest.
+    """
+    return _current(path, whole=True)
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Read from `SHA256SUMS` which files a folder holds, and their hashes.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    return _named(folder / SUMS, _sums(folder))
+
+
+def summed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return files with `SHA256SUMS`, which names all of them and is written last."""
+    lines = (f"{hashlib.sha256(held).hexdigest()}  {name}\n" for name, held in files.items())
+    return {**files, SUMS: "".join(lines).encode()}
+
+
+def _current(path: Path, *, whole: bool) -> tuple[Bundle, dict[str, bytes]]:
     folder = swap.serving(path)
     if not folder.is_dir():
         raise UsageError(
@@ -84,16 +111,16 @@ def read_bundle(path: Path) -> Bundle:
             "give the run that `sevenfold train` wrote, or the bundle in it",
         )
     try:
-        return _read(folder)
+        return _read(folder, whole)
     except ModelError:
         if (now := swap.serving(path)) == folder:
             raise
-        return _read(now)  # an update was replacing the files that were read
+        return _read(now, whole)  # an update was replacing the files that were read
 
 
-def _read(folder: Path) -> Bundle:
+def _read(folder: Path, whole: bool) -> tuple[Bundle, dict[str, bytes]]:
     sums = _sums(folder)
-    files = _verified(folder, sums)
+    files = _verified(folder, sums, whole)
     labels = _text(folder / "labels.txt", files["labels.txt"])
     classes = tuple(labels.removesuffix("\n").split("\n"))
     card = _card(folder / "card.json", files["card.json"])
@@ -112,7 +139,8 @@ def _read(folder: Path) -> Bundle:
     asked = files.get(SELFTEST, b"")
     digest = hashlib.blake2b(sums, digest_size=4).hexdigest()
     size = card["size"]
-    return Bundle(folder, classes, size, card, model, point, detector, reference, asked, digest)
+    bundle = Bundle(folder, classes, size, card, model, point, detector, reference, asked, digest)
+    return bundle, files
 
 
 def held(model: bytes, classes: tuple[str, ...], size: int) -> Bundle:
@@ -180,13 +208,17 @@ def open_session(bundle: Bundle, threads: int) -> Any:
     return session
 
 
-def _verified(folder: Path, sums: bytes) -> dict[str, bytes]:
+def _verified(folder: Path, sums: bytes, whole: bool) -> dict[str, bytes]:
     # Returns the bytes that were hashed, so that what is used is what was checked.
-    files = {}
-    for name, expected in _named(folder / SUMS, sums).items():
+    named = _named(folder / SUMS, sums)
+    files: dict[str, bytes] = {}
+    for name in NEEDED:
+        if name not in named:
+            raise _damaged(folder / SUMS, f"does not name {name}")
+    for name, expected in named.items():
         path = _file(folder, name)
         try:
-            if name in (*NEEDED, FEATURES, SELFTEST):
+            if whole or name in (*NEEDED, FEATURES, SELFTEST):
                 files[name] = path.read_bytes()
                 found = hashlib.sha256(files[name]).hexdigest()
             else:
@@ -238,9 +270,6 @@ def _named(path: Path, content: bytes) -> dict[str, str]:
                 path, f"has a line that names no file of the bundle: {shown(line[:100])!r}"
             )
         sums[match[2]] = match[1].lower()
-    for name in NEEDED:
-        if name not in sums:
-            raise _damaged(path, f"does not name {name}")
     return sums
 
 

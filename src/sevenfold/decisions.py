@@ -38,7 +38,8 @@ def share(of: Mask, among: Mask, groups: Sequence[str] = (), seed: int = 0) -> E
         len(names), np.full(len(names), 1 / len(names)), _RESAMPLES
     )
     right, whole = sums @ drawn.T
-    spread = widened(exact.value, right[whole > 0] / whole[whole > 0], len(names))
+    held = int((sums[1] > 0).sum())
+    spread = widened(exact.value, right[whole > 0] / whole[whole > 0], held)
     low, high = np.quantile(np.clip(spread, 0, 1), [0.025, 0.975])
     return Estimate(exact.value, min(exact.low, float(low)), max(exact.high, float(high)))
 

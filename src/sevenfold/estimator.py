@@ -117,7 +117,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             InputError: these are no pictures or labels that can be trained on.
-            UsageError: a setting is unknown or out of range.
+            UsageError: a setting is unknown or out of range, or makes training diverge.
         """
         labels = _labels(y)
         # No torch before what can be refused without it.
@@ -174,6 +174,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 folder=folder,
                 progress=progress,
             )
+            train.refuse_diverged(fitted.members)
             exported = release.exported(fitted, split, place)
         self.model_ = exported.model
         self.names_ = dataset.classes

@@ -26,6 +26,7 @@ _OF_A_CLASS: Final = 40
 _SCRAMBLED: Final = 60
 """Pictures whose content is destroyed to choose between distances."""
 _NO_MAP: Final = np.zeros((0, 0))
+Distances = Float64[np.ndarray, "distances"]
 
 
 @final
@@ -38,6 +39,8 @@ class Guards:
         files: of the bundle, by name.
         operating: facts of the report on the operating point.
         unknown: facts of the report on unknown pictures; empty where none can be told.
+        distances: of the judged and then the test pictures from those trained on; empty
+            where none can be told.
         evidence: maps the evidence for a class in a picture of the data; an empty map
             where the model has none.
     """
@@ -46,6 +49,7 @@ class Guards:
     files: Mapping[str, bytes]
     operating: Mapping[str, Any]
     unknown: Mapping[str, Any]
+    distances: Distances
     evidence: Callable[[int, int], Float[np.ndarray, "rows columns"]]
 
 
@@ -109,9 +113,9 @@ def guards(
         for role, shares, rows in (("validation", chosen, judged), ("test", tested, split.test))
     }
     maker = _Maker(fitted, split, model, place)
-    detector, distances, facts = maker.detector(judged, vectors, tested_vectors)
+    detector, (near, far), facts = maker.detector(judged, vectors, tested_vectors)
     training = np.bincount(dataset.labels[split.train], minlength=len(classes))
-    reference = drift.reference(operating.decide(point, chosen)[0], training, distances)
+    reference = drift.reference(operating.decide(point, chosen)[0], training, near)
     told = operating.to_card(point, classes) | {
         "chosen_on": "folds" if small else "validation",
         "asked": dict(wish.min_recall),
@@ -135,6 +139,7 @@ def guards(
         {FEATURES: tensors.pack(kept)} if kept else {},
         told | measured,
         facts,
+        np.concatenate([near, far]),
         maker.evidence(detector),
     )
 
@@ -158,8 +163,9 @@ class _Maker:
         judged: Int64[np.ndarray, " judged"],
         vectors: Float[np.ndarray, "judged channels"],
         tested: Float[np.ndarray, "tested channels"],
-    ) -> tuple[unknown.Detector, Float64[np.ndarray, "distances"], dict[str, Any]]:
+    ) -> tuple[unknown.Detector, tuple[Distances, Distances], dict[str, Any]]:
         """Choose a distance and its threshold, and measure how many pictures it marks."""
+        nowhere = np.zeros(0), np.zeros(0)
         split, dataset = self._split, self._split.dataset
         count, labels = len(dataset.classes), dataset.labels[judged]
         weight, bias = export.linear_head(self._ship.network, self._fitted.recipe.side)
@@ -169,11 +175,11 @@ class _Maker:
         middles = unknown.centroids(trained, dataset.labels[pictures], count)
         held = unknown.Detector("none", np.inf, middles.astype(np.float32), weight, bias)
         if small and not self._ship.folds:
-            return held, np.zeros(0), {}
+            return held, nowhere, {}
         areas = unknown.judged(held, vectors, labels, self._broken(judged))
         held = replace(held, score=unknown.best(areas))
         if held.score == "none":
-            return held, np.zeros(0), {}
+            return held, nowhere, {}
         found = self._folds(held, judged) if small else unknown.distances(held, vectors)
         # As it is written down, so that the stated rates are those of the file.
         held = replace(held, threshold=unknown.threshold(found))
@@ -187,7 +193,7 @@ class _Maker:
             "validation": self._rejected(found > held.threshold, judged),
             "test": self._rejected(far > held.threshold, split.test),
         }
-        return held, found, facts
+        return held, (found, far), facts
 
     def evidence(
         self, detector: unknown.Detector
@@ -227,7 +233,7 @@ class _Maker:
         dataset = self._split.dataset
 
         def one(index: int) -> list[Float[np.ndarray, "channels"]]:
-            number = int(dataset.hashes[index][:16], 16)
+            number = int(draws.numbers([dataset.hashes[index]])[0])
             order = np.argsort(draws.one("tiles", number, 0, 16), kind="stable")
             ways = unknown.scrambled(dataset.decode(index), order)
             return [export.looked(self._opened, pixels)[1] for pixels in ways]

@@ -161,8 +161,7 @@ def _made(
             folder=folder,
             progress=progress,
         )
-    if len(fitted.members) == 1:
-        train.refuse_diverged(fitted.members, [fitted.rate])
+    train.refuse_diverged(fitted.members)
     found = judging.settled(fitted, split, place=place, clock=clock, progress=progress)
     reading = {
         "columns": dict(request.columns),

@@ -217,10 +217,13 @@ def train(
         nonlocal kept
         if time.monotonic() - kept < least_seconds:
             return
-        told = {"history": [asdict(line) for line in history], "begun": begun and vars(begun)}
-        told |= {"ended": _over(history, epochs, stop)}
-        state = _state(module, average, optimizer, schedule)
-        checkpoint.save(saved, {**state, **told, "best": best})
+        told = {
+            "history": [asdict(line) for line in history],
+            "begun": begun and vars(begun),
+            "ended": _over(history, epochs, stop),
+            "best": best,
+        }
+        checkpoint.save(saved, _state(module, average, optimizer, schedule) | told)
         kept = time.monotonic()
 
     if saved.exists():
@@ -230,7 +233,7 @@ def train(
         best, begun = found["best"], found["begun"] and Begun(**found["begun"])
     while not _over(history, epochs, stop):
         number = len(history)
-        begun = begun or Begun(max(schedule.get_last_lr()), 0, torch.zeros(()), 0.0)
+        begun = begun or Begun(float(max(schedule.get_last_lr())), 0, torch.zeros(()), 0.0)
         rate, began = begun.rate, time.perf_counter() - begun.seconds
         loss = _one_epoch(
             module,

@@ -68,21 +68,30 @@ def told_apart(groups: Sequence[str]) -> list[str]:
     return [group or f"\n{at}" for at, group in enumerate(groups)]
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def write_predictions(
+    path: Path, predictions: Predictions, distances: Sequence[float] = ()
+) -> None:
     """Write `path,hash,role,group,fold,label,answer` and `p:CLASS` for each class.
 
     Numbers are written in full, so that reading gives the same bits.
+
+    Args:
+        path: of the file.
+        predictions: its rows.
+        distances: of each row's picture from those trained on, a column `distance`; or none.
     """
     p = predictions
     fixed = ("path", "hash", "role", "group", "fold", "label", "answer")
+    far: list[tuple[str, ...]] = [(repr(one),) for one in distances] or [()] * len(p.paths)
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow((*fixed, *(f"p:{name}" for name in p.classes)))
+        named = ("distance",) * bool(distances)
+        writer.writerow((*fixed, *named, *(f"p:{name}" for name in p.classes)))
         for row, shares in enumerate(p.probabilities.tolist()):
             fold = "" if p.folds[row] < 0 else str(p.folds[row])
             names = (p.classes[p.labels[row]], p.classes[int(np.argmax(shares))])
             texts = (p.paths[row], p.hashes[row], p.roles[row], p.groups[row], fold, *names)
-            writer.writerow((*map(guarded, texts), *map(repr, shares)))
+            writer.writerow((*map(guarded, texts), *far[row], *map(repr, shares)))
 
 
 def read_predictions(path: Path) -> Predictions:

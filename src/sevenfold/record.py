@@ -17,13 +17,19 @@ def read(path: Path) -> dict[str, Any]:
         ModelError: the file is damaged.
     """
     if not path.is_file():
-        raise UsageError(
-            f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
-            "name the folder that `sevenfold train --out` wrote",
-        )
+        raise unfinished(path)
+    return held(path)
+
+
+def held(path: Path) -> dict[str, Any]:
+    """Read a JSON object that a run must hold.
+
+    Raises:
+        ModelError: the file is damaged, or missing.
+    """
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         raise damaged(path) from error
     if not isinstance(found, dict):
         raise damaged(path)
@@ -41,6 +47,14 @@ def check(path: Path, found: Mapping[str, Any], schema: str) -> None:
             f"{shown(str(path))} has the schema {shown(str(found.get('schema')))!r}, not {schema}",
             "use the version of Sevenfold that wrote the run, or train again",
         )
+
+
+def unfinished(path: Path) -> UsageError:
+    """Return the error that a folder holds no finished run, since a file of it is missing."""
+    return UsageError(
+        f"{shown(str(path.parent))} holds no finished run: {path.name} is missing",
+        "name the folder that `sevenfold train --out` wrote",
+    )
 
 
 def damaged(path: Path) -> ModelError:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import os
 import shlex
 import shutil
@@ -20,7 +19,7 @@ import onnx
 from jaxtyping import Float
 from scipy.special import softmax
 
-from sevenfold import account, arch, doctor, export, guards, latency, report
+from sevenfold import account, arch, doctor, export, guards, latency, report, strict
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.features.trunk import session
@@ -383,18 +382,18 @@ def release(
     export.write(out / "bundle", model.model, classes, card, report.model_card(card), more)
     ships = account.shipped(fitted)
     arch.write(out, fitted, classes, temperature=model.temperature, ships=ships)
-    write_predictions(out / "predictions.csv", predictions)
+    write_predictions(out / "predictions.csv", predictions, guarded.distances.tolist())
     if pruning:
-        (out / "pruning.json").write_text(json.dumps(dict(pruning), indent=1), encoding="utf-8")
+        (out / "pruning.json").write_text(strict.to_json(pruning, indent=1), encoding="utf-8")
     (out / "data.json").write_text(datasets.to_json(manifest), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(fitted.recipe), encoding="utf-8")
     lines = [
-        json.dumps({"member": at, **line})
+        strict.to_json({"member": at, **line})
         for at, member in enumerate(facts["training"]["members"])
         for line in (*member["history"], *_decided(member))
     ]
     lines += [
-        json.dumps({name: facts["classwise"][name]})
+        strict.to_json({name: facts["classwise"][name]})
         for name, found in (("label_check", fitted.spared.operations), ("rare_views", fitted.looks))
         if found
     ]
@@ -405,7 +404,7 @@ def release(
         "stages": clock.stages,
     }
     (out / "report.html").write_text(report.render(facts), encoding="utf-8")
-    (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (out / "report.json").write_text(strict.to_json(facts, indent=1), encoding="utf-8")
     return {
         "schema": "sevenfold.train/1",
         "run": str(out),

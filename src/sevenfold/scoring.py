@@ -40,7 +40,7 @@ def evaluate(
     whatever the data says, so that nothing is scored as test that weights were fitted to; where
     some have roles, the others, which the run has never seen, are test. Opening the run's test
     pictures is written down in its `data.json`. With `out`, its probabilities are written there
-    as in a run's `predictions.csv`.
+    as in a run's `predictions.csv`, but for distances.
 
     Returns:
         The object of `evaluate --json`, schema "sevenfold.evaluate/1".

@@ -1,7 +1,5 @@
 """Tell people and programs what came out: summaries, JSON, and failures in two lines."""
 
-import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
+from sevenfold import strict
 from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing, lacks
 
 _FEWEST = 20  # pictures, under which nothing is said of drift
@@ -20,7 +19,7 @@ _EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is
 def show(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     """Print facts as one JSON object, or the lines that sum them up."""
     if as_json:
-        print(json.dumps(finite(facts), allow_nan=False))
+        print(strict.to_json(facts))
         return
     for line in lines:
         print(plain(line))
@@ -39,17 +38,6 @@ def plain(text: object) -> str:
         'a?[2J?b.jpg'
     """
     return "".join(mark if mark.isprintable() else "?" for mark in str(text))
-
-
-def finite(value: Any) -> Any:
-    """Return a value with what JSON has no number for as null."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def run(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -37,10 +37,13 @@ def key(recipe: Recipe, split: Split, seed: int, place: Place) -> str:
     dataset = split.dataset
     state = hashlib.blake2b(digest_size=8)
     roles = {role: getattr(split, role).tolist() for role in ("train", "val", "test")}
+    members = (recipe.member(number).transfer for number in range(recipe.ensembling.members))
     for part in (
         to_toml(recipe),
-        _content(recipe.transfer),
-        json.dumps([dataset.hashes, dataset.labels.tolist(), dataset.groups, roles]),
+        *map(_content, dict.fromkeys(members)),
+        json.dumps(
+            [dataset.hashes, dataset.labels.tolist(), dataset.classes, dataset.groups, roles]
+        ),
         f"{seed} {place} {_chip(place.device)} {account.versions()} {source_hash()}",
     ):
         state.update(part.encode("utf-8", "surrogateescape"))

@@ -12,7 +12,8 @@ import torch
 from test_job import REQUEST
 
 import photos
-from sevenfold import job
+from sevenfold import job, trial
+from sevenfold.practices.transfer import Transfer
 from sevenfold.progress import Progress, silent
 
 parting = importlib.import_module("sevenfold.data.split")
@@ -42,3 +43,17 @@ def train(
     request = replace(REQUEST, overrides=settings, device=device)
     with few_pictures(stores):
         return job.train(str(folder / "photos"), folder / "run", request=request, progress=progress)
+
+
+def lose_weights(run: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let a run name weights that are nowhere, and whoever asks for their file fail."""
+    path = run / "recipe.toml"
+    recipe = path.read_text("utf-8")
+    assert 'weights = "random"' in recipe
+    path.write_text(recipe.replace('weights = "random"', 'weights = "hub"'), "utf-8")
+
+    def content(settings: Transfer) -> str:
+        assert settings.weights == "random"
+        return ""
+
+    patch.setattr(trial, "_content", content)

@@ -17,6 +17,7 @@ import photos
 from pretended_gpu import OnGpu, pretended
 from sevenfold import remake, trial, update
 from sevenfold.progress import silent
+from sevenfold.train import student
 
 VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.average=true", "ensembling.distil=true")
 BLENDS = ("augmentation.mixup=0.2", "augmentation.cutmix=1.0", "optimization.rate=0")
@@ -99,6 +100,15 @@ def test_a_killed_training_goes_on_there(tmp_path, stores, device):
         finished.train(tmp_path / "cut", stores, SETTINGS, device, at_step(7))
     finished.train(tmp_path / "cut", stores, SETTINGS, device=device)
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
+
+
+def test_members_of_two_cuts_are_averaged_there(tmp_path, stores, device, monkeypatch):
+    monkeypatch.setattr(student, "alike", lambda _: True)  # these start at random
+    cuts = ("views=2", "ensembling.members=2", "ensembling.cuts=[3]")
+    finished.train(tmp_path, stores, (*SETTINGS, *cuts), device=device)
+    how = {"data": "", "threads": 1, "device": device, "progress": silent}
+    remake.distil(tmp_path / "run", lessons=1, seed=5, **how)
+    assert report(tmp_path / "run")["ensembling"]["ships"] == "student"
 
 
 @on_cuda

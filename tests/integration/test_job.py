@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from sevenfold import (
     account,
     cli,
     data,
+    decisions,
     doctor,
     job,
     loop,
@@ -78,7 +80,8 @@ def sha256(path: Path) -> str:
 
 
 def report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
+    text = (run / "report.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text, parse_constant=pytest.fail)  # NaN is no JSON
     return found
 
 
@@ -205,6 +208,17 @@ def test_every_score_can_be_recomputed_from_the_predictions(finished):
             assert flat[name] == scores[name]["value"]
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
+    for role, name in (("test", "test"), (other, "validation")):
+        some = np.array([at for at, each in enumerate(predictions.roles) if each == role])
+        mine = [row for row in rows.values() if row["role"] == role]
+        if found := told["unknown"]:
+            far = np.array([float(row["distance"]) > found["threshold"] for row in mine])
+            assert found[name]["value"] == pytest.approx(far.mean())
+        point = predict.load(run).bundle.point
+        shares, labels = predictions.probabilities[some], predictions.labels[some]
+        operated = decisions.measured(point, shares, labels, predictions.classes)
+        for measure in ("answered", "error", "error_answered"):
+            assert operated[measure]["value"] == told["operating"][name][measure]["value"]
     wrong = [
         row for row in rows.values() if row["role"] == "test" and row["label"] != row["answer"]
     ]
@@ -503,6 +517,24 @@ def test_what_is_wrong_with_the_gpu_is_told_before_the_work(roles, tmp_path, mon
     assert said[0] == facts["advice"] == "a GPU lies idle. Try: another torch"
 
 
+def test_long_work_says_beforehand_what_it_takes(roles, tmp_path, monkeypatch):
+    monkeypatch.setattr("sevenfold.train.member.LONG_SECONDS", 0.0)
+    monkeypatch.setattr("sevenfold.features.views.LARGE_BYTES", 0)
+    monkeypatch.setattr("sevenfold.features.pixels.LARGE_BYTES", 0)
+    monkeypatch.setenv("SEVENFOLD_CACHE", str(tmp_path / "stores"))
+    told, asked = [], ("epochs=1", "optimization.rate=0", "transfer.trainable_blocks=2")
+    request = replace(REQUEST, overrides=(*SETTINGS, *asked))
+
+    def progress(stage, done, total):
+        told.append((stage, done, total))
+
+    job.train(str(roles), tmp_path / "run", request=request, progress=progress)
+    messages = [stage for stage, done, total in told if (done, total) == (0, 0)]
+    assert any(re.fullmatch(r"about \d+ s of training ahead", one) for one in messages)
+    assert any(re.fullmatch(r"decode \(up to [\d,]+ MB of disk\)", one) for one in messages)
+    assert any(re.fullmatch(r"activations \([\d,]+ MB of disk\)", one) for one in messages)
+
+
 def test_loaders_do_not_change_the_weights(with_val, roles, tmp_path, monkeypatch):
     # Torch's own threads change the order of its sums: as many as in the other run.
     torch.set_num_threads(1)
@@ -512,6 +544,21 @@ def test_loaders_do_not_change_the_weights(with_val, roles, tmp_path, monkeypatc
     assert sha256(tmp_path / "run" / "model.safetensors") == sha256(
         with_val[0] / "model.safetensors"
     )
+
+
+def test_a_rate_at_which_the_loss_is_no_number_is_told_as_unknown(roles, tmp_path, monkeypatch):
+    losses = iter([0.5, math.inf, math.inf])
+    monkeypatch.setattr(loop, "brief", lambda *_, **__: next(losses))
+    settings = [one for one in SETTINGS if not one.startswith("optimization.rate")]
+    request = replace(REQUEST, overrides=(*settings, "epochs=1"))
+    job.train(str(roles), tmp_path / "run", request=request, progress=silent)
+    probe = report(tmp_path / "run")["training"]["probe"]
+    assert [one["loss"] for one in probe] == [0.5, None, None]
+
+
+def test_the_peak_of_memory_is_not_known_on_windows(monkeypatch):
+    monkeypatch.setattr(account.sys, "platform", "win32")
+    assert account.peak_megabytes() is None
 
 
 def test_a_frozen_trunk_trains_from_the_store(roles, tmp_path):
@@ -897,7 +944,9 @@ def test_data_without_test_pictures_is_refused(roles, tmp_path, monkeypatch):
         job.train(str(tmp_path / "data"), tmp_path / "run", request=REQUEST, progress=silent)
 
 
-def test_hostile_names_reach_every_file_unharmed(tmp_path):
+def test_hostile_names_reach_every_file_unharmed(tmp_path, monkeypatch):
+    line = ["/bin/sevenfold", "train", "caf\udce9 <xss>"]  # a byte that is not UTF-8
+    monkeypatch.setattr(sys, "argv", line)
     names = {"blue": "=1+1", "green": "<b>&", "red": "größe 'x'"}
     source = tmp_path / "data"
     for label, name in names.items():
@@ -908,6 +957,9 @@ def test_hostile_names_reach_every_file_unharmed(tmp_path):
     assert set(predict.load(tmp_path / "run").classes) == set(names.values())
     predictions = read_predictions(tmp_path / "run" / "predictions.csv")
     assert set(predictions.classes) == set(names.values())
-    assert "<b>&" not in (tmp_path / "run" / "report.html").read_text("utf-8")
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "<b>&" not in page
+    assert "<xss" not in page
+    assert report(tmp_path / "run")["run"]["command"].endswith("'caf\\xe9 <xss>'")
     cells = csv.reader(io.StringIO((tmp_path / "run" / "predictions.csv").read_text("utf-8")))
     assert not any(cell.startswith("=") for row in cells for cell in row)

@@ -191,6 +191,12 @@ def test_a_killed_pruning_goes_on(run, smaller):
     assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
 
 
+def test_weights_that_are_gone_are_not_missed(run, smaller, monkeypatch):
+    finished.lose_weights(run, monkeypatch)
+    remake.prune(run, replace(ASKED, controls="none"), **HOW)
+    assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
+
+
 def test_a_certified_file_is_as_small_as_asked_by_pictures_that_moved(run, trained, tmp_path):
     moved = shutil.copytree(trained / "photos", tmp_path / "moved")
     told = report(run)

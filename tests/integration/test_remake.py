@@ -11,9 +11,11 @@ from test_job import SETTINGS, Kill, at_step, report, sha256
 
 from sevenfold import export, predict, remake, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.practices import growth
 from sevenfold.progress import silent
 
 VOTE = (*SETTINGS, "ensembling.members=2", "ensembling.select=false")
+CUTS = ("transfer.trainable_blocks=5", "views=2", "ensembling.cuts=[3]")
 HOW = {"lessons": 1, "seed": 5, "threads": 1, "device": "cpu", "progress": silent}
 pytestmark = pytest.mark.usefixtures("few_pictures")
 
@@ -77,6 +79,31 @@ def test_an_interrupted_student_goes_on(run, tmp_path):
         remake.distil(again, data="", **{**HOW, "lessons": 2, "progress": at_step(6)})
     remake.distil(again, data="", **{**HOW, "lessons": 2})
     assert sha256(again / "model.safetensors") == sha256(run / "model.safetensors")
+
+
+def test_weights_that_are_gone_are_not_missed(tmp_path, stores, monkeypatch):
+    finished.train(tmp_path, stores, (*VOTE, *CUTS))
+    run = tmp_path / "run"
+    finished.lose_weights(run, monkeypatch)
+    remake.distil(run, data="", **HOW)
+    assert report(run)["ensembling"]["ships"] == "student"
+    predict.load(run)
+
+
+def test_a_student_is_shown_the_share_that_the_training_saw(run, monkeypatch):
+    told = report(run)
+    for member in told["training"]["members"]:
+        member["seed"] += 7  # as an update leaves them
+    (run / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    drawn, real = [], growth.given
+
+    def given(split, settings, seed):
+        drawn.append(seed)
+        return real(split, settings, seed)
+
+    monkeypatch.setattr(growth, "given", given)
+    remake.distil(run, data="", **HOW)
+    assert drawn == [told["run"]["seed"]]
 
 
 def test_a_kill_while_the_student_is_written_leaves_the_vote(run, monkeypatch):

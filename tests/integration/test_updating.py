@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 from test_job import REQUEST, SETTINGS, Kill, report, sha256
+from test_prune import faster
 
 import photos
-from sevenfold import cli, job, predict, runs, serve, swap, update, versions
+from sevenfold import cli, job, loop, predict, remake, runs, serve, swap, update, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.practices import growth
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import silent
 from sevenfold.studies.suggest import suggest
@@ -136,6 +138,56 @@ def test_the_prior_is_that_of_all_pictures_not_of_those_an_epoch_shows(run, more
     assert sum(counts[1].tolist()) == len(labels) > 72
 
 
+def test_what_goes_on_from_a_run_is_shown_the_share_that_the_training_saw(run, more, monkeypatch):
+    path = run / "recipe.toml"
+    recipe = path.read_text("utf-8")
+    assert "share = 1.0" in recipe
+    path.write_text(recipe.replace("share = 1.0", "share = 0.5"), "utf-8")
+    monkeypatch.setattr(work.gate, "DROP", 1.0)
+    drawn, real = [], growth.given
+
+    def given(split, settings, seed):
+        drawn.extend([seed] if settings.share == 0.5 else [])
+        return real(split, settings, seed)
+
+    monkeypatch.setattr(growth, "given", given)
+    assert update.update(run, update.Asked(more), **HOW)["accepted"]
+    told = report(run)
+    assert told["training"]["members"][0]["seed"] == 0 != told["run"]["seed"]
+    asked = remake.Asked("macs=0.6", max_drop=0.9, steps=1, epochs=1, controls="none")
+    remake.prune(run, asked, data="", **{**HOW, "timer": faster})
+    assert drawn == [told["run"]["seed"]] * 3  # before it trains the update says how much it sees
+
+
+@pytest.mark.parametrize("own", [{}, {"rate": 0.05}])
+def test_a_network_goes_on_at_a_share_of_its_own_rate(run, more, monkeypatch, own):
+    told = report(run)
+    (member,) = told["training"]["members"]
+    member.pop("rate", None)  # as runs of before have none
+    member.update(own)
+    (run / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    rates, real = [], tuning.train_part
+
+    def noted(bench, network, rows, part, rate, seed, saved):
+        rates.append(rate)
+        return real(bench, network, rows, part, rate, seed, saved)
+
+    monkeypatch.setattr(tuning, "train_part", noted)
+    update.update(run, update.Asked(more), **HOW)
+    assert rates == [pytest.approx(tuning.RATE * own.get("rate", 0.01))]
+
+
+def test_a_fine_tuning_that_diverges_says_so_and_the_run_stays(run, more, monkeypatch):
+    before, real = served(run), loop.cross_entropy
+    monkeypatch.setattr(loop, "cross_entropy", lambda *given: real(*given) * float("inf"))
+    facts = update.update(run, update.Asked(more), **HOW)
+    assert not facts["accepted"]
+    assert facts["reason"].startswith("the fine-tuning diverged at the rate 0.003")
+    assert "optimization.rate below 0.01" in facts["cure"]
+    assert not [*(run / "trials").glob("update-*")]
+    assert served(run) == before
+
+
 def test_a_recall_that_cannot_be_promised_any_more_is_refused_before_training(
     run, more, monkeypatch
 ):
@@ -199,7 +251,7 @@ def test_a_candidate_that_does_harm_is_refused_and_the_run_stays(run, more, monk
     monkeypatch.setattr(work.tuning, "RATE", 1e-9)
     before = {path: sha256(path) for path in (run / "bundle").iterdir()}
     assert cli.main(["update", str(run), more, "--threads", "1", "--device", "cpu"]) == 6
-    assert "the new model is worse: it drops by" in capsys.readouterr().err
+    assert "the new model is worse: its score is" in capsys.readouterr().err
     assert {path: sha256(path) for path in (run / "bundle").iterdir()} == before
     assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2
     assert len(versions.listed(run)) == 1

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
-from sevenfold import evaluate, image, maps, nets
+from sevenfold import draws, evaluate, image, maps, nets
 from sevenfold.account.licence import check_licence
 from sevenfold.account.practised import (
     advice,
@@ -76,10 +76,10 @@ def _line(epoch: Epoch) -> dict[str, Any]:
     return {name: None if math.isnan(value or 0.0) else value for name, value in held.items()}
 
 
-def peak_megabytes() -> float:
-    """Return the most that this process or one of its own held, or NaN where it is not known."""
+def peak_megabytes() -> float | None:
+    """Return the most that this process or one of its own held; None where it is not known."""
     if sys.platform == "win32":
-        return float("nan")
+        return None
     import resource
 
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -146,6 +146,7 @@ def training(fitted: Fitted, temperature: float) -> dict[str, Any]:
         "members": [
             {
                 "seed": member.seed,
+                "rate": member.rate,
                 "student": member is fitted.student,
                 "history": [_line(line) for line in member.trained.history],
                 "best_epoch": member.trained.best_epoch,
@@ -224,7 +225,7 @@ def views(fitted: Fitted, split: Split) -> list[dict[str, Any]]:
     for label, name in enumerate(dataset.classes[:_CLASSES_SHOWN]):
         index = int(split.train[dataset.labels[split.train] == label][0])
         square = pixels.square(dataset, index)
-        number = int(dataset.hashes[index][:16], 16)
+        number = int(draws.numbers([dataset.hashes[index]])[0])
         viewer = augmentation.viewer(each[label], recipe.side, salt)
         found.append(
             {

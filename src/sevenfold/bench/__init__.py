@@ -4,6 +4,6 @@
 table predicts by; `onnx_bytes` writes the files of single layers.
 """
 
-from sevenfold.bench.run import SIZES, bench, refuse, write
+from sevenfold.bench.run import bench, refuse, write
 
-__all__ = ["SIZES", "bench", "refuse", "write"]
+__all__ = ["bench", "refuse", "write"]

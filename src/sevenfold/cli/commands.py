@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from sevenfold import terminal
+from sevenfold.cells import SUFFIXES
 from sevenfold.cli.options import (
     READING,
     TRAINING,
@@ -106,7 +107,7 @@ def predict(
     if not photos:
         raise UsageError("no photos are named", "sevenfold predict MODEL PHOTO, or a folder")
     column = path_column(columns)
-    if columns and not any(photo.lower().endswith(".csv") for photo in photos):
+    if columns and not any(map(_is_table, photos)):
         raise UsageError(f"--columns {columns}: no CSV is named", "leave it out")
     predictor = prediction.load(model, threads=1)  # pictures side by side use all cores
     listed = prediction.sources(photos, column=column)
@@ -126,7 +127,7 @@ def predict(
         for photo in photos:
             refuse_among(photo, maps, "--maps")
             beside = Path(photo).resolve().parent
-            if not photo.lower().endswith(".csv") and maps.resolve() == beside:
+            if not _is_table(photo) and maps.resolve() == beside:
                 refuse_among(str(beside), maps, "--maps")
         prediction.check_maps(predictor)
         maps.mkdir(parents=True, exist_ok=True)
@@ -160,6 +161,10 @@ def predict(
         raise ModelError(f"{model} answers none of the pictures", "see the reasons above")
     if named == len(failed):
         raise DataError("none of the pictures could be read", "see the reasons above")
+
+
+def _is_table(photo: str) -> bool:
+    return Path(photo).suffix.lower() in SUFFIXES
 
 
 def _told(

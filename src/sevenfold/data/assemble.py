@@ -200,10 +200,17 @@ def assemble(
     )
 
 
-def merged_groups(photos: Sequence[Photo], hashes: Sequence[str]) -> tuple[str, ...]:
+def merged_groups(
+    photos: Sequence[Photo], hashes: Sequence[str], together: Iterable[Sequence[int]] = ()
+) -> tuple[str, ...]:
     """Name the connected groups of photos that share a given group, pixels or a file.
 
     A group is called by the first of its given names, else by its smallest hash.
+
+    Args:
+        photos: as listed.
+        hashes: of their content.
+        together: indices of photos that belong together for another reason.
     """
     parents: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -214,13 +221,17 @@ def merged_groups(photos: Sequence[Photo], hashes: Sequence[str]) -> tuple[str, 
             key = parents[key]
         return key
 
+    def join(keys: Iterable[tuple[str, str]]) -> None:
+        # The smallest key stays the root, so that it can name the group.
+        first, *others = sorted(map(root, keys))
+        for other in others:
+            parents[other] = first
+
     for photo, hash_ in zip(photos, hashes, strict=True):
         keys = [("2 hash", hash_), ("3 path", photo.path)]
-        keys += [("1 group", photo.group)] if photo.group else []
-        roots = sorted(map(root, keys))
-        # The smallest key stays the root, so that it can name the group.
-        for other in roots[1:]:
-            parents[other] = roots[0]
+        join([*keys, ("1 group", photo.group)] if photo.group else keys)
+    for some in together:
+        join(("2 hash", hashes[index]) for index in some)
     return tuple(root(("2 hash", hash_))[1] for hash_ in hashes)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sevenfold.cells import SUFFIXES
 from sevenfold.data.folders import scan_folder
 from sevenfold.data.joined import collected
 from sevenfold.data.packaged import elpv, fashion_mnist
@@ -125,7 +126,7 @@ def _tables(source: str, path: Path, columns: Mapping[str, str]) -> Listing | No
             "Give a folder of class folders, a CSV, a parquet file, `elpv` or `fashion-mnist`.",
         )
     suffix = path.suffix.lower()
-    if suffix in {".csv", ".tsv"}:
+    if suffix in SUFFIXES:
         return read_csv(source, path, columns)
     if suffix == ".parquet":
         return read_parquet(source, path.parent, [path], columns)

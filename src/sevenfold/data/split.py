@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -15,7 +16,9 @@ from sevenfold.errors import DataError, UsageError
 from sevenfold.image import WHOLE, shown
 
 SMALL_DATA = 1000
-"""With fewer pictures outside test there is no val: five folds choose instead."""
+"""With fewer pictures outside test there is no val: folds choose instead."""
+FOLDS: Final = 5
+"""Of small data: each picture is judged by the networks of the fold that left it out."""
 _FIRST = {"test": 2, "val": 1, "train": 0, "": -1}  # what stays where a group straddles roles
 
 
@@ -45,7 +48,7 @@ class Split:
         """
         return self.val if len(self.val) else self.train
 
-    def folds(self, k: int = 5, seed: int = 0) -> Int64[np.ndarray, " train"]:
+    def folds(self, k: int = FOLDS, seed: int = 0) -> Int64[np.ndarray, " train"]:
         """Part the training pictures into folds, stratified by class, groups whole.
 
         Groups go, largest first and then by hash, to the fold that has the
@@ -79,6 +82,10 @@ class Split:
             fold_of[group.members] = fold
         answer: Int64[np.ndarray, " train"] = fold_of[self.train]
         return answer
+
+    def fold_of(self, pictures: Int64[np.ndarray, " pictures"]) -> Int64[np.ndarray, " pictures"]:
+        """Return which of `FOLDS` each of some training pictures lies in."""
+        return np.asarray(self.folds()[np.searchsorted(self.train, pictures)])
 
 
 def _turn(group: "_Group", seed: int) -> float:

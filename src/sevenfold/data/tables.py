@@ -1,14 +1,13 @@
 """List the photos that a CSV or parquet files name."""
 
-import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sevenfold.answers import bare
+from sevenfold.cells import encoding, path_of, table
 from sevenfold.data.folders import label_of
 from sevenfold.data.photos import ROLES, Listing, Photo, Source
 from sevenfold.data.sources import FolderSource, ParquetSource, parquet
@@ -33,11 +32,9 @@ def read_csv(source: str, file: Path, columns: Mapping[str, str]) -> Listing:
     folder = file.resolve().parent
     photos = []
     for where, cells in _csv_cells(source, _text(source, file), columns):
-        path = cells["path"].strip()
+        path = path_of(cells["path"], folder)
         if not path:
             raise DataError(f"{where}: the path is empty.", "Name the photo's file.")
-        if "\\" in path and (os.sep == "\\" or not os.path.exists(folder / path)):
-            path = path.replace("\\", "/")  # written on Windows
         photos.append(_photo(where, path, cells))
     return _listing(source, shown(file.stem), photos, FolderSource(folder, source))
 
@@ -80,41 +77,30 @@ def _text(source: str, file: Path) -> str:
         raise DataError(
             f"{shown(source)}: cannot be read ({error.strerror}).", "Mend the file's permissions."
         ) from error
-    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    coded = encoding(data)
     try:
-        return data.decode(encoding)
+        return data.decode(coded)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{shown(source)}: not {encoding[:6].rstrip('-').upper()} text (byte {error.start}).",
+            f"{shown(source)}: not {coded[:6].rstrip('-').upper()} text (byte {error.start}).",
             "Save the table as CSV in UTF-8.",
         ) from error
 
 
 def _csv_cells(source: str, text: str, columns: Mapping[str, str]) -> Iterator[tuple[str, _Cells]]:
     """Yield where a row is and its cells by the names that mean something."""
-    first = text.split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        names = _names(shown(source), header, columns, ("path", "label"))
-        for cells in reader:
-            if not any(cells):
-                continue
-            where = f"{shown(source)}, line {reader.line_num}"
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{where}: {len(cells)} cells under {len(header)} columns.",
-                    "Put quotes around cells that hold the separator.",
-                )
-            row = dict(zip(header, cells, strict=True))
-            # What our own tables quote, so that no spreadsheet runs it, is read as it was.
-            yield where, {known: bare(row[name]) for known, name in names.items()}
-    except csv.Error as error:
-        raise DataError(
-            f"{shown(source)}, line {reader.line_num}: not a CSV ({error}).",
-            "Save the table as CSV in UTF-8.",
-        ) from error
+    header, rows = table(io.StringIO(text, newline=""), shown(source))
+    names = _names(shown(source), header, columns, ("path", "label"))
+    for line, cells in rows:
+        where = f"{shown(source)}, line {line}"
+        if len(cells) != len(header):
+            raise DataError(
+                f"{where}: {len(cells)} cells under {len(header)} columns.",
+                "Put quotes around cells that hold the separator.",
+            )
+        row = dict(zip(header, cells, strict=True))
+        # What our own tables quote, so that no spreadsheet runs it, is read as it was.
+        yield where, {known: bare(row[name]) for known, name in names.items()}
 
 
 def _parquet_cells(

@@ -66,10 +66,14 @@ class OnRay:
         ray = _ray()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        nodes = _nodes(ray)
+        nodes = [node for node, _ in _roomy(ray, self.threads, self.gpus)]
         tasks = [
             ray.remote(_called)
-            .options(num_cpus=0, scheduling_strategy=On(node["NodeID"], soft=False))
+            .options(
+                num_cpus=self.threads,
+                num_gpus=self.gpus,  # without them Ray hides the node's GPUs
+                scheduling_strategy=On(node["NodeID"], soft=False),
+            )
             .remote(function, json.dumps(call))
             for node in nodes
         ]
@@ -110,13 +114,7 @@ def connected(address: str, threads: int, gpus: float, most: int = 0) -> OnRay:
             f"--address {where}: no Ray cluster answers ({told[0]})",
             "start one with `ray start --head`, name its address, or use --engine local",
         ) from error
-    room = sum(
-        min(
-            int(node["Resources"].get("CPU", 0) // threads),
-            int(node["Resources"].get("GPU", 0) // gpus) if gpus else 1 << 30,
-        )
-        for node in _nodes(ray)
-    )
+    room = sum(calls for _, calls in _roomy(ray, threads, gpus))
     if not room:
         raise ResourceError(
             f"no node of the Ray cluster {where} has {threads} cores and {gpus:g} GPUs for a trial",
@@ -147,8 +145,17 @@ def _ray() -> Any:
     return ray
 
 
-def _nodes(ray: Any) -> list[Any]:
-    return [node for node in ray.nodes() if node["Alive"]]
+def _roomy(ray: Any, threads: int, gpus: float) -> list[tuple[Any, int]]:
+    """List the living nodes that have room for a call, each with how many it has room for."""
+    found = []
+    for node in ray.nodes():
+        has = node["Resources"]
+        calls = int(has.get("CPU", 0) // threads) if node["Alive"] else 0
+        if gpus:
+            calls = min(calls, int(has.get("GPU", 0) // gpus))
+        if calls:
+            found.append((node, calls))
+    return found
 
 
 def _got(ray: Any, task: Any) -> str:

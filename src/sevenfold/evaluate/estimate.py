@@ -47,7 +47,8 @@ def widened(value: float | Array, resampled: Array, groups: int) -> Array:
 
     Deviations times $\sqrt{G / (G - 1)}\, t_{G-1} / z$ at the 97.5 % points: a resample's
     variance divides by G where the sample's divides by G - 1, and its percentiles know the
-    variance as if it were given (Hesterberg, 2015, arXiv 1411.5279). By 1.2 for ten groups.
+    variance as if it were given (Hesterberg, 2015, arXiv 1411.5279). By 1.2 for ten groups; of
+    one group there are no deviations.
     """
     if not 1 < groups <= _MANY:
         return resampled

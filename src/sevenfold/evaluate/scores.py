@@ -114,7 +114,9 @@ def score(
         name: np.clip(widened(value[name], drawn, count), 0, most[name])
         for name, drawn in spread.items()
     }
-    recalls = np.clip(widened(recall, recalls, count), 0, 1)
+    held = [len(np.unique(member[targets == k])) for k in range(len(classes))]
+    spread_of = [widened(recall[0, k], recalls[:, k], of) for k, of in enumerate(held)]
+    recalls = np.clip(np.stack(spread_of, axis=1), 0, 1)
     estimates = {name: percentiles(value[name], spread[name]) for name in METRICS}
     estimates["calibration_error"] = calibration_interval(
         sample.calibration, spread["calibration_error"]
@@ -134,7 +136,7 @@ def score(
             table,
             k,
             proportion(int(table[k, k]), int(table[k].sum()), column),
-            len(np.unique(member[targets == k])),
+            held[k],
         )
         for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
     )

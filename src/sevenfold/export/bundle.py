@@ -1,7 +1,6 @@
 """Write the files of a bundle, and the picture that it tests itself with."""
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sevenfold.bundles import summed
 from sevenfold.features.store import disk_full
 from sevenfold.features.trunk import session
 
@@ -60,12 +60,9 @@ def write(
         "README.md": readme.encode(),
         **more,
     }
-    sums = "".join(
-        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
-    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in {**files, "SHA256SUMS": sums.encode()}.items():
+        for name, content in summed(files).items():
             (folder / name).write_bytes(content)
     except OSError as error:
         raise disk_full(error, folder) from error

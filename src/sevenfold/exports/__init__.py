@@ -4,6 +4,6 @@
 boards, `html` a page that needs nothing but a browser, `timm` a folder that timm loads.
 """
 
-from sevenfold.exports.make import FORMATS, Asked, export
+from sevenfold.exports.make import Asked, export
 
-__all__ = ["FORMATS", "Asked", "export"]
+__all__ = ["Asked", "export"]

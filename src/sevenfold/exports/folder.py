@@ -1,16 +1,15 @@
 """Write the folder of an export: whole or not at all, every file named by its hash."""
 
 import contextlib
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from sevenfold import swap
-from sevenfold.bundles import SUMS
+from sevenfold.bundles import SUMS, read_sums, summed
 from sevenfold.data import shown
-from sevenfold.errors import UsageError
+from sevenfold.errors import ModelError, UsageError
 from sevenfold.features.store import disk_full
 from sevenfold.image import is_leftover
 
@@ -41,11 +40,10 @@ def _foreign(out: Path) -> str:
     if out.name == "bundle" and (out.parent / "data.json").exists():
         return "is the bundle that a run serves"
     try:
-        lines = (out / SUMS).read_text("utf-8").splitlines()
+        ours = {SUMS, *read_sums(out)}
         names = {path.name for path in out.iterdir() if not is_leftover(path.name)}
-    except (OSError, ValueError):
+    except (OSError, ModelError):
         return "exists and is no export"
-    ours = {SUMS, *(line[66:] for line in lines)}
     if more := sorted(names - ours):
         return f"holds also {shown(more[0])}, which is no part of an export"
     return "" if names == ours else "exists and is no whole export"
@@ -57,14 +55,11 @@ def written(out: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ResourceError: the disk is full or the folder cannot be written to.
     """
-    sums = "".join(
-        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()
-    )
     # Names of their own: what lies beside the place is not ours to delete.
     part, old = (out.with_name(f".{out.name}.{uuid4().hex}") for _ in range(2))
     try:
         part.mkdir(parents=True)
-        for name, content in {**files, SUMS: sums.encode()}.items():
+        for name, content in summed(files).items():
             (part / name).write_bytes(content)
         swap.flush(part)
         if out.exists():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from sevenfold import evaluate, export, latency, paired
 from sevenfold.data import Split
 from sevenfold.evaluate import Estimate
 from sevenfold.exports import int8
+from sevenfold.report.card import escaped
+
+_REASON: Final = 400  # characters in the model card; it names a machine as its table does
 
 
 @final
@@ -176,7 +179,7 @@ def page(told: Mapping[str, Any]) -> str:
         f"{told['weights']} weights by channel{', of seven bits' * told['seven_bits']}; scales",
         f"from {told['calibration_pictures']} training pictures. Resize, normalisation, last layer "
         "and softmax are float.",
-        f"Accepted for its {told['accepted_for']}: {told['reason']}.",
+        f"Accepted for its {told['accepted_for']}: {escaped(told['reason'], _REASON)}.",
     ]
     if told["pictures"]:
         lines += [

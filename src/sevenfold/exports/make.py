@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
-from sevenfold.bundles import SUMS, Bundle, read_bundle
+from sevenfold.bundles import SELFTEST, SUMS, Bundle, read_whole
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify
 from sevenfold.features.trunk import session
@@ -25,7 +25,6 @@ LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2, "timm":
 """By how much a probability may differ from the model's; int8 is judged by its accuracy."""
 TIES: Final = {"onnx": 1e-4, "litert": 2e-3, "html": 2e-2, "timm": 1e-4}
 PAGE: Final = "classifier.html"
-_REMADE: Final = ("model.onnx", "card.json", "README.md", "selftest.json")
 
 
 @final
@@ -84,9 +83,9 @@ def export(
     check(request)
     folder.check(out, replace=request.replace)
     opened = runs.reopened(run, data=data, threads=threads, progress=progress)
-    bundle = read_bundle(run)
+    bundle, files = read_whole(run)
     progress("export", 0, 1)
-    made = _MAKERS[request.to](_Source(opened, bundle, threads, timer), request)
+    made = _MAKERS[request.to](_Source(opened, bundle, files, threads, timer), request)
     folder.written(out, made.files)
     progress("export", 1, 1)
     return {
@@ -125,6 +124,7 @@ class _Source:
 
     run: Run
     bundle: Bundle
+    files: Mapping[str, bytes]
     threads: int
     timer: latency.Timer
 
@@ -143,15 +143,14 @@ class _Made:
 
 def _onnx(source: _Source, request: Asked) -> _Made:
     """Copy the bundle, once it gives the answers that the run wrote down."""
-    split, bundle = source.run.split, source.bundle
-    files = _copied(bundle)
+    split, bundle, files = source.run.split, source.bundle, source.files
     chosen = split.val.tolist()
     if not chosen:  # what is written down of training pictures is the folds', not the model's
-        if "selftest.json" not in files:
+        if SELFTEST not in files:
             return _Made(files, {"agreement": {"pictures": 0, "role": "validation"}})
         ours, theirs = (
             np.array([json.loads(told)["probabilities"]])
-            for told in (graphs.selftest(bundle.model), files["selftest.json"])
+            for told in (graphs.selftest(bundle.model), files[SELFTEST])
         )
         found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
         verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
@@ -162,17 +161,6 @@ def _onnx(source: _Source, request: Asked) -> _Made:
     found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
     verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
     return _Made(files, source.facts(found, "validation"))
-
-
-def _copied(bundle: Bundle, but: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """Read the files of a bundle that `SHA256SUMS` names, hashed a moment ago."""
-    lines = (bundle.folder / SUMS).read_text("utf-8").splitlines()
-    names = [line[66:] for line in lines]
-    return {
-        name: bundle.model if name == "model.onnx" else (bundle.folder / name).read_bytes()
-        for name in names
-        if name not in but
-    }
 
 
 def _html(source: _Source, request: Asked) -> _Made:
@@ -308,13 +296,10 @@ def _int8(source: _Source, request: Asked) -> _Made:
     }
     card = _int8_card(bundle.card, model, told)
     readme = report.model_card(card) + judge.page(told)
-    files = {
-        "model.onnx": model,
-        "card.json": _json(card),
-        "README.md": readme.encode(),
-        **_copied(bundle, _REMADE),
-    }
-    return _Made(files, {"quantisation": told})
+    # The stored picture's answer is the float model's.
+    kept = {name: held for name, held in source.files.items() if name != SELFTEST}
+    remade = {"model.onnx": model, "card.json": _json(card), "README.md": readme.encode()}
+    return _Made(kept | remade, {"quantisation": told})
 
 
 def _spread(pictures: list[int], hashes: tuple[str, ...]) -> list[int]:

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from sevenfold import image
 from sevenfold.data import Dataset, Listing, Photo, SmallClasses, read
 from sevenfold.errors import ImageRejected
-from sevenfold.features.store import Store, home, key, make_room
+from sevenfold.features.store import LARGE_BYTES, Store, home, key, make_room
 from sevenfold.image import WHOLE
 from sevenfold.progress import Progress
 
@@ -176,6 +176,8 @@ def ingest(
     results: list[image.Fingerprint | ImageRejected] = []
     total = len(listing.photos)
     stage = f"decode (up to {total * pixels.store.row_bytes / 1e6:,.0f} MB of disk)"
+    if total * pixels.store.row_bytes >= LARGE_BYTES:
+        progress(stage, 0, 0)
     progress(stage, 0, total)
     for name, found, squares in in_order(decode, listing.photos, threads):
         results.append(found)

@@ -31,6 +31,8 @@ from sevenfold import atomic, image
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.features import lease
 
+LARGE_BYTES: Final = 100_000_000
+"""Of new rows, from which on the disk that they take is told before they are made."""
 KEY_BYTES: Final = 18  # 16 of a content hash, 2 of a view
 _RECORD: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("checksum", "<u4")])
 _HELD: Final = re.compile(r"about\.json|trunk\.onnx|[0-9a-f]{32}\.(rows|keys)")
@@ -337,7 +339,9 @@ def clear(kind: str = "all") -> tuple[float, int]:
 
 
 def bound_bytes() -> int:
-    """Return how much the stores may hold: SEVENFOLD_CACHE_GB, or half of the free disk.
+    """Return how much the stores may hold.
+
+    That is SEVENFOLD_CACHE_GB, or what they hold and half of the free disk, 100 GB at most.
 
     Raises:
         UsageError: SEVENFOLD_CACHE_GB is not a number.

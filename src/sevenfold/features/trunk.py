@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,8 @@ def _exported(trunk: Trunk, side: int, name: str) -> bytes:
     """Export a trunk once and keep the file in the cache."""
     path = home() / "trunks" / name / "trunk.onnx"
     if path.exists():
+        with contextlib.suppress(OSError):  # not ours
+            os.utime(path.parent)  # in use, and so not the first to go
         return path.read_bytes()
     example = (torch.arange(6 * side**2) % 251).to(torch.uint8).reshape(2, side, side, 3)
     model = to_onnx(_FromBytes(trunk).eval(), example, ["pixels"], ["activations"])

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from sevenfold import draws, heap
 from sevenfold.data import Dataset
 from sevenfold.features.pixels import Pixels, in_order
-from sevenfold.features.store import Store, home, key, make_room
+from sevenfold.features.store import LARGE_BYTES, Store, home, key, make_room
 from sevenfold.features.trunk import Engine, spread
 from sevenfold.progress import Progress
 
@@ -186,7 +186,7 @@ def activations(
     store = Store(home() / "activations" / name, engine.shape, "float16", about)
     missing = _missing(store, dataset, pictures, count)
     rows = sum(len(views) for _, views in missing)
-    if not make_room(rows * store.row_bytes):
+    if rows and not make_room(rows * store.row_bytes):
         return LiveViews(dataset, pixels, viewer, spread(engine, threads), threads, count)
     numbers = draws.numbers(dataset.hashes)
 
@@ -203,6 +203,8 @@ def activations(
 
     done = 0
     stage = f"activations ({rows * store.row_bytes / 1e6:,.0f} MB of disk)"
+    if rows * store.row_bytes >= LARGE_BYTES:
+        progress(stage, 0, 0)
     progress(stage, done, rows)
     for names, made in in_order(compute, _chunks(missing), threads):
         store.append(names, made)

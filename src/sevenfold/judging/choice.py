@@ -14,7 +14,7 @@ from sevenfold.judging.files import File, Speed, Tested, filed
 from sevenfold.place import Place
 from sevenfold.practices import pruning
 from sevenfold.progress import Progress
-from sevenfold.train import Fitted, Member
+from sevenfold.train import Fitted
 from sevenfold.train.member import objective
 from sevenfold.train.pruned import Outcome, Plan
 
@@ -151,9 +151,10 @@ def _files(
         found[kind] = []
         for name, one in some:
             progress("export", done, whole)
-            member = Member(
-                one.network, (), before.origin, before.seed, one.trained, 0, None, one.logits
-            )
+            member = replace(
+                before, network=one.network, trained=one.trained, steps=0, decision=None,
+                logits=one.logits,
+            )  # fmt: skip
             score = objective(one.logits, labels, fitted.recipe.objective)
             found[kind].append(filed(name, member, score, fitted, split, place))
             done += 1

@@ -144,7 +144,8 @@ def design(
         return Design(worst, count)
     without = (apart.sum() - np.bincount(member, apart)) / (whole - sizes)
     variance = (count - 1) / count * ((without - apart.mean()) ** 2).sum()
-    seen = max(1.0, float(variance * whole / apart.var()))
+    # Where all pictures change alike nothing varies.
+    seen = max(1.0, float(variance * whole / apart.var())) if apart.var() else 1.0
     mean = (changed * seen + _UNSEEN_GROUPS * worst) / (changed + _UNSEEN_GROUPS)
     return Design(mean, count)
 

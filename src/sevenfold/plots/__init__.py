@@ -10,7 +10,7 @@ from sevenfold.plots.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, ticks
 from sevenfold.plots.bars import bar, scale, stack
 from sevenfold.plots.cells import matrix
 from sevenfold.plots.lines import LINE_POINTS, Band, Line, chart
-from sevenfold.plots.rows import NAMES, Marks, dots
+from sevenfold.plots.rows import Marks, dots
 from sevenfold.plots.svg import MISSING, plain
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "LEFT",
     "LINE_POINTS",
     "MISSING",
-    "NAMES",
     "RIGHT",
     "TOP",
     "WIDTH",

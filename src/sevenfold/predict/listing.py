@@ -1,17 +1,16 @@
 """List pictures lazily: files, folders in depth, and tables of paths."""
 
-import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from sevenfold import image
 from sevenfold.answers import Source, bare
+from sevenfold.cells import SUFFIXES, encoding, path_of, table
 from sevenfold.errors import DataError, UsageError
 
 
@@ -21,8 +20,8 @@ def sources(
     """List pictures lazily: files, folders in depth, and CSV files with a column of paths.
 
     Folders are sorted by name; hidden files and what systems leave behind are
-    skipped. Paths in a CSV are relative to its folder; of a row with a box that part is
-    answered, by the name `PATH#x,y,w,h`.
+    skipped. A CSV is read as `train` reads one; paths in it are relative to its folder. Of a
+    row with a box that part is answered, by the name `PATH#x,y,w,h`.
 
     Args:
         arguments: files, folders and tables.
@@ -56,7 +55,7 @@ def _expanded(path: Path, parts: bool, column: str) -> Iterator[Source]:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" and path.is_file()
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _in_folder(folder: str, above: frozenset[str]) -> Iterator[Source]:
@@ -86,36 +85,39 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _in_csv(path: Path, parts: bool, column: str) -> Iterator[Source]:
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
+        with path.open("rb") as held:
+            # A name that is text in no encoding is still a name.
+            lines = io.TextIOWrapper(held, encoding(held.peek(2)), "surrogateescape", newline="")
+            header, rows = table(lines, image.shown(str(path)))
+            if column not in header:
                 raise DataError(
                     f"{image.shown(str(path))} has no column `{image.shown(column)}`",
                     "say which column holds the paths of the pictures: --columns path=NAME",
                 )
-            for row in rows:
-                yield _in_row(path, rows.line_num, row, parts, column)
-    except (OSError, csv.Error) as error:
+            missing = dict.fromkeys(header, "")
+            for line, cells in rows:
+                row = missing | dict(zip(header, cells, strict=False))
+                yield _in_row(path, line, row, parts, column)
+    except (OSError, UnicodeError) as error:
         raise DataError(
             f"cannot read {image.shown(str(path))}: {error}", "give a CSV file in UTF-8"
         ) from error
 
 
-def _in_row(table: Path, line: int, row: Mapping[str, Any], parts: bool, column: str) -> Source:
-    cells = {name: row[name] or "" for name in row if name}
-    if not (cell := bare(cells[column])):
-        return _failing(f"{table}, line {line}", OSError("there is no path in this row"))
+def _in_row(file: Path, line: int, row: Mapping[str, str], parts: bool, column: str) -> Source:
+    if not (cell := path_of(bare(row[column]), file.parent)):
+        return _failing(f"{file}, line {line}", OSError("there is no path in this row"))
     try:
-        box = image.box_of(cells)
+        box = image.box_of(row)
     except ValueError as error:
         told = f"the box `{image.shown(str(error))}` is not within the picture"
-        return _failing(f"{table}, line {line}", OSError(told))
-    path = str(table.parent / cell)
+        return _failing(f"{file}, line {line}", OSError(told))
+    path = str(file.parent / cell)
     if box == image.WHOLE:
         return _file(path)
     if not parts:
         raise DataError(
-            f"{image.shown(str(table))}, line {line}, names a part of a picture",
+            f"{image.shown(str(file))}, line {line}, names a part of a picture",
             "name whole pictures, or cut the parts out",
         )
     return image.part_name(_named(path), box), partial(_part, path, box)

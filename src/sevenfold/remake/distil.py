@@ -10,7 +10,7 @@ from sevenfold import account, release, runs, train, trial, versions
 from sevenfold.errors import UsageError
 from sevenfold.practices import ensembling, pruning
 from sevenfold.progress import Progress
-from sevenfold.remake.record import asked, members
+from sevenfold.remake.record import asked, first_seed, going_on, members
 
 
 def distil(
@@ -63,6 +63,9 @@ def distil(
         apart = ensembling.seed_of(seed, len(teachers))
         while apart in {one.seed for one in teachers}:
             apart = ensembling.seed_of(apart, 1)
+        # The members are those of a version, which names their weights.
+        parent = versions.keep(folder)
+        key = trial.key(going_on(recipe), run.split, apart, place)
         with clock.stage("distil"):
             fitted = train.distil(
                 recipe,
@@ -70,15 +73,16 @@ def distil(
                 teachers,
                 np.array(run.weights),
                 run.facts["training"]["rate"],
+                origin=first_seed(run),
                 seed=apart,
                 place=place,
                 pixels=run.pixels,
-                folder=folder / "trials" / trial.key(recipe, run.split, apart, place),
+                folder=folder / "trials" / f"distil-{parent}-{key}",
                 progress=progress,
             )
         facts = versions.renewed(
             folder,
-            versions.keep(folder),
+            parent,
             {"distilled": len(run.members)},
             lambda part: release.release(
                 part, asked(run), fitted, run.split, place=place, clock=clock, progress=progress

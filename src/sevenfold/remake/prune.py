@@ -19,7 +19,7 @@ from sevenfold.place import Place
 from sevenfold.practices import growth, pruning, transfer
 from sevenfold.progress import Progress
 from sevenfold.remake.asked import Asked, check
-from sevenfold.remake.record import asked, members, shipped
+from sevenfold.remake.record import asked, first_seed, going_on, members, shipped
 from sevenfold.train import Fitted, Member, pruned
 
 
@@ -109,7 +109,7 @@ def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, prun
         dense = judging.filed("dense", fitted.ships[0], 0.0, fitted, run.split, place)
         timed = _latency(run, request)
         plan = _plan(run, request, ground.wanted, dense, timed)
-        key = trial.key(run.recipe, run.split, request.seed, place)
+        key = trial.key(going_on(run.recipe), run.split, request.seed, place)
         if request.latency_table:  # by which the cuts are chosen, where a clock only starts them
             content = Path(request.latency_table).read_bytes()
             key += hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -118,7 +118,7 @@ def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, prun
             dense.made.temperature,
             run.recipe,
             run.split,
-            growth.given(run.split, run.recipe.growth, fitted.members[0].seed),
+            growth.given(run.split, run.recipe.growth, first_seed(run)),
             plan,
             latency=timed,
             seed=request.seed,
@@ -196,12 +196,8 @@ def _fitted(run: runs.Run, place: Place) -> Fitted:
 
 def _shipping(fitted: Fitted, plan: pruned.Plan, run: runs.Run) -> Fitted:
     """Say in the recipe how much of the architecture is gone, this time and before."""
-    whole, _ = transfer.build(
-        replace(run.recipe.member(fitted.number).transfer, weights="random", sha256=""),
-        len(run.manifest.classes),
-        run.recipe.side,
-        0,
-    )
+    built = going_on(run.recipe).member(fitted.number).transfer
+    whole, _ = transfer.build(built, len(run.manifest.classes), run.recipe.side, 0)
     dense, left = (
         pruning.cost(one, run.recipe.side).macs for one in (whole, fitted.ships[0].network)
     )

@@ -9,6 +9,7 @@ import numpy as np
 from sevenfold import nets, operating, record, release, runs, train
 from sevenfold.loop import Epoch, Trained
 from sevenfold.practices import optimization, transfer
+from sevenfold.recipe import Recipe
 
 
 def members(run: runs.Run) -> list[train.Member]:
@@ -51,13 +52,15 @@ def _joined(
     student: bool,
 ) -> list[train.Member]:
     try:
-        told = [one for one in run.facts["training"]["members"] if one["student"] == student]
+        training = run.facts["training"]
+        told = [one for one in training["members"] if one["student"] == student]
         return [
             train.Member(
                 network,
                 (),
                 origin,
                 int(one["seed"]),
+                float(one.get("rate", training["rate"])),
                 Trained(
                     tuple(Epoch(**line) for line in one["history"]),
                     int(one["best_epoch"]),
@@ -77,13 +80,27 @@ def _decision(told: Mapping[str, Any] | None) -> optimization.Decision | None:
     return optimization.Decision(told["step"], tuple(told["ratios"])) if told else None
 
 
+def first_seed(run: runs.Run) -> int:
+    """Return the seed of the training that a run goes back to, whatever made its model anew.
+
+    By it the share of the pictures was drawn that training saw.
+    """
+    return int(run.facts["run"]["seed"])
+
+
+def going_on(recipe: Recipe) -> Recipe:
+    """Return the recipe of what goes on from a run's own weights: those of the hub may be gone."""
+    own = dataclasses.replace(recipe.transfer, weights="random", sha256="")
+    return dataclasses.replace(recipe, transfer=own)
+
+
 def asked(run: runs.Run) -> release.Asked:
     """Ask for a release under the names of the run."""
     told = run.facts["run"]
     return release.Asked(
         run.facts["data"]["source"],
         told["budget"],
-        int(told["seed"]),
+        first_seed(run),
         told.get("licence", ""),
         told["reading"],
         run.manifest,

@@ -68,7 +68,8 @@ def evidence(found: Facts) -> dict[str, Any]:
     objective = str(found.get("objective") or "accuracy")
     if not practices:
         return {}
-    table = [row(str(name), one, objective) for name, one in practices.items()]
+    planned = number(found.get("repetitions_planned"))
+    table = [row(str(name), one, objective, planned) for name, one in practices.items()]
     return {
         "headline": headline(found),
         "objective": objective.replace("_", " "),
@@ -90,13 +91,14 @@ def evidence(found: Facts) -> dict[str, Any]:
     }
 
 
-def row(practice: str, one: Facts, objective: str) -> Row:
+def row(practice: str, one: Facts, objective: str, planned: float = 0) -> Row:
     """Return what the table says of one practice.
 
     Args:
         practice: one of the seven.
         one: its part of `evidence.json`.
         objective: that verdicts are on.
+        planned: repetitions of the study.
     """
     verdict = str(one.get("verdict") or "cannot tell")
     return Row(
@@ -111,7 +113,7 @@ def row(practice: str, one: Facts, objective: str) -> Row:
             for metric, name in COSTS.items()
             if part(one, LEFT_OUT)
         },
-        explained(one, objective),
+        explained(one, objective, planned),
     )
 
 
@@ -197,12 +199,13 @@ def cost(metric: Facts) -> str:
     )
 
 
-def explained(one: Facts, objective: str) -> str:
+def explained(one: Facts, objective: str, planned: float = 0) -> str:
     """Say what would tell more, or why there is nothing to tell.
 
     Args:
         one: of a practice.
         objective: that verdicts are on.
+        planned: repetitions of the study.
     """
     verdict = one.get("verdict")
     if verdict == "not in use":
@@ -213,6 +216,8 @@ def explained(one: Facts, objective: str) -> str:
     half = (found.high - found.low) / 2
     if not math.isfinite(half):
         return "not measured yet"
+    if number(one.get("repetitions")) < planned:
+        return "not all repetitions are there yet"
     if half <= _POINT:
         return f"known to {_PLUS_MINUS}{100 * half:.2f} points; no difference asks for half a point"
     needed = number(part(one, "to_resolve").get("pictures"))

@@ -1,5 +1,6 @@
 """Make the part of the report on an update: what came in, and what it did to the answers."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -82,14 +83,14 @@ def _came(found: Facts) -> Iterator[str]:
 
 
 def _compared(one: Facts) -> str:
-    drop = number(one.get("drop"))
+    drop, most = number(one.get("drop")), number(one.get("most_lost"))
+    bound = f" With 95 % confidence it lost at most {words.points(max(0.0, most))} of accuracy."
     return (
         f"Against {plain(one.get('reference'))} it "
         f"{'falls' if drop > 0 else 'gains' if drop < 0 else 'changes'} by "
         f"{words.points(abs(drop))} on {words.count(one.get('pictures'), 'old test picture')}: "
         f"{words.count(one.get('negative_flips'), 'answer')} got wrong, "
-        f"{words.count(one.get('positive_flips'), 'answer')} right. With 95 % confidence it lost "
-        f"at most {words.points(max(0.0, number(one.get('most_lost'))))} of accuracy."
+        f"{words.count(one.get('positive_flips'), 'answer')} right." + bound * math.isfinite(most)
     )
 
 

@@ -90,7 +90,7 @@ class Meters:
             self._tally.add(label, seen.distance, seen.unlike)
 
     def kept(self, whether: bool) -> None:
-        """Count a picture that was to be collected and could not be."""
+        """Count a picture that was to be collected as lost if it could not be kept."""
         self._lost.inc(not whether)
 
     def text(self) -> bytes:

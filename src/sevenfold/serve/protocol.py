@@ -37,20 +37,23 @@ def server() -> dict[str, Any]:
 
 def model(predictor: Predictor) -> dict[str, Any]:
     """Describe the model: its input, its outputs and, as a parameter, its classes."""
-    classes = len(predictor.classes)
-    shapes = {
-        "probabilities": [-1, classes],
-        "logits": [-1, classes],
-        "features": [-1, -1, -1, -1],
-    }
+    shapes = {one.name: one.shape for one in predictor.session.get_outputs()}
     return {
         "name": NAME,
         "versions": ["1"],
         "platform": "onnx_onnxv1",
         "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
-        "outputs": [{"name": n, "datatype": "FP32", "shape": s} for n, s in shapes.items()],
+        "outputs": [
+            {"name": name, "datatype": "FP32", "shape": [_size(one) for one in shapes[name]]}
+            for name in OUTPUTS
+        ],
         "parameters": {"classes": list(predictor.classes)},
     }
+
+
+def _size(side: object) -> int:
+    """Give a side of a tensor; -1 where it differs from call to call."""
+    return side if isinstance(side, int) else -1
 
 
 def infer(predictor: Predictor, body: bytes) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def serve(
 
     Args:
         model: a RUN, or a copy of the bundle in it.
-        settings: `sessions` 0 is one for each core; `lan` replaces `token` and adds names.
+        settings: `sessions` 0 is one for each core; `lan` replaces `token`, and `host` and this
+            machine's own are added to `names`.
         host: to listen at.
         port: to listen at; 0 is any free one.
         lan: listen at every address, for whoever brings a token that is made anew.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sevenfold import atomic, record, swap, versions
+from sevenfold import atomic, record, strict, swap, versions
 from sevenfold import data as datasets
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
@@ -66,7 +66,7 @@ def _appended(run: Path, studies: Sequence[Path]) -> dict[str, Any]:
         facts[name] = found
         added.append(name)
     kept = versions.current(run)
-    texts = {"report.html": render(facts), "report.json": json.dumps(facts, indent=1)}
+    texts = {"report.html": render(facts), "report.json": strict.to_json(facts, indent=1)}
     for folder in (*([swap.folder_of(run, kept)] if kept else []), run):
         for name, text in texts.items():
             atomic.write(folder / name, text)

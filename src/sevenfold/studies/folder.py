@@ -1,12 +1,16 @@
 """Keep what a study finds in a folder of its own, from which it goes on."""
 
 import json
-from collections.abc import Set
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sevenfold import atomic
 from sevenfold.data import refuse_among
+from sevenfold.engines import Engine, Heard, Inline, Json
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.image import is_leftover, shown
 
@@ -55,3 +59,62 @@ def kept(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def recalled(folder: Path | None, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read the results that are there, by key; without a folder none is."""
+    there = {key: kept(folder / f"{key}.json") for key in keys} if folder else {}
+    return {key: result for key, result in there.items() if result}
+
+
+def complete(
+    found: dict[str, dict[str, Any]],
+    calls: Mapping[str, Json],
+    function: str,
+    engine: Engine,
+    folder: Path | None,
+    *,
+    ended: Callable[[], None],
+    heard: Heard | None = None,
+) -> None:
+    """Make calls, add the result of each to `found` and write it, as soon as it comes.
+
+    Args:
+        found: results by key.
+        calls: those whose results are missing, by key.
+        function: as `module:function`.
+        engine: where calls are made.
+        folder: where the results are written; None writes none.
+        ended: is told whenever a result has come, unless `heard` was told of its call.
+        heard: is told how far a call is where it is made in this process, see `Engine`.
+
+    Raises:
+        SevenfoldError: as a call raised it; what has come before is kept.
+    """
+    keys = list(calls)
+    listener = heard if isinstance(engine, Inline) else None
+    for number, result in engine.run(list(calls.values()), function, listener):
+        if folder:
+            path = folder / f"{keys[number]}.json"
+            atomic.write(path, json.dumps(result, allow_nan=False))
+        found[keys[number]] = dict(result)
+        if not listener:
+            ended()
+
+
+@contextmanager
+def checkpoints(folder: str) -> Iterator[Path]:
+    """Hand out the folder of a training's checkpoints, and delete it afterwards.
+
+    Args:
+        folder: is kept where the training ends badly, so that it goes on from there;
+            "" is a place of this machine that is deleted however it ends.
+    """
+    if not folder:
+        with tempfile.TemporaryDirectory(prefix="sevenfold-", ignore_cleanup_errors=True) as place:
+            yield Path(place)
+        return
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from sevenfold.features.pixels import opened
 from sevenfold.image import shown
 from sevenfold.place import Place
 from sevenfold.progress import Progress, silent
+from sevenfold.recipe import Recipe
 
 CHECK = f"{__name__}:checked"
 
@@ -160,6 +161,15 @@ def digest(dataset: Dataset, split: Split) -> str:
     told = [dataset.hashes, dataset.labels.tolist(), dataset.groups, split.test.tolist()]
     state = hashlib.blake2b(json.dumps(told).encode("utf-8", "surrogateescape"), digest_size=8)
     return state.hexdigest()
+
+
+def seen_apart(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """Return the first recipe of each way to see pictures: recipes alike in it share the stores."""
+    found: dict[str, Recipe] = {}
+    for one in recipes:
+        # The text of an augmentation leaves out what is not seen in a stored view.
+        found.setdefault(str((one.side, one.views, one.transfer, one.augmentation)), one)
+    return list(found.values())
 
 
 def aside(split: Split, folds: int, seed: int = 0) -> Bool[np.ndarray, " train"]:

@@ -18,9 +18,9 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
 from sevenfold.train.balance import Tried, choose_method
-from sevenfold.train.bench import Bench, prepared, tail_of
-from sevenfold.train.jobs import jobs_of
-from sevenfold.train.member import Member, on_labels, probe
+from sevenfold.train.bench import Bench, parts_of, prepared
+from sevenfold.train.jobs import benches_of, jobs_of, voters
+from sevenfold.train.member import Member, answered, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
 from sevenfold.train.refusals import refuse, refuse_data, refuse_diverged, refuse_views
 from sevenfold.train.sparing import NOT_LOOKED, Spared, check_labels
@@ -140,7 +140,7 @@ def fit(
     recipe, checked = check_labels(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
     refuse_views(recipe, frozen=bench.views.count > 0)
-    rate, probed = probe(bench, seed)
+    rate, probed = probe(bench, seed, voters(recipe, recipe.transfer))
     recipe, tried = choose_method(bench, rate, seed)
     bench, looks = choose_views(replace(bench, recipe=recipe), rate, seed, pixels)
     recipe = bench.recipe
@@ -148,7 +148,7 @@ def fit(
     crew.train_side_by_side(jobs)
     members = tuple(on_labels(job.bench, job.rate, job.seed) for job in jobs)
     if len(members) > 1 or recipe.pruning.macs:
-        refuse_diverged(members, [job.rate for job in jobs])
+        refuse_diverged(members)
     weights = ensembling.weigh(recipe.ensembling, stacked(members), bench.labels)
     benches = [job.bench for job in jobs]
     apart = ensembling.seed_of(seed, len(members))
@@ -208,6 +208,7 @@ def distil(
     weights: Float[np.ndarray, "members"],
     rate: float,
     *,
+    origin: int,
     seed: int,
     place: Place,
     pixels: Pixels,
@@ -216,34 +217,35 @@ def distil(
 ) -> Fitted:
     """Make one network of the vote of trained members, and ship that.
 
+    Pretrained weights are read only for a student that cannot start from the members' average.
+
     Args:
         recipe: settled, of the members, with `distil`; with `average` that is tried first.
         split: with val.
         members: whose `logits` are filled in here.
         weights: of the members.
         rate: the largest learning rate.
+        origin: seed of the members' training, by which pictures and views are drawn.
         seed: of the student's training.
         place: where to compute.
         pixels: the store of decoded pictures.
         folder: where checkpoints lie.
         progress: is told what is under way.
     """
-    pictures = growth.given(split, recipe.growth, members[0].seed)
-    bench = prepared(recipe, split, pictures, place, pixels, folder, members[0].seed, progress)
-    jobs = jobs_of(bench, rate, members[0].seed, pixels, probing=False)
-    benches = [job.bench for job in jobs]
-    voters = tuple(
-        replace(
-            one,
-            logits=loop.predict(
-                tail_of(one.network, own.recipe).to(place.device), own.plain, own.judged, place
-            ),
-        )
-        for one, own in zip(members, benches, strict=True)
-    )
+    pictures = growth.given(split, recipe.growth, origin)
+    networks = [one.network for one in members]
+    benches = benches_of(networks, recipe, split, pictures, place, pixels, folder, origin, progress)
+    bench, voters = benches[0], tuple(map(_asked, benches, members))
     taught, lessons = single(bench, benches, voters, weights, rate, seed)
     assert taught is not None  # since the recipe asks for a student
     return Fitted(
         recipe, voters, weights, taught, (taught,), np.ones(1), rate, (), (), bench.labels,
         averaged=not taught.trained.history, lessons=lessons,
     )  # fmt: skip
+
+
+def _asked(bench: Bench, member: Member) -> Member:
+    """Ask a trained member about the pictures that choices are made by."""
+    logits = np.zeros((len(bench.judged), len(bench.split.dataset.classes)), np.float32)
+    answered(bench, parts_of(bench)[-1], member.network, logits)
+    return replace(member, logits=logits)

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
 from torch import nn
 
 from sevenfold import nets
-from sevenfold.data import Split
+from sevenfold.data import Dataset, Split
+from sevenfold.data.split import FOLDS
 from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels, fill
 from sevenfold.features.views import (
@@ -27,7 +26,8 @@ from sevenfold.practices import augmentation, transfer
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 
-FOLDS: Final = 5
+Look = Callable[[Int64[np.ndarray, "some"], Pixels, Viewer, int], Views]
+"""From pictures, where their pixels come from, a viewer and how many views to the views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,33 +143,38 @@ def behind(
     progress: Progress,
 ) -> Bench:
     """Do what `prepared` does with the trunk of a network that is there already."""
-    dataset = split.dataset
     trunk, _ = nets.cut(network, recipe.transfer.trainable_blocks)
+    look = looking(trunk, recipe.side, split.dataset, place, progress)
     judged = split.val if len(split.val) else pictures
-    plain = Pixels(recipe.side, full=True)
-    empty = len(trunk.blocks) == 0
-    lasts = lasting(recipe, frozen=not empty)
-    salt = "" if lasts else str(seed)
-    if empty:
-        look = partial(pixel_views, dataset, threads=place.threads)
-        fill(plain, dataset, judged, threads=place.threads, progress=progress)
-        plain_views = look(plain, PLAIN, count=1)
+    plain = look(judged, Pixels(recipe.side, full=True), PLAIN, 1)
+    blocks = tuple(trunk.blocks)
+    lasts = lasting(recipe, frozen=bool(blocks))
 
-        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
-            return look(pixels, viewer, count=factor * recipe.views if lasts else 0)
-    else:
-        engine = engines.engine(trunk, recipe.side, place.device)
-        compute = partial(
-            activations, dataset, engine=engine, threads=place.threads, progress=progress
-        )
-        plain_views = compute(judged, plain, PLAIN, count=1)
+    def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
+        return look(some, pixels, viewer, factor * recipe.views if lasts else 0)
 
-        def seen(some: Int64[np.ndarray, "some"], viewer: Viewer, factor: int) -> Views:
-            return compute(some, pixels, viewer, count=factor * recipe.views)
+    views = _by_class(recipe, split, pictures, "" if lasts else str(seed), seen)
+    return Bench(recipe, split, pictures, views, plain, place, folder, progress, blocks)
 
-    views = _by_class(recipe, split, pictures, salt, seen)
-    return Bench(
-        recipe, split, pictures, views, plain_views, place, folder, progress, tuple(trunk.blocks)
+
+def looking(
+    trunk: nets.Trunk, side: int, dataset: Dataset, place: Place, progress: Progress
+) -> Look:
+    """Return what looks at pictures through a trunk, or hands out their pixels if it is empty."""
+    threads = place.threads
+    if not len(trunk.blocks):
+
+        def handed(
+            some: Int64[np.ndarray, "some"], pixels: Pixels, viewer: Viewer, count: int
+        ) -> Views:
+            if pixels.full:  # those that are trained on were stored when they were read
+                fill(pixels, dataset, some, threads=threads, progress=progress)
+            return pixel_views(dataset, pixels, viewer, threads=threads, count=count)
+
+        return handed
+    engine = engines.engine(trunk, side, place.device)
+    return lambda some, pixels, viewer, count: activations(
+        dataset, some, pixels, viewer, engine, count=count, threads=threads, progress=progress
     )
 
 
@@ -203,8 +208,7 @@ def parts_of(bench: Bench) -> list[Part]:
     split, pictures = bench.split, bench.pictures
     if len(split.val):
         return [Part("", pictures, split.val)]
-    # Some of the training pictures may be left out of this training.
-    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    folds = split.fold_of(pictures)
     left = [
         Part(f"-{fold}", pictures[folds != fold], pictures[folds == fold]) for fold in range(FOLDS)
     ]

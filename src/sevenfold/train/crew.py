@@ -22,7 +22,7 @@ from sevenfold.features import handed
 from sevenfold.place import Place, narrowed
 from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
-from sevenfold.train.bench import Bench, Part, parts_of, start
+from sevenfold.train.bench import Bench, parts_of, start
 from sevenfold.train.member import checkpoint_of, named, part_on_labels, threads_of
 
 PART: Final = f"{__name__}:called"
@@ -126,16 +126,11 @@ def _written(job: Job) -> Path:
             "classes": dataset.classes,
             "hashes": dataset.hashes,
             "labels": torch.from_numpy(dataset.labels),
+            # Which the folds are made by, where there are any.
+            "groups": ("",) * len(dataset) if len(bench.split.val) else dataset.groups,
+            "train": bench.split.train.tolist(),
             "val": bench.split.val.tolist(),
             "pictures": bench.pictures.tolist(),
-            "parts": [
-                {
-                    "name": part.name,
-                    "pictures": part.pictures.tolist(),
-                    "judged": part.judged.tolist(),
-                }
-                for part in parts_of(bench)
-            ],
             "views": handed.to_json(bench.views),
             "plain": handed.to_json(bench.plain),
             "trunk": [block.state_dict() for block in bench.trunk],
@@ -146,39 +141,30 @@ def _written(job: Job) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path) -> tuple[Bench, tuple[Part, ...]]:
+def _opened(path: Path) -> Bench:
     """Read what `_written` wrote: of the pictures it says what training asks, and no more."""
     held: dict[str, Any] = checkpoint.load(path)
     recipe: Recipe = cattrs.structure(held["recipe"], Recipe)
     hashes = tuple(held["hashes"])
     dataset = Dataset(
-        "", (Photo("", ""),) * len(hashes), hashes, held["labels"].numpy(), ("",) * len(hashes),
+        "", (Photo("", ""),) * len(hashes), hashes, held["labels"].numpy(), tuple(held["groups"]),
         tuple(held["classes"]), (), ArraySource({}, ""), np.zeros((len(hashes), 2), np.int64),
     )  # fmt: skip
-    pictures = np.array(held["pictures"], np.int64)
-    split = Split(dataset, pictures, np.array(held["val"], np.int64), pictures[:0])
+    train, val, pictures = (np.array(held[name], np.int64) for name in ("train", "val", "pictures"))
+    split = Split(dataset, train, val, train[:0])
     network, _ = start(recipe, len(dataset.classes), 0)
     trunk = tuple(network.blocks)[: len(held["trunk"])]
     for block, state in zip(trunk, held["trunk"], strict=True):
         block.load_state_dict(state)
     views, plain = (handed.opened(held[name], dataset) for name in ("views", "plain"))
     place = Place(*held["place"])
-    parts = tuple(
-        Part(
-            part["name"],
-            np.array(part["pictures"], np.int64),
-            np.array(part["judged"], np.int64),
-        )
-        for part in held["parts"]
-    )
-    bench = Bench(recipe, split, pictures, views, plain, place, path.parent, silent, trunk)
-    return bench, parts
+    return Bench(recipe, split, pictures, views, plain, place, path.parent, silent, trunk)
 
 
 def called(call: Json, progress: Progress) -> Json:
     """Train one part of a member, as an engine's call."""
-    bench, parts = _opened(Path(call["bench"]))
-    bench, part = replace(bench, progress=progress), parts[call["part"]]
+    bench = replace(_opened(Path(call["bench"])), progress=progress)
+    part = parts_of(bench)[call["part"]]
     with narrowed(threads_of(bench)):
         trained = part_on_labels(bench, call["rate"], call["seed"], part)
     return {"seconds": sum(epoch.seconds for epoch in trained.history)}

@@ -1,16 +1,25 @@
 """Say what each member of the vote is trained on: one bench for each cut and backbone."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from sevenfold import nets
+from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
+from sevenfold.place import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.transfer import Transfer
-from sevenfold.train.bench import Bench, another, lasting
+from sevenfold.progress import Progress
+from sevenfold.recipe import Recipe
+from sevenfold.train.bench import Bench, another, behind, lasting
 from sevenfold.train.crew import Job
 from sevenfold.train.member import probe
 
 
-def jobs_of(
-    bench: Bench, rate: float, seed: int, pixels: Pixels, *, probing: bool = True
-) -> tuple[Job, ...]:
+def jobs_of(bench: Bench, rate: float, seed: int, pixels: Pixels) -> tuple[Job, ...]:
     """Return the training of each member.
 
     Members of the same cut and backbone share bench and rate, but where nothing is frozen each
@@ -22,7 +31,6 @@ def jobs_of(
         rate: found for it.
         seed: of the whole, and of the probes.
         pixels: the store of decoded pictures.
-        probing: whether rates are looked for; otherwise all have the one given.
     """
     settings = bench.recipe.ensembling
     seeds = [ensembling.seed_of(seed, number) for number in range(settings.members)]
@@ -35,6 +43,50 @@ def jobs_of(
         recipe = bench.recipe.member(number)
         if recipe.transfer not in made:
             new = another(bench, recipe, pixels, seed)
-            made[recipe.transfer] = new, probe(new, seed)[0] if probing else rate
+            made[recipe.transfer] = new, probe(new, seed, voters(bench.recipe, recipe.transfer))[0]
         found.append(Job(*made[recipe.transfer], own))
     return tuple(found)
+
+
+def voters(recipe: Recipe, transfer: Transfer) -> int:
+    """Count the members of the vote that have a cut and a backbone."""
+    members = range(recipe.ensembling.members)
+    return [recipe.member(number).transfer for number in members].count(transfer)
+
+
+def benches_of(
+    networks: Sequence[nets.Network],
+    recipe: Recipe,
+    split: Split,
+    pictures: Int64[np.ndarray, "pictures"],
+    place: Place,
+    pixels: Pixels,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> list[Bench]:
+    """Return what trained members go on with, each behind its own trunk; no other weights are read.
+
+    Members of the same cut and backbone share a bench.
+
+    Args:
+        networks: of the members, in their order.
+        recipe: of the first.
+        split: pictures by role.
+        pictures: that are trained on.
+        place: where to compute.
+        pixels: the store of decoded pictures.
+        folder: where checkpoints lie.
+        seed: of the views, where they never end.
+        progress: is told what is under way.
+    """
+    made: dict[Transfer, Bench] = {}
+    found = []
+    for number, network in enumerate(networks):
+        own = recipe.member(number)
+        if own.transfer not in made:
+            made[own.transfer] = behind(
+                network, own, split, pictures, place, pixels, folder, seed, progress
+            )
+        found.append(made[own.transfer])
+    return found

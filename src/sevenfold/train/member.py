@@ -2,9 +2,11 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,21 +15,25 @@ from torch import Tensor
 
 from sevenfold import draws, evaluate, loop, nets
 from sevenfold.data import Dataset
+from sevenfold.data.split import FOLDS
 from sevenfold.engines import threads_each
-from sevenfold.features import trunk as engines
-from sevenfold.features.pixels import Pixels, fill
-from sevenfold.features.views import PLAIN, activations, pixel_views
+from sevenfold.features.pixels import Pixels
+from sevenfold.features.views import PLAIN
 from sevenfold.loop import Measured, Stop, Trained
 from sevenfold.place import Place, narrowed
 from sevenfold.practices import augmentation, imbalance, optimization, transfer
-from sevenfold.progress import Progress, silent
+from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
 from sevenfold.rows import Rows
-from sevenfold.train.bench import FOLDS, Bench, Part, parts_of, start, tail_of
+from sevenfold.train.bench import Bench, Part, looking, parts_of, start, tail_of
 
 Targets = Callable[
     [Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]], Float[Tensor, "rows classes"]
 ]
+
+
+LONG_SECONDS: Final = 60.0
+"""Of training, from which on it is told how long it will take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,7 @@ class Member:
         folds: the networks that each left a fold out; empty with val.
         origin: of the weights that it started from.
         seed: of its training.
+        rate: the largest learning rate that was found for its cut and backbone.
         trained: history and best epoch.
         steps: that the schedule was made for, of all epochs.
         decision: what the optimizer decided on its way, or None.
@@ -50,6 +57,7 @@ class Member:
     folds: tuple[nets.Network, ...]
     origin: transfer.Origin
     seed: int
+    rate: float
     trained: Trained
     steps: int
     decision: optimization.Decision | None
@@ -156,7 +164,7 @@ def trained(
     seed: int,
     name: str,
     rows: Callable[[int, Part], Rows],
-    begins: Sequence[nets.Network] = (),
+    begins: Member | None = None,
 ) -> Member:
     """Train a network; with small data also one for each fold, for every choice.
 
@@ -166,22 +174,23 @@ def trained(
         seed: of everything random in it.
         name: of its checkpoints.
         rows: of each of its parts, by number.
-        begins: what each of its parts starts from; none: from where all members start.
+        begins: whose networks its parts start from; None: from where all members start.
     """
-    parts, networks = parts_of(bench), []
+    networks: list[nets.Network] = []
     classes = len(bench.split.dataset.classes)
     logits = np.zeros((len(bench.judged), classes), np.float32)
-    for at, part in enumerate(parts):
-        network, origin = begun(bench, seed)
+    for at, part in enumerate(parts_of(bench)):
         if begins:
-            network.load_state_dict(begins[at].state_dict())
+            network, origin = copy.deepcopy((*begins.folds, begins.network)[at]), begins.origin
+        else:
+            network, origin = begun(bench, seed)
         trained, steps, decision = train_part(
             bench, network, rows(at, part), part, rate, seed, checkpoint_of(bench, name, part)
         )
         networks.append(network)
         answered(bench, part, network, logits)
     return Member(
-        networks[-1], tuple(networks[:-1]), origin, seed, trained, steps, decision, logits
+        networks[-1], tuple(networks[:-1]), origin, seed, rate, trained, steps, decision, logits
     )
 
 
@@ -214,9 +223,13 @@ def _optimizer(
     return optimization.optimizer(settings, groups, steps=steps, epochs=recipe.epochs)
 
 
-def probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
-    """Choose the rate by a few steps of each candidate, all from the same start."""
+def probe(bench: Bench, seed: int, trainings: int = 1) -> tuple[float, list[optimization.Probed]]:
+    """Choose the rate by a few steps of each candidate, all from the same start.
+
+    Tells how long so many trainings will take, one after another.
+    """
     seen = 0
+    took: list[float] = []  # for a picture
     settings = bench.recipe.optimization
     pretrained = bench.recipe.transfer.weights != "random"
     rows = rows_of(bench, parts_of(bench)[-1], hard(bench), seed)
@@ -229,11 +242,18 @@ def probe(bench: Bench, seed: int) -> tuple[float, list[optimization.Probed]]:
         network, _ = start(bench.recipe, len(bench.split.dataset.classes), seed)
         tail = tail_of(network, bench.recipe).to(bench.place.device)
         moved = _optimizer(bench.recipe, network, rate)
-        return loop.brief(
-            tail, rows, moved, steps=optimization.PROBE_STEPS, seed=seed, place=bench.place
-        )
+        steps, began = optimization.PROBE_STEPS, time.perf_counter()
+        loss = loop.brief(tail, rows, moved, steps=steps, seed=seed, place=bench.place)
+        took.append((time.perf_counter() - began) / (steps * rows.batch))
+        return loss
 
-    return optimization.probe(settings, loss_at, pretrained)
+    found = optimization.probe(settings, loss_at, pretrained)
+    if took:
+        parts = sum(len(part.pictures) for part in parts_of(bench))
+        whole = min(took) * parts * bench.recipe.epochs * trainings
+        if whole >= LONG_SECONDS:
+            bench.progress(f"about {duration(whole)} of training ahead", 0, 0)
+    return found
 
 
 def train_part(
@@ -318,15 +338,8 @@ def answers(
         progress: is told the stores.
     """
     trunk, tail = nets.cut(network, recipe.transfer.trainable_blocks)
-    plain, threads = Pixels(recipe.side, full=True), place.threads
-    if len(trunk.blocks):
-        engine = engines.engine(trunk, recipe.side, place.device)
-        views = activations(
-            dataset, pictures, plain, PLAIN, engine, count=1, threads=threads, progress=progress
-        )
-    else:
-        fill(plain, dataset, pictures, threads=threads, progress=progress)
-        views = pixel_views(dataset, plain, PLAIN, threads=threads, count=1)
+    look = looking(trunk, recipe.side, dataset, place, progress)
+    views = look(pictures, Pixels(recipe.side, full=True), PLAIN, 1)
     return loop.predict(copy.deepcopy(tail).to(place.device), views, pictures, place)
 
 

@@ -1,15 +1,17 @@
 """Refuse what would do nothing or cannot be done, before anything is trained."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from sevenfold.data import Split
+from sevenfold.data.split import FOLDS
 from sevenfold.errors import DataError, UsageError
+from sevenfold.loop import Trained
 from sevenfold.practices import augmentation, ensembling, growth, imbalance, optimization, pruning
 from sevenfold.recipe import Recipe
-from sevenfold.train.bench import FOLDS
 from sevenfold.train.member import Member
 from sevenfold.train.stronger import comes_back
 
@@ -130,7 +132,7 @@ def refuse_folds(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> None:
     if len(split.val):
         return
     classes, labels = split.dataset.classes, split.dataset.labels[pictures]
-    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    folds = split.fold_of(pictures)
     for label in np.unique(labels).tolist():
         if len(np.unique(folds[labels == label])) == 1:
             raise DataError(
@@ -147,26 +149,27 @@ def fewest(split: Split, pictures: Int64[np.ndarray, "pictures"]) -> Int64[np.nd
     counts = np.bincount(labels, minlength=classes)
     if len(split.val):
         return counts
-    folds = split.folds(FOLDS)[np.searchsorted(split.train, pictures)]
+    folds = split.fold_of(pictures)
     held = [np.bincount(labels[folds == fold], minlength=classes) for fold in range(FOLDS)]
     return np.asarray(counts - np.max(held, axis=0))
 
 
-def refuse_diverged(members: Sequence[Member], rates: Sequence[float]) -> None:
-    """Refuse networks whose answers are no numbers. A single one `fit` returns as it is.
-
-    Args:
-        members: of a training.
-        rates: the largest learning rate of each.
+def refuse_diverged(members: Sequence[Member]) -> None:
+    """Refuse trained networks whose answers are no numbers. A single one `fit` returns as it is.
 
     Raises:
         UsageError: one of them diverged.
     """
-    for member, rate in zip(members, rates, strict=True):
-        history = member.trained.history
-        if not np.isfinite([history[-1].loss, *member.logits.ravel()]).all():
+    for member in members:
+        if diverged(member.trained, member.logits):
+            epochs = len(member.trained.history)
             raise UsageError(
-                f"the training diverged at the rate {rate:g}, after {len(history)} of its epochs "
+                f"the training diverged at the rate {member.rate:g}, after {epochs} of its epochs "
                 "at the latest: its loss is no number any more",
-                f"set optimization.rate below {rate:g}, or 0 to have one found",
+                f"set optimization.rate below {member.rate:g}, or 0 to have one found",
             )
+
+
+def diverged(trained: Trained, logits: Float[np.ndarray, "*judged classes"]) -> bool:
+    """Tell whether a training's last loss, or what its network says, is no number."""
+    return not (math.isfinite(trained.history[-1].loss) and bool(np.isfinite(logits).all()))

@@ -174,8 +174,9 @@ def distilled(
 
         return replace(shown, mix=taught)
 
-    begins = (*middle.folds, middle.network) if middle else ()
-    learnt = trained(bench, rate * (GENTLY if begins else 1), seed, f"student-{seed}", rows, begins)
+    gently = rate * (GENTLY if middle else 1)
+    learnt = trained(bench, gently, seed, f"student-{seed}", rows, middle)
+    learnt = replace(learnt, rate=rate)  # an update goes on at a share of what was found
     for member in members:  # their tails were moved to where the student learns
         for network in (*member.folds, member.network):
             network.cpu().eval()

@@ -85,10 +85,10 @@ class Comparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Name the classes that look worse and have too few pictures to say so."""
+        """Name the classes that look worse and have too few pictures, or groups, to say so."""
         return tuple(
-            f"{one.label} falls from {one.before:.1%} to {one.after:.1%} of only {one.pictures} "
-            f"test pictures, too few to judge"
+            f"{one.label} falls from {one.before:.1%} to {one.after:.1%} of {one.pictures} test "
+            f"pictures: too few, or in too few groups, to judge"
             for one in self.classes
             if one.too_few and one.after < one.before
         )

@@ -23,6 +23,7 @@ from sevenfold.data import (
     Row,
     Split,
 )
+from sevenfold.data.assemble import SMALLEST_CLASS
 from sevenfold.data.manifest import Assigned
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import ingest
@@ -30,8 +31,6 @@ from sevenfold.image import shown
 from sevenfold.progress import Progress
 from sevenfold.update.asked import Asked
 
-SMALLEST_CLASS: Final = 5
-"""The fewest different pictures of a new class, as of a class that is trained on."""
 _ALIKE: Final = 0.6  # difflib's own cutoff for close matches
 _NAMED: Final = 3
 

@@ -20,16 +20,18 @@ from torch import nn
 
 from sevenfold import loop, nets, runs
 from sevenfold.data import Split
+from sevenfold.errors import GateRefused
 from sevenfold.place import Place
-from sevenfold.practices import ensembling, growth, imbalance, transfer
+from sevenfold.practices import ensembling, growth, imbalance
 from sevenfold.predictions import recorded
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.remake import record
 from sevenfold.train import Bench, Fitted, Member
-from sevenfold.train.bench import behind, parts_of, tail_of
+from sevenfold.train.bench import parts_of, tail_of
+from sevenfold.train.jobs import benches_of
 from sevenfold.train.member import hard, rows_of, train_part
-from sevenfold.train.refusals import refuse_folds
+from sevenfold.train.refusals import diverged, refuse_folds
 from sevenfold.update import path
 from sevenfold.update.incoming import Incoming
 
@@ -83,13 +85,14 @@ def replayed(
     return np.sort(np.concatenate([pictures[fresh], drawn]))
 
 
-def shown(run: runs.Run, found: Incoming, origin: int, seed: int) -> Int64[np.ndarray, "pictures"]:
+def shown(run: runs.Run, found: Incoming, seed: int) -> Int64[np.ndarray, "pictures"]:
     """Return the pictures that an epoch shows.
 
     All where a class is new, which would otherwise seem more common than it is, and where
     there are no validation pictures, so that the folds have to judge every one.
     """
-    split, pictures = found.split, growth.given(found.split, run.recipe.growth, origin)
+    split = found.split
+    pictures = growth.given(split, run.recipe.growth, record.first_seed(run))
     if found.learned or not len(split.val):
         return pictures
     corrected = {one.hash for one in found.corrections} if found.applied else set()
@@ -125,18 +128,16 @@ def tuned(
     """
     recipe, split = renamed(run.recipe, found.renamed), found.split
     recipe, members, weights = _voters(run, recipe)
-    pictures = shown(run, found, members[0].seed, seed)
+    pictures = shown(run, found, seed)
     refuse_folds(split, pictures)
+    networks = [grown(one.network, len(found.learned)) for one in members]
+    benches = benches_of(
+        networks, _short(recipe), split, pictures, place, run.pixels, folder, seed, progress
+    )
     made: list[Member] = []
     ways: list[float] = []
-    benches: dict[transfer.Transfer, Bench] = {}
-    for at, member in enumerate(members):
-        network, short = grown(member.network, len(found.learned)), _short(recipe.member(at))
-        if short.transfer not in benches:
-            benches[short.transfer] = behind(
-                network, short, split, pictures, place, run.pixels, folder, seed, progress
-            )
-        start, bench = replace(member, network=network), benches[short.transfer]
+    for at, (member, network, bench) in enumerate(zip(members, networks, benches, strict=True)):
+        start = replace(member, network=network)
         one, way = _member(run, found, bench, start, ensembling.seed_of(seed, at), at)
         made.append(one)
         ways.append(way)
@@ -194,7 +195,7 @@ def _member(
     """Fine-tune one network; with small data also one for each fold, which judges what is new."""
     settings, targets = bench.recipe.imbalance, hard(bench)
     after = settings.method == "adjusted_after"
-    rate = RATE * float(run.facts["training"]["rate"])
+    rate = RATE * start.rate
     if after:
         # The shift is no part of what was trained: it is made anew for the new counts.
         imbalance.shift_head(start.network.head, _before(run, bench), -settings.factor)
@@ -220,6 +221,11 @@ def _member(
                 tail = tail_of(network, bench.recipe)
                 asked[each, places] = loop.predict(tail, bench.plain, part.judged, bench.place)
         network.cpu().eval()
+    if diverged(trained, asked):
+        raise GateRefused(
+            f"the fine-tuning diverged at the rate {rate:g}: its loss is no number any more",
+            f"train again on all pictures, with optimization.rate below {start.rate:g}",
+        )
     unseen = _unseen(found, bench) if small else np.ones(len(bench.judged), bool)
     chosen = path.shortest(asked[:, unseen], bench.labels[unseen])
     logits = asked[chosen]
@@ -232,7 +238,10 @@ def _member(
         logits = np.asarray(imbalance.adjusted(logits, counts, settings.factor))
     if small:
         logits = _remembered(run, found, bench, logits)
-    made = Member(network, (), start.origin, seed, trained, steps, decision, logits)
+    made = replace(
+        start, network=network, seed=seed, trained=trained, steps=steps, decision=decision,
+        logits=logits,
+    )  # fmt: skip
     return made, path.WAYS[chosen]
 
 

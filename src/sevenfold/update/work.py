@@ -124,7 +124,7 @@ def _arrived(ground: _Ground) -> dict[str, Any]:
     """Tell of the data that came in."""
     found, run = ground.found, ground.run
     stages = {one["stage"]: one["seconds"] for one in run.facts["run"].get("stages", ())}
-    pictures = tuning.shown(run, found, ground.asked.seed, ground.asked.seed)
+    pictures = tuning.shown(run, found, ground.asked.seed)
     share = tuning.epochs(run.recipe) / run.recipe.epochs
     share *= len(pictures) / max(1, len(run.split.train))
     # What an update, a pruning or a student took tells nothing of a whole training.
@@ -188,21 +188,18 @@ def _agreement(
 def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> dict[str, Any]:
     """Fine-tune, export and judge a candidate, and serve it if it may be."""
     run, found, place, clock = ground.run, ground.found, ground.place, ground.clock
-    # It goes on from the run's own weights, whose version names it; those of the hub may be gone.
-    plain = replace(run.recipe.transfer, weights="random", sha256="")
-    recipe = replace(run.recipe, transfer=plain)
-    key = trial.key(recipe, found.split, ground.asked.seed, place)
+    key = trial.key(record.going_on(run.recipe), found.split, ground.asked.seed, place)
     trials = ground.folder / "trials" / f"update-{ground.parent}-{key}"
-    with clock.stage("fit"):
-        fitted, facts["ways"] = tuning.tuned(
-            run,
-            found,
-            seed=ground.asked.seed,
-            place=place,
-            folder=trials,
-            progress=ground.progress,
-        )
     try:
+        with clock.stage("fit"):
+            fitted, facts["ways"] = tuning.tuned(
+                run,
+                found,
+                seed=ground.asked.seed,
+                place=place,
+                folder=trials,
+                progress=ground.progress,
+            )
         with clock.stage("export"):
             ground.progress("export", 0, 1)
             made = release.exported(fitted, found.split, place)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sevenfold import atomic, bundles, swap
+from sevenfold import atomic, bundles, record, swap
 from sevenfold import data as datasets
 from sevenfold.errors import ModelError, UsageError
 from sevenfold.image import shown
@@ -53,10 +53,7 @@ def check(run: Path) -> None:
         UsageError: it does not.
     """
     if not (run / "report.json").is_file() and not swap.pending(run):
-        raise UsageError(
-            f"{shown(str(run))} holds no finished run: report.json is missing",
-            "name the folder that `sevenfold train --out` wrote",
-        )
+        raise record.unfinished(run / "report.json")
 
 
 def listed(run: Path) -> list[Version]:
@@ -234,7 +231,7 @@ def _events(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        events = [{**one, "event": str(one["event"])} for one in _json(path)["events"]]
+        events = [{**one, "event": str(one["event"])} for one in record.held(path)["events"]]
         if not all(isinstance(one.get("version", 0), int) for one in events):
             raise TypeError("a version is no number")
     except (KeyError, TypeError) as error:
@@ -283,7 +280,7 @@ def _before(run: Path) -> int:
 
 
 def _parent(run: Path, number: int) -> int:
-    return int(_json(swap.folder_of(run, number) / RECORD).get("parent", 0))
+    return int(record.held(swap.folder_of(run, number) / RECORD).get("parent", 0))
 
 
 def _tidy(run: Path, now: int) -> None:
@@ -302,8 +299,8 @@ def _remove(run: Path, number: int) -> None:
 
 
 def _settle(run: Path, part: Path, number: int, parent: int) -> None:
-    record = {"schema": SCHEMA, "number": number, "parent": parent}
-    (part / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    told = {"schema": SCHEMA, "number": number, "parent": parent}
+    (part / RECORD).write_text(json.dumps(told), encoding="utf-8")
     swap.settle(part, swap.folder_of(run, number))
 
 
@@ -331,7 +328,7 @@ def _sums(folder: Path) -> bytes:
 
 
 def _version(folder: Path, number: int, parent: int, signed: set[int], now: int) -> Version:
-    told = _json(folder / "report.json")
+    told = record.held(folder / "report.json")
     try:
         classes, test = told["data"]["classes"], told["test"]
         return Version(
@@ -352,15 +349,3 @@ def _version(folder: Path, number: int, parent: int, signed: set[int], now: int)
             f"{shown(str(folder / 'report.json'))} is damaged",
             "restore it from a copy, or remove the version's folder",
         ) from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{shown(str(path))} is damaged", "restore it from a copy, or train again"
-        ) from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{shown(str(path))} is damaged", "restore it from a copy")
-    return found

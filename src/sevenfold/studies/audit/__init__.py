@@ -81,7 +81,8 @@ def audit(
     given = [photo.group for photo in dataset.photos]
     near = copies.near(dataset.hashes, looks.small, given, threads, progress)
     conflicts = _conflicts(dataset, exact, near.groups)
-    together = _together(dataset, near.chains)
+    groups = datasets.merged_groups(dataset.photos, dataset.hashes, near.chains)
+    together = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     compared = time.perf_counter() - began
     judged = suspects.can_judge(dataset.labels, together, len(dataset.classes))
     suspected: tuple[suspects.Suspect, ...] = ()
@@ -213,19 +214,3 @@ def _leaks(
                 ]
                 found.append({"kind": kind, "roles": sorted(roles), "pictures": members})
     return found
-
-
-def _together(dataset: Dataset, near: _Groups) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Number the groups that must share a fold: given ones, exact and near copies."""
-    parents = {name: name for name in dataset.groups}
-
-    def root(name: str) -> str:
-        while parents[name] != name:
-            name = parents[name]
-        return name
-
-    for group in near:
-        for index in group[1:]:
-            parents[root(dataset.groups[index])] = root(dataset.groups[group[0]])
-    numbers = np.unique([root(name) for name in dataset.groups], return_inverse=True)[1]
-    return np.asarray(numbers, np.int64)

@@ -8,18 +8,17 @@ from typing import Final
 import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
-from torch import nn
 
 from sevenfold import data as datasets
-from sevenfold import nets
 from sevenfold.data import Dataset, Fingerprint, Listing, Photo, Quarantined
 from sevenfold.errors import ImageRejected
 from sevenfold.features.pixels import Pixels, in_order
-from sevenfold.features.trunk import engine
-from sevenfold.features.views import PLAIN, activations, plain_rows
+from sevenfold.features.views import PLAIN
 from sevenfold.image import part_name, shown
-from sevenfold.practices import transfer
+from sevenfold.place import Place
+from sevenfold.practices.transfer import Transfer
 from sevenfold.progress import Progress
+from sevenfold.studies import pooled
 from sevenfold.studies.audit import likeness, quality
 
 SIDE: Final = 192
@@ -100,20 +99,7 @@ def embeddings(
 
     Writes to the stores: only new pictures cost time.
     """
-    network, _ = transfer.build(transfer.Transfer(), 2, pixels.side, 0)
-    pooled = nn.Sequential(*network.blocks, network.pool)
-    trunk = nets.Trunk(network.normalise, pooled)
-    everything = np.arange(len(dataset))
-    views = activations(
-        dataset,
-        everything,
-        pixels,
-        PLAIN,
-        engine(trunk, pixels.side, "cpu"),
-        count=1,
-        threads=threads,
-        progress=progress,
+    everything, place = np.arange(len(dataset)), Place("cpu", threads)
+    return pooled.features(
+        Transfer(), pixels.side, dataset, everything, pixels, PLAIN, place=place, progress=progress
     )
-    rows = plain_rows(views, everything).astype(np.float32)
-    lengths: Float32[np.ndarray, "pictures 1"] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)

@@ -32,7 +32,7 @@ def manifest(run: Path) -> Manifest:
     """
     try:
         return datasets.read_manifest(swap.served(run, "data.json"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ModelError(
             f"{shown(str(run))} holds no readable data.json",
             "give --against the folder that sevenfold train wrote",

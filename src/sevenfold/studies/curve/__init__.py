@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
 
 from sevenfold import atomic, evaluate, paired, train
 from sevenfold import data as datasets
@@ -177,11 +176,16 @@ def curve_facts(
     points = [
         {
             "pictures": round(pictures),
-            **_inside(_hull(_interval(1 - errors, "accuracy"), int(right), judged)),
+            **_inside(_hull(_interval(1 - errors, share), int(right), judged)),
             "balanced_accuracy": mean,
         }
-        for pictures, errors, mean, right in zip(
-            measured.pictures, measured.errors.T, balanced.tolist(), rights.sum(axis=0), strict=True
+        for pictures, share, errors, mean, right in zip(
+            measured.pictures,
+            measured.pictures / measured.pictures[-1],
+            measured.errors.T,
+            balanced.tolist(),
+            rights.sum(axis=0),
+            strict=True,
         )
     ]
     found: dict[str, Any] = {
@@ -252,11 +256,16 @@ def _target(
     }
 
 
-def _interval(values: np.ndarray[Any, Any], name: str) -> dict[str, float]:
-    """Return mean and Student's interval over the repetitions."""
-    mean = float(values.mean())
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return {name: mean, "low": mean - half, "high": mean + half}
+def _interval(accuracies: np.ndarray[Any, Any], share: float) -> dict[str, float]:
+    """Return mean and interval over folds, which have training pictures in common.
+
+    Args:
+        accuracies: of the repetitions.
+        share: of all training pictures that each learns from.
+    """
+    shared = share / (len(accuracies) - 1)
+    found = paired.corrected_t(accuracies.tolist(), test_to_train=shared)
+    return {"accuracy": found.value, "low": found.low, "high": found.high}
 
 
 def _hull(interval: Mapping[str, float], right: int, judged: int) -> dict[str, float]:

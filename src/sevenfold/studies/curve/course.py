@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 from threadpoolctl import threadpool_limits
 
-from sevenfold import atomic, operating, trial
+from sevenfold import operating, trial
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Inline, Json
 from sevenfold.errors import DataError
@@ -28,7 +28,7 @@ from sevenfold.recipe import Recipe
 from sevenfold.studies import pictures
 from sevenfold.studies.curve import heads
 from sevenfold.studies.curve.forecast import Curve
-from sevenfold.studies.folder import kept
+from sevenfold.studies.folder import complete, recalled
 
 MEASURE: Final = f"{__name__}:called"
 STEP: Final = math.sqrt(0.5)
@@ -117,10 +117,9 @@ def run(course: Course) -> list[dict[str, Any]]:
         trial.key(course.recipe, _parted(course, number), course.seed, course.place)
         for number in range(course.repetitions)
     ]
-    files = [course.folder / f"{key}.json" if course.folder else None for key in keys]
-    found = {at: held for at, path in enumerate(files) if path and (held := kept(path))}
-    missing = [number for number in range(course.repetitions) if number not in found]
-    calls = [_call(course, number, prior) for number in missing]
+    found = recalled(course.folder, keys)
+    missing = [number for number, key in enumerate(keys) if key not in found]
+    calls = {keys[number]: _call(course, number, prior) for number in missing}
     engine = course.engine or Inline({MEASURE: partial(measured, course)})
     began = time.perf_counter()
 
@@ -130,15 +129,12 @@ def run(course: Course) -> list[dict[str, Any]]:
         name = f"repetition {missing[number] + 1} of {course.repetitions}{left}"
         course.progress(f"{name}: {stage}", done, total)
 
-    for at, result in engine.run(calls, MEASURE, heard if engine.workers == 1 else None):
-        number = missing[at]
-        if path := files[number]:
-            atomic.write(path, json.dumps(result, allow_nan=False))
-        found[number] = dict(result)
-        if engine.workers > 1:
-            stage = f"repetitions, {engine.workers} at a time"
-            course.progress(stage, len(found), course.repetitions)
-    return [found[number] for number in range(course.repetitions)]
+    def ended() -> None:
+        stage = f"repetitions, {engine.workers} at a time"
+        course.progress(stage, len(found), course.repetitions)
+
+    complete(found, calls, MEASURE, engine, course.folder, ended=ended, heard=heard)
+    return [found[key] for key in keys]
 
 
 def _parted(course: Course, number: int) -> Split:

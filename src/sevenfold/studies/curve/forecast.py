@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
+from sevenfold import evaluate
 from sevenfold.studies.curve.families import FAMILIES, PLAIN, fit
 
 LEAST_SIZES: Final = 5
@@ -192,10 +193,7 @@ def forecast(curve: Curve, places: Float64[np.ndarray, "places"], *, seed: int =
     blur = math.hypot(_missed(noise[~known]), _BLUR)
     picked = np.random.default_rng(seed).integers(0, len(curve.errors), (_DRAWS, len(curve.errors)))
     drawn = curve.errors[picked].mean(axis=1)
-    # The bootstrap of few repetitions is narrower than Student's interval by this factor.
-    few = len(curve.errors)
-    wider = math.sqrt(few / (few - 1)) * stats.t.ppf(0.975, few - 1) / stats.norm.ppf(0.975)
-    drawn = np.clip(mean + wider * (drawn - mean), 0.0, 1.0)
+    drawn = np.clip(evaluate.widened(mean, drawn, len(curve.errors)), 0.0, 1.0)
     fits = [fit(family, curve.pictures, np.vstack([mean, drawn]), weighing) for family in FAMILIES]
     errors = np.stack([one.errors(places) for one in fits])
     names = tuple(family.name for family in FAMILIES)

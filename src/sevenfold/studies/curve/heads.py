@@ -10,18 +10,15 @@ from jaxtyping import Float32, Int64
 from scipy import linalg
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from torch import nn
 
-from sevenfold import nets
 from sevenfold.data import Dataset
 from sevenfold.errors import UsageError
-from sevenfold.features import trunk as engines
 from sevenfold.features.pixels import Pixels
-from sevenfold.features.views import activations, plain_rows
 from sevenfold.place import Place
-from sevenfold.practices import augmentation, transfer
+from sevenfold.practices import augmentation
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
+from sevenfold.studies import pooled
 
 COMPONENTS: Final = 256
 _REGULARITIES: Final = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -59,21 +56,17 @@ def described(
 
     Writes to the stores: each picture is looked at once, as it is.
     """
-    network, _ = transfer.build(recipe.transfer, len(dataset.classes), recipe.side, 0)
-    trunk = nets.Trunk(network.normalise, nn.Sequential(*network.blocks, network.pool))
-    views = activations(
+    viewer = augmentation.viewer(augmentation.Augmentation.off, recipe.side, "")
+    return pooled.features(
+        recipe.transfer,
+        recipe.side,
         dataset,
         pictures,
         pixels,
-        augmentation.viewer(augmentation.Augmentation.off, recipe.side, ""),
-        engines.engine(trunk, recipe.side, place.device),
-        count=1,
-        threads=place.threads,
+        viewer,
+        place=place,
         progress=progress,
     )
-    rows = plain_rows(views, pictures).reshape(len(pictures), -1).astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, np.float32(1e-6)), np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,6 +1,5 @@
 """Run a study: plan, estimate, fill the stores, train what is missing, and keep what came."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,19 +8,18 @@ from typing import Any, Final
 import numpy as np
 from scipy.special import softmax
 
-from sevenfold import atomic
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Json
 from sevenfold.engines.cluster import OnRay
 from sevenfold.practices import ensembling
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
+from sevenfold.studies import folder
 from sevenfold.studies.evidence import folds, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.estimate import Gauge
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.trials import Ground
-from sevenfold.studies.folder import kept
 
 Watch = Callable[[Study, Sequence[Outcome], float], None]
 """Is told the study, what has come so far, and how many seconds are left."""
@@ -127,18 +125,18 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
         SevenfoldError: as a trial raised it; what has ended before is kept.
     """
     found = recalled(course)
-    missing = [task for task in course.tasks if task.key not in found]
-    if missing:
+    calls = {task.key: task.call for task in course.tasks if task.key not in found}
+    if calls:
         rows = len(course.fills)
         for done, _ in enumerate(_filled(course.fills, engine), 1):
             progress("stores", done, rows)
     made: Made = {}
-    watch(course.study, outcomes_of(course, found, made), left(course, found, engine))
-    for number, result in engine.run([task.call for task in missing], trials.TRAIN):
-        key = missing[number].key
-        atomic.write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
-        found[key] = dict(result)
+
+    def seen() -> None:
         watch(course.study, outcomes_of(course, found, made), left(course, found, engine))
+
+    seen()
+    folder.complete(found, calls, trials.TRAIN, engine, course.folder, ended=seen)
     return outcomes_of(course, found, made)
 
 
@@ -151,8 +149,7 @@ def _filled(calls: Sequence[Json], engine: Engine) -> Iterator[object]:
 
 def recalled(course: Course) -> dict[str, dict[str, Any]]:
     """Read the results that are there, by key."""
-    found = {task.key: kept(course.folder / f"{task.key}.json") for task in course.tasks}
-    return {key: result for key, result in found.items() if "parts" in result}
+    return folder.recalled(course.folder, [task.key for task in course.tasks])
 
 
 def left(course: Course, found: Mapping[str, Any], engine: Engine) -> float:

@@ -31,7 +31,7 @@ from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
-from sevenfold.studies.pictures import contents_of, digest, trained_at
+from sevenfold.studies.pictures import contents_of, digest, seen_apart, trained_at
 from sevenfold.train import bench, refusals
 
 _PICTURES_AT_ONCE: Final = 256  # of a call that fills the stores
@@ -77,7 +77,8 @@ def laid(
     gauges = _gauged(plan.arms, len(split.dataset.classes), len(parted), out)
     progress("plan", 2, 3)
     trainings = list({str(one): one for arm in plan.arms for one in arm.trainings}.values())
-    stored = _stored(trainings)
+    # Where there are no views, pixels are augmented whenever they are needed.
+    stored = seen_apart(one.recipe for one in trainings if one.recipe.views)
     cost = estimated(
         trainings,
         stored,
@@ -161,17 +162,6 @@ def _gauged(arms: Sequence[Arm], classes: int, repetitions: int, out: Path) -> d
         held = {name: vars(one) for name, one in gauged(arms, classes, repetitions).items()}
         atomic.write(path, json.dumps(held))
     return {name: Gauge(**one) for name, one in held.items()}
-
-
-def _stored(trainings: Sequence[Training]) -> list[Recipe]:
-    """Return a recipe of each set of views that the stores hold."""
-    found: dict[str, Recipe] = {}
-    for one in trainings:
-        recipe = one.recipe
-        if recipe.views:  # otherwise pixels, which are augmented whenever they are needed
-            name = str((recipe.side, recipe.views, recipe.transfer, recipe.augmentation))
-            found.setdefault(name, recipe)
-    return list(found.values())
 
 
 def _fills(

@@ -1,7 +1,6 @@
 """Train one trial of a study, wherever the call lands: what an engine's workers run."""
 
 import base64
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from sevenfold.progress import silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies.evidence import folds
 from sevenfold.studies.evidence.arms import Carving, Training
+from sevenfold.studies.folder import checkpoints
 from sevenfold.studies.pictures import of as pictures_of
 from sevenfold.train import Fitted, bench, pruned
 from sevenfold.train.member import answers
@@ -121,12 +121,16 @@ def trained(ground: Ground, call: Json) -> Json:
         By part, "" being the network, `pruned` and `unpruned` what came of it: `tuning` and
         `judged` (logits, see `packed`), whether they `diverged`, `seconds` and plain facts.
     """
+    with checkpoints(call["folder"]) as folder:
+        return {"parts": _parts(ground, call, folder)}
+
+
+def _parts(ground: Ground, call: Json, folder: Path) -> dict[str, Any]:
+    """Train with checkpoints in a folder, and ask each part of what came of it."""
     training = training_of(call["training"])
     split = ground.folded(call["repetition"])
     shared = growth.given(split, Growth(training.share), call["shared"])
     split = replace(split, train=shared)
-    folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
-    folder.mkdir(parents=True, exist_ok=True)
     place, recipe = ground.place, training.recipe
     pixels = _pixels(recipe, split, np.concatenate([split.train, split.val]), place)
     began = time.perf_counter()
@@ -150,8 +154,7 @@ def trained(ground: Ground, call: Json) -> Json:
         parts |= {
             name: part | {"seconds": part["seconds"] + seconds} for name, part in made.items()
         }
-    shutil.rmtree(folder, ignore_errors=True)
-    return {"parts": parts}
+    return parts
 
 
 def _detail(fitted: Fitted, split: Split) -> dict[str, Any]:

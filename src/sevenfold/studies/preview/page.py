@@ -13,14 +13,13 @@ from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import CHANGES, Augmentation
 from sevenfold.studies.preview.drawing import scaled
 from sevenfold.studies.preview.labels import Checked
-from sevenfold.studies.preview.sheet import Row, Sheet, caption
+from sevenfold.studies.preview.sheet import Row, Sheet, caption, short
 
 LIMIT_BYTES: Final = 2_900_000  # of pictures: the page stays under 3 MB with its text
 TABLE_ROWS: Final = 24
 FLAGGED_ROWS: Final = 200
 _THUMBNAIL: Final = 176
 _QUALITY: Final = 85
-_NAME: Final = 80
 # A drop that could not be told from chance has not been shown to do no harm.
 _VERDICTS: Final = {"harmless": "within chance"}
 
@@ -39,7 +38,7 @@ def render(
     operations = _bounded(sheet.operations, LIMIT_BYTES)
     used = sum(map(_size, operations))
     classes = _bounded(sheet.classes, LIMIT_BYTES - used)
-    return template("preview.html.j2", (("short", _short),)).render(
+    return template("preview.html.j2", (("short", short),)).render(
         sheet=sheet,
         classes=classes,
         operations=operations,
@@ -98,8 +97,3 @@ def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict
         "settings": shown(shlex.join(check.settings)),
         "clean": shown(shlex.join([*train, *check.clean])),
     }
-
-
-def _short(text: str) -> str:
-    name = shown(text)
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

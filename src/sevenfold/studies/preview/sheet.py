@@ -177,14 +177,14 @@ def contact_sheet(
         made = [viewer.make(picture.square, picture.number, view) for view in range(count)]
         tiles = [Tile(f"view {view + 1}", pixels) for view, pixels in enumerate(made)]
         note = ", ".join((f"{counts[name]:,} pictures", *_special(settings, name)))
-        rows.append(Row(_short(name), note, picture.path, (_original(picture, recipe), *tiles)))
+        rows.append(Row(short(name), note, picture.path, (_original(picture, recipe), *tiles)))
     if not pictures:
         raise DataError(
             f"{image.shown(listing.name)}: no picture of any class shown can be read",
             "`sevenfold train` names each unreadable picture; replace them or leave them out",
         )
     return Sheet(
-        _short(listing.name),
+        short(listing.name),
         recipe.side,
         len(listing.photos),
         tuple(rows),
@@ -221,7 +221,8 @@ def _original(picture: Picture, recipe: Recipe) -> Tile:
     return Tile("the picture", image.resize(picture.square, recipe.side))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Show a name; of a long one, how it begins."""
     name = image.shown(text)
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
@@ -320,7 +321,7 @@ def _remarks(
     if len(still) == len(each):
         said.append("Nothing is switched on: every view is the picture itself.")
     elif still:
-        names = ", ".join(map(_short, still[:5])) + (", …" if len(still) > 5 else "")
+        names = ", ".join(map(short, still[:5])) + (", …" if len(still) > 5 else "")
         said.append(f"Nothing is switched on for {names}: every view is the picture itself.")
     if settings.policy == "trivial":
         said.append(

@@ -16,8 +16,8 @@ from sevenfold.place import Place
 from sevenfold.progress import Progress, duration
 from sevenfold.recipe import Recipe
 from sevenfold.studies import where as places
-from sevenfold.studies.folder import kept, prepare
-from sevenfold.studies.pictures import Reading
+from sevenfold.studies.folder import complete, prepare, recalled
+from sevenfold.studies.pictures import Reading, seen_apart
 from sevenfold.studies.race import field as fields
 from sevenfold.studies.race import page, search, standings, trials
 from sevenfold.studies.race.carving import carved
@@ -207,24 +207,24 @@ def _run(
 ) -> list[dict[str, Any]]:
     """Return each training's result: from its file, or trained now. Writes the files."""
     keys = [_key(course, entry) for entry in entries]
-    found = {key: held for key in keys if (held := kept(course.folder / f"{key}.json"))}
+    found = recalled(course.folder, keys)
     missing = {key: entry for key, entry in zip(keys, entries, strict=True) if key not in found}
-    if missing and course.site.workers > 1 and not course.site.cluster:
-        _look(course, list(missing.values()))
-    calls = [_call(course, entry, key) for key, entry in missing.items()]
-    named = list(missing.items())
+    if course.site.workers > 1 and not course.site.cluster:
+        # Before several trainings read the stores, which each of them would fill.
+        for recipe in seen_apart(entry.recipe for entry in missing.values()):
+            trials.looked(course.ground, recipe, course.folder, course.progress)
+    calls = {key: _call(course, entry, key) for key, entry in missing.items()}
+    trained = list(missing.values())
     engine = course.site.engine({trials.TRAIN: partial(trials.trained, course.ground)})
 
     def heard(number: int, stage: str, at: int, total: int) -> None:
-        _told(course, named[number][1], [*before, *found.values()])(stage, at, total)
+        _told(course, trained[number], [*before, *found.values()])(stage, at, total)
 
-    for number, result in engine.run(calls, trials.TRAIN, heard if engine.workers == 1 else None):
-        key, _ = named[number]
-        atomic.write(course.folder / f"{key}.json", json.dumps(result, allow_nan=False))
-        found[key] = dict(result)
-        if engine.workers > 1:
-            stage = f"trainings, {engine.workers} at a time"
-            course.progress(stage, len(before) + len(found), course.total)
+    def ended() -> None:
+        stage = f"trainings, {engine.workers} at a time"
+        course.progress(stage, len(before) + len(found), course.total)
+
+    complete(found, calls, trials.TRAIN, engine, course.folder, ended=ended, heard=heard)
     return [found[key] for key in keys]
 
 
@@ -245,17 +245,6 @@ def _call(course: Course, entry: Entry, key: str) -> Json:
         "final": entry.final,
         "folder": "" if course.site.cluster else str(course.folder / key),
     }
-
-
-def _look(course: Course, entries: Sequence[Entry]) -> None:
-    """Fill the stores before several trainings read them."""
-    seen: dict[str, Recipe] = {}
-    for one in entries:
-        recipe = one.recipe
-        name = str((recipe.side, recipe.views, recipe.transfer, recipe.augmentation))
-        seen.setdefault(name, recipe)
-    for recipe in seen.values():
-        trials.looked(course.ground, recipe, course.folder, course.progress)
 
 
 def _place(place: Place) -> dict[str, Any]:

@@ -164,6 +164,12 @@ def lined_up(asked: Asked, names: Sequence[str], recipe: Recipe, split: Split) -
     if not asked.only and same and same.imbalance.strength == 1:
         del recipes["logit_adjustment"]
         left_out["logit_adjustment"] = "at imbalance.strength = 1 it is balanced_softmax"
+    if len(recipes) < 2:
+        why = next(iter(left_out.values()))
+        raise UsageError(
+            f"--practice imbalance: only {len(recipes)} of {len(names)} methods can race ({why})",
+            "mend that, or name methods with --only, so that each says what it needs",
+        )
     return Field(recipes, left_out)
 
 

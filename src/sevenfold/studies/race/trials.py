@@ -1,7 +1,5 @@
 """Train once for a race, wherever the call lands, and judge a final training."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +20,7 @@ from sevenfold.progress import Progress, silent
 from sevenfold.recipe import Recipe
 from sevenfold.rows import Stage
 from sevenfold.studies import pictures
+from sevenfold.studies.folder import checkpoints
 from sevenfold.studies.race.carving import carved
 from sevenfold.train.member import answers, measure
 
@@ -72,9 +71,17 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
         progress: is told what is under way.
     """
     began = time.perf_counter()
+    with checkpoints(call["folder"]) as folder:
+        found = _judged(ground, call, folder, progress)
+    # What was trained before, by a stopped race or for another contestant, took its time too.
+    seconds = max(time.perf_counter() - began, sum(found["epoch_seconds"]))
+    return found | {"seconds": seconds}
+
+
+def _judged(ground: Ground, call: Json, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Train with checkpoints in a folder, and score what came of it."""
     split, place = ground.split, ground.place
     recipe: Recipe = cattrs.structure(call["recipe"], Recipe)
-    folder = Path(call["folder"] or tempfile.mkdtemp(prefix="sevenfold-"))
     fitted = trial.blind(
         recipe,
         split,
@@ -103,10 +110,7 @@ def trained(ground: Ground, call: Json, progress: Progress = silent) -> Json:
                 for label in np.unique(labels).tolist()
             }
         }
-    shutil.rmtree(folder, ignore_errors=True)
-    # What was trained before, by a stopped race or for another contestant, took its time too.
-    seconds = max(time.perf_counter() - began, sum(found["epoch_seconds"]))
-    return found | {"seconds": seconds}
+    return found
 
 
 def _record(call: Json, recipe: Recipe, fitted: train.Fitted, split: Split) -> dict[str, Any]:

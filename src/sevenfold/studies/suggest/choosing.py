@@ -53,7 +53,7 @@ def chosen(
         features: of each picture, of length 1.
         count: how many; fewer where there are fewer.
     """
-    ranked = np.argsort(-unsure, kind="stable")[: max(count, POOL * count)]
+    ranked = np.argsort(-unsure, kind="stable")[: POOL * count]
     weights = np.maximum(unsure[ranked], 1e-9)
     places = np.stack([features[at] for at in ranked.tolist()])
     picked = [0]

@@ -26,7 +26,7 @@ from sevenfold.practices.ensembling import Ensembling
 from sevenfold.practices.transfer import ALL_BLOCKS
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
-from sevenfold.train.bench import Bench, prepared
+from sevenfold.train.bench import Bench, behind
 from sevenfold.train.member import Member
 from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, retrained, saved_at
 from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
@@ -89,7 +89,8 @@ def shrunk(
         # The last epoch counts, whatever validation says: a step is judged by it.
         optimization=replace(recipe.optimization, patience=0.0),
     )
-    bench = prepared(plain, split, pictures, place, pixels, folder, seed + _APART, progress)
+    views = seed + _APART
+    bench = behind(network, plain, split, pictures, place, pixels, folder, views, progress)
     fitted = recipe.transfer.trainable_blocks < len(network.blocks)
     ground = laid(network, temperature, bench, plan, latency, seed, fitted=fitted)
     _reachable(ground)

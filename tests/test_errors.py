@@ -40,7 +40,7 @@ COMMANDS: dict[str, Callable[[Path], str]] = {
     "evidence of five repetitions": lambda folder: "evidence photos --out run --repetitions 5",
     "evidence of no practice": lambda folder: "evidence photos --out run --practices imbalence",
     "an address without Ray": lambda folder: "evidence photos --out run --address auto",
-    "suggest without --out": lambda folder: "suggest run new",
+    "suggest: there is no run": lambda folder: "suggest run new",
     "prune to no target": lambda folder: "prune run --target flops=0.5",
     "update with half a new name": lambda folder: "update run photos --relabel cat",
     "update of no run": lambda folder: "update run photos",

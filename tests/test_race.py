@@ -640,6 +640,8 @@ def test_the_command_prints_a_table_or_one_object(finished, photos, capsys, monk
     assert seen["recipe"].side == 32
     assert cli.main([*line, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "sevenfold.race/1"
+    assert cli.main(["race", "photos"]) == 0
+    assert seen["out"] == Path("runs/race")
 
 
 @pytest.mark.parametrize(
@@ -652,7 +654,6 @@ def test_the_command_prints_a_table_or_one_object(finished, photos, capsys, monk
         ("race photos --out r --set optimization.name=adam", "that is what races"),
         ("race photos --out r --set optimization=off", "that is what races"),
         ("race photos --out r --practice imbalance --trials 2", "no settings to search"),
-        ("race photos", "--out"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(line, told, tmp_path, monkeypatch, capsys):

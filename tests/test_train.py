@@ -158,7 +158,7 @@ def test_members_over_pixels_draw_views_of_their_own(split, tmp_path):
 
 
 def test_members_of_another_cut_keep_the_rate_that_was_found_for_it(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "probe", lambda _bench, _seed: (0.02, []))
+    monkeypatch.setattr(jobs, "probe", lambda _bench, _seed, _trainings: (0.02, []))
     halves = replace(split, train=split.train[::2], val=split.train[1::2])
     made = _trained(halves, tmp_path, "ensembling.members=2", "ensembling.cuts=[3]")
     assert [one.rate for one in made.members] == [made.rate, 0.02]

@@ -131,8 +131,9 @@ def default(budget: str) -> Recipe:
         return replace(
             wide,
             effort=1.5,
-            # Their average takes no training, so there is time for one more.
-            ensembling=Ensembling(members=4, average=True),
+            # Two blocks more gained more than a fourth member: docs/log.md, 2026-11-30.
+            transfer=Transfer(trainable_blocks=5),
+            ensembling=Ensembling(members=3, average=True),
         )
     if name == "thorough":
         return replace(

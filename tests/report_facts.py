@@ -139,6 +139,7 @@ def ensembling() -> dict[str, Any]:
         ],
         "pooled": {"accuracy": 0.941, "nll": 0.224},
         "student": {"accuracy": 0.937, "nll": 0.234},
+        "behind": {"value": 0.01, "low": -0.004, "high": 0.024},
         "diversity": {
             "members": 3,
             "disagreement": 0.071,

@@ -82,9 +82,9 @@ def test_toml_says_which_practices_are_in_use():
 
 def test_a_recipe_says_where_each_setting_comes_from(tmp_path):
     path = tmp_path / "my.toml"
-    path.write_text("side = 64\neffort = 2.0\n[ensembling]\nmembers = 2\n", encoding="utf-8")
+    path.write_text("side = 64\neffort = 2.0\n[ensembling]\nmembers = 3\n", encoding="utf-8")
     found = asked("normal", str(path), ["side=96", "views=0"])
-    assert (found.side, found.effort, found.ensembling.members) == (96, 2.0, 2)
+    assert (found.side, found.effort, found.ensembling.members) == (96, 2.0, 3)
     told = sources(found, "normal", str(path))
     assert told["side"] == "--set"
     assert told["effort"] == str(path)
@@ -231,7 +231,7 @@ def test_budgets_grow():
     quick, normal, thorough = map(default, recipes.BUDGETS)
     assert quick == Recipe()
     assert quick.effort < normal.effort < thorough.effort
-    assert [one.ensembling.members for one in (quick, normal, thorough)] == [1, 3, 5]
+    assert [one.ensembling.members for one in (quick, normal, thorough)] == [1, 2, 5]
     assert normal.ensembling.average
     assert thorough.ensembling.distil
     assert normal.imbalance.trainings > quick.imbalance.trainings

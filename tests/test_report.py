@@ -296,6 +296,7 @@ def test_the_vote_says_what_it_bought_kept_cost_and_ships() -> None:
     assert "The vote of 3 members has a log loss of 0.224, 15.2 % less than the 0.264" in said
     assert "right on 94.1 %, 6.4 pictures more than its members on average (92.7 %)" in said
     assert "keeps 75 % of what the vote gained in log loss: its own is 0.234" in said
+    assert "As far as these pictures tell, that is -0.004 to +0.024 against the vote's." in said
     assert "At least 70 % is asked, so the student ships, at the cost of one network." in said
     assert "57 s in the median, all for 2 min 53 s, and the student 1 min 1 s: 4.1 times" in said
     assert re.search(r"Member 2, seed 1 has no say 0 % 92.2 % 0.274", said)

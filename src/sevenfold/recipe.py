@@ -131,9 +131,9 @@ def default(budget: str) -> Recipe:
         return replace(
             wide,
             effort=1.5,
-            # Two blocks more gained more than a fourth member: docs/log.md, 2026-11-30.
+            # Two blocks more gained more than two members more: docs/log.md, 2026-11-30.
             transfer=Transfer(trainable_blocks=5),
-            ensembling=Ensembling(members=3, average=True),
+            ensembling=Ensembling(members=2, average=True),
         )
     if name == "thorough":
         return replace(

@@ -70,6 +70,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         history = (fitted.lessons or fitted.student.trained).history
         taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
+        found["behind"] = _behind(taught, calibrated(pooled, labels), labels)
         found["needed"] = KEPT
         found["averaged"] = fitted.averaged
         found["lessons_lost"] = fitted.lessons is not None
@@ -83,6 +84,17 @@ def shipped(fitted: Fitted) -> str:
     if fitted.ships[0] is fitted.student:
         return "student"
     return "vote" if len(fitted.ships) > 1 else "member"
+
+
+def _behind(
+    one: Float[np.ndarray, "judged classes"],
+    other: Float[np.ndarray, "judged classes"],
+    labels: Int64[np.ndarray, "judged"],
+) -> dict[str, float]:
+    """Return how much larger one log loss is than another, with its interval over pictures."""
+    apart = (other - one)[np.arange(len(labels)), labels]
+    mean, half = float(apart.mean()), float(1.96 * apart.std() / math.sqrt(len(apart)))
+    return {"value": mean, "low": mean - half, "high": mean + half}
 
 
 def _scored(

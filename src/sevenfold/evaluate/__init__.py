@@ -13,7 +13,7 @@ claimed: a bootstrap of answers that are all right is a point.
 """
 
 from sevenfold.evaluate.calibration import CALIBRATED, as_chances, calibration_error, chunks
-from sevenfold.evaluate.estimate import Estimate, hull, widened, wilson
+from sevenfold.evaluate.estimate import Estimate, as_unsure_as, widened, wilson
 from sevenfold.evaluate.likelihood import confusion, losses, nll, worst_mistakes
 from sevenfold.evaluate.resampling import counter
 from sevenfold.evaluate.scores import (
@@ -38,6 +38,7 @@ __all__ = [
     "Estimate",
     "Scores",
     "as_chances",
+    "as_unsure_as",
     "calibrated_losses",
     "calibrated_nll",
     "calibration_error",
@@ -46,7 +47,6 @@ __all__ = [
     "counter",
     "fit_temperature",
     "flat",
-    "hull",
     "log_loss",
     "losses",
     "nll",

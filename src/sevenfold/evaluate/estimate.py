@@ -1,6 +1,7 @@
 """Hold a value with its 95 % interval, and bound a proportion."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,3 +60,20 @@ def widened(value: float | Array, resampled: Array, groups: int) -> Array:
 def hull(first: Estimate, second: Estimate) -> Estimate:
     """Return the first value with the least interval that holds both intervals."""
     return Estimate(first.value, min(first.low, second.low), max(first.high, second.high))
+
+
+def as_unsure_as(mean: Estimate, parts: Sequence[Estimate], least: float) -> Estimate:
+    """Widen the interval of a mean over classes to what the classes' intervals leave open.
+
+    Half-widths add in squares (MOVER: Zou & Donner 2008). A bootstrap of a class whose few
+    answers are all right, or none of which changed, adds nothing.
+
+    Args:
+        mean: with an interval of its own.
+        parts: of each class.
+        least: that the mean can be; 1 is the most.
+    """
+    below = math.hypot(*(one.value - one.low for one in parts)) / len(parts)
+    above = math.hypot(*(one.high - one.value for one in parts)) / len(parts)
+    low, high = max(least, mean.value - below), min(1.0, mean.value + above)
+    return hull(mean, Estimate(mean.value, low, high))

@@ -1,6 +1,5 @@
 """Score probabilities against the truth: every score with its interval."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from sevenfold.evaluate.calibration import (
     as_unsure,
     calibration_interval,
 )
-from sevenfold.evaluate.estimate import Array, Estimate, hull, widened, wilson
+from sevenfold.evaluate.estimate import Array, Estimate, as_unsure_as, hull, widened, wilson
 from sevenfold.evaluate.likelihood import confusion
 from sevenfold.evaluate.resampling import METRICS, Sample, bootstrap, percentiles
 
@@ -141,7 +140,8 @@ def score(
         for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
     )
     for name in ("balanced_accuracy", "macro_f1"):
-        estimates[name] = _as_unsure_as(estimates[name], each)
+        recalls = [one.recall for one in each if one.pictures]
+        estimates[name] = as_unsure_as(estimates[name], recalls, 0.0)
     estimates["calibration_error"] = as_unsure(
         estimates["calibration_error"], float(p.max(axis=1).mean()), estimates["accuracy"]
     )
@@ -189,24 +189,6 @@ def _checked(
     if problem:
         raise DataError(problem, "give one row of probabilities and one class for each picture")
     return p
-
-
-def _as_unsure_as(mean: Estimate, classes: Sequence[ClassScore]) -> Estimate:
-    """Widen the interval of a mean over classes to what their recalls' intervals leave open.
-
-    Half-widths add in squares (MOVER: Zou & Donner 2008). A bootstrap of a class whose few
-    answers are all right adds none.
-    """
-    recalls = [one.recall for one in classes if one.pictures]
-    below, above = (
-        math.sqrt(sum(width**2 for width in widths)) / len(recalls)
-        for widths in (
-            [one.value - one.low for one in recalls],
-            [one.high - one.value for one in recalls],
-        )
-    )
-    value = mean.value
-    return hull(mean, Estimate(value, max(0.0, value - below), min(1.0, value + above)))
 
 
 def _class_score(

@@ -156,6 +156,12 @@ def _kept(found: Facts, losses: Losses) -> Iterator[str]:
         )
     else:
         yield f"{student} keeps nothing of the gain: its log loss is {losses.student:.3f}."
+    behind = words.estimate(found, "behind")
+    if math.isfinite(behind.low + behind.high):
+        yield (
+            f"As far as these pictures tell, that is {behind.low:+.3f} to {behind.high:+.3f} "
+            "against the vote's."
+        )
 
 
 def _ships(found: Facts, losses: Losses) -> Iterator[str]:

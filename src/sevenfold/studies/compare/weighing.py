@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sevenfold import evaluate, paired
-from sevenfold.evaluate import FEWEST_GROUPS, Estimate, chunks, counter, hull
+from sevenfold.evaluate import FEWEST_GROUPS, Estimate, chunks, counter
 from sevenfold.paired import NO_DIFFERENCE, SIGNIFICANT
 from sevenfold.studies.compare.pairing import Paired
 
@@ -129,17 +129,13 @@ def _resampled(
             second - first, min(second - first, float(low)), max(second - first, float(high))
         )
         if name == "balanced_accuracy":
-            change = _as_unsure_as(change, found, right)
+            change = evaluate.as_unsure_as(change, _by_class(found, right), -1.0)
         told[name] = _told(change, first, second)
     return told
 
 
-def _as_unsure_as(mean: Estimate, found: Paired, right: Sequence[Right]) -> Estimate:
-    """Widen a mean over classes to what Tango's intervals of its classes leave open.
-
-    Half-widths add in squares (MOVER: Zou & Donner 2008). Where no answer of a class
-    changed, a bootstrap adds nothing.
-    """
+def _by_class(found: Paired, right: Sequence[Right]) -> list[Estimate]:
+    """Bound the difference of each class that occurs by Tango's interval."""
     groups = np.array(found.groups, dtype=np.str_)
     each = []
     for label in np.unique(found.labels):
@@ -147,10 +143,7 @@ def _as_unsure_as(mean: Estimate, found: Paired, right: Sequence[Right]) -> Esti
         first, second = right[0][mine], right[1][mine]
         design = paired.design(first, second, groups[mine].tolist())
         each.append(paired.interval(paired.count(first, second), design=design))
-    below = math.hypot(*(one.value - one.low for one in each)) / len(each)
-    above = math.hypot(*(one.high - one.value for one in each)) / len(each)
-    value = mean.value
-    return hull(mean, Estimate(value, max(-1.0, value - below), min(1.0, value + above)))
+    return each
 
 
 def _classes(found: Paired, right: Sequence[Right]) -> list[dict[str, Any]]:

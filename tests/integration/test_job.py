@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import license_expression
 import numpy as np
 import pytest
 import safetensors.torch
@@ -891,6 +892,19 @@ def test_a_request_that_cannot_be_carried_out_is_named(roles, tmp_path, change, 
                                      "CC-BY-NC-SA-4.0", "LicenseRef-ours"])  # fmt: skip
 def test_licences_of_the_list_are_accepted(licence):
     account.check_licence(licence)
+
+
+def test_every_licence_of_the_spdx_list_is_accepted(monkeypatch):
+    known = license_expression.get_spdx_licensing()
+    monkeypatch.setattr(license_expression, "get_spdx_licensing", lambda: known)
+    names = [
+        one["spdx_license_key"]
+        for one in license_expression.get_license_index()
+        if one["spdx_license_key"] and not (one["is_exception"] or one["is_deprecated"])
+    ]
+    assert len(names) > 500
+    for name in names:
+        account.check_licence(name)
 
 
 def test_a_place_that_cannot_hold_a_run_is_named(roles, tmp_path, monkeypatch):

@@ -140,8 +140,8 @@ def score(
         for k, (name, column) in enumerate(zip(classes, recalls.T, strict=True))
     )
     for name in ("balanced_accuracy", "macro_f1"):
-        recalls = [one.recall for one in each if one.pictures]
-        estimates[name] = as_unsure_as(estimates[name], recalls, 0.0)
+        parts = [one.recall for one in each if one.pictures]
+        estimates[name] = as_unsure_as(estimates[name], parts, 0.0)
     estimates["calibration_error"] = as_unsure(
         estimates["calibration_error"], float(p.max(axis=1).mean()), estimates["accuracy"]
     )

@@ -87,7 +87,7 @@ def summary(results: Results) -> None:
             told = f"{row['least']:.2f} to {row['most']:.2f} s in {row['n']} starts"
             tables.append({"what": name, "seconds": f"{row['seconds']:.2f}", "of it": told})
     titles = [
-        "A newcomer's first calls, all in, packages from a mirror near by; starts: the median."
+        "A newcomer's first calls, all in, packages from an index near by; starts: the median."
     ]
     results.summarise(titles, tables, list(rows.values()))
 

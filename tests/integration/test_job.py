@@ -138,6 +138,12 @@ def with_folds(
         return out, job.train(str(small), out, request=REQUEST, progress=silent)
 
 
+@pytest.fixture
+def own(with_val: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """Copy the run, whose test may then be opened."""
+    return shutil.copytree(with_val[0], tmp_path / "own")
+
+
 @pytest.fixture(params=["with_val", "with_folds"])
 def finished(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]]:
     found: tuple[Path, dict[str, Any]] = request.getfixturevalue(request.param)
@@ -659,9 +665,9 @@ def test_the_bundle_of_a_run_knows_what_the_run_knows(with_val, roles, tmp_path)
     assert alone["learnt_from"] is None
 
 
-def test_evaluating_writes_what_it_says_of_each_picture(with_val, roles, tmp_path):
+def test_evaluating_writes_what_it_says_of_each_picture(own, with_val, roles, tmp_path):
     out = tmp_path / "new" / "told.csv"
-    found = evaluated(with_val[0], roles, "all", out)
+    found = evaluated(own, roles, "all", out)
     told = read_predictions(out)
     assert found["out"] == str(out)
     assert sorted(set(told.roles)) == ["test", "train", "val"]
@@ -669,26 +675,24 @@ def test_evaluating_writes_what_it_says_of_each_picture(with_val, roles, tmp_pat
     mine = recompute(told).accuracy.value
     assert mine == pytest.approx(with_val[1]["test"]["accuracy"])
     before = out.read_bytes()
-    looks = openings(with_val[0])
+    looks = openings(own)
     with pytest.raises(UsageError, match="exists already"):
-        evaluated(with_val[0], roles, "test", out)
+        evaluated(own, roles, "test", out)
     with pytest.raises(UsageError, match="no name of a CSV"):
-        evaluated(with_val[0], roles, "test", tmp_path)
+        evaluated(own, roles, "test", tmp_path)
     with pytest.raises(ResourceError, match="cannot write"):
-        evaluated(with_val[0], roles, "test", out / "told.csv")
+        evaluated(own, roles, "test", out / "told.csv")
     assert out.read_bytes() == before
-    assert openings(with_val[0]) == looks
+    assert openings(own) == looks
 
 
-def test_evaluating_needs_the_pictures_of_the_split(with_val, roles, tmp_path):
+def test_evaluating_needs_the_pictures_of_the_split(own, roles, tmp_path):
     shutil.copytree(roles / "train", tmp_path / "data" / "train")
     with pytest.raises(DataError, match="has no test pictures"):
-        evaluated(with_val[0], tmp_path / "data")
+        evaluated(own, tmp_path / "data")
 
 
-def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(
-    with_val, roles, tmp_path
-):
+def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(own, roles, tmp_path):
     # Pictures that weights were fitted to, beside those of test, in folders that call all test.
     moved = tmp_path / "moved"
     shutil.copytree(roles / "test", moved / "test")
@@ -696,21 +700,21 @@ def test_what_a_run_knows_keeps_its_role_and_what_it_has_never_seen_is_test(
     for label in photos.COLOURS:
         for path in sorted((roles / "train" / label).glob("0*.png"))[:4]:
             shutil.copy(path, moved / "test" / label / f"known-{path.name}")
-    found = evaluated(with_val[0], moved)
+    found = evaluated(own, moved)
     assert (found["scores"]["pictures"], found["left_out"]) == (24, 12 + 24)
     # New pictures without roles count beside the run's own test pictures, and not without.
     new = photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
-    assert evaluated(with_val[0], new)["scores"]["pictures"] == 15
+    assert evaluated(own, new)["scores"]["pictures"] == 15
     shutil.copy(roles / "test" / "red" / "200.png", new / "red" / "of-test.png")
     shutil.copy(roles / "train" / "red" / "000.png", new / "red" / "of-train.png")
-    found = evaluated(with_val[0], new)
+    found = evaluated(own, new)
     assert (found["scores"]["pictures"], found["left_out"]) == (16, 1)
     assert (found["new"], found["roles"]) == (15, True)
 
 
-def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
+def test_evaluating_names_what_it_cannot_score(own, tmp_path):
     new = photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
-    expected = evaluated(with_val[0], new)
+    expected = evaluated(own, new)
     assert (expected["quarantined"], expected["unusable"]) == (0, [])
     (new / "red" / "torn.png").write_bytes((new / "red" / "500.png").read_bytes()[:60])
     (new / "plum").mkdir()
@@ -718,16 +722,16 @@ def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
         photos.write(tmp_path / "more", {"red": 1}, start=900) / "red" / "900.png", new / "plum"
     )
     with pytest.raises(DataError, match="label `plum`") as refused:
-        evaluated(with_val[0], new)
+        evaluated(own, new)
     assert "--small-classes drop" in refused.value.cure
     shutil.rmtree(new / "red")
     shutil.rmtree(new / "blue")
     shutil.rmtree(new / "green")
     with pytest.raises(DataError, match=r"none of 1 pictures can be scored: plum/900\.png"):
-        evaluated(with_val[0], new, small_classes="drop")
+        evaluated(own, new, small_classes="drop")
     photos.write(tmp_path / "new", dict.fromkeys(photos.COLOURS, 5), start=500)
     (new / "red" / "torn.png").write_bytes((new / "red" / "500.png").read_bytes()[:60])
-    found = evaluated(with_val[0], new, small_classes="drop")
+    found = evaluated(own, new, small_classes="drop")
     assert found["scores"] == expected["scores"]
     told = {one["path"]: one["reason"] for one in found["unusable"]}
     assert found["quarantined"] == len(told) == 2
@@ -735,15 +739,15 @@ def test_evaluating_names_what_it_cannot_score(with_val, tmp_path):
     assert list(told) == ["red/torn.png"]
 
 
-def test_evaluating_looks_at_boxes_alone(with_val, tmp_path):
+def test_evaluating_looks_at_boxes_alone(own, tmp_path):
     lines = ["path,label,box"]
     for number in range(5):
         pixels = np.hstack([photos.picture("red", number), photos.picture("blue", number)])
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         lines += [f'{number}.png,red,"0,0,0.5,1"', f'{number}.png,blue,"0.5,0,0.5,1"']
     (tmp_path / "boxes.csv").write_text("\n".join(lines), encoding="utf-8")
-    found = evaluated(with_val[0], tmp_path / "boxes.csv")["scores"]
-    predictor = predict.load(with_val[0])
+    found = evaluated(own, tmp_path / "boxes.csv")["scores"]
+    predictor = predict.load(own)
     right = [
         predictor.classes[predictor.probabilities(photos.picture(label, number)).argmax()] == label
         for number in range(5)

@@ -387,17 +387,14 @@ def sources(recipe: Recipe, budget: str, file: str = "") -> dict[str, str]:
     Returns:
         `--budget NAME`, the file, or `--set`, by names such as `transfer.backbone`.
     """
-    base = default(budget)
-    below, by_file, all_ = map(_settings, (base, read(Path(file), base) if file else base, recipe))
-    return {
-        name: "--set"
-        if value != by_file[name]
-        else file
-        if value != below[name]
-        else f"--budget {budget}"
-        for name, value in all_.items()
-        if value != _settings(Recipe())[name]
-    }
+    base, plain = default(budget), _settings(Recipe())
+    layers = {f"--budget {budget}": base, file: read(Path(file), base) if file else base}
+    found, below = dict[str, str](), plain
+    for source, one in {**layers, "--set": recipe}.items():
+        held = _settings(one)
+        found |= {name: source for name, value in held.items() if value != below[name]}
+        below = held
+    return {name: source for name, source in found.items() if below[name] != plain[name]}
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

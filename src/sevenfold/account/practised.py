@@ -52,7 +52,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         return {}
     vote = fitted.recipe.ensembling.vote
     logits = np.stack([member.logits for member in members]).astype(np.float64)
-    pooled = ensembling.pool(logits, fitted.weights, vote)
+    pooled = calibrated(ensembling.pool(logits, fitted.weights, vote), labels)
     each = np.stack([calibrated(one, labels) for one in logits])
     seconds = [sum(line.seconds for line in one.trained.history) for one in members]
     found: dict[str, Any] = {
@@ -61,7 +61,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         "ships": shipped(fitted),
         "pictures": len(labels),
         "members": [_scored(one, labels) for one in each],
-        "pooled": _scored(calibrated(pooled, labels), labels),
+        "pooled": _scored(pooled, labels),
         "diversity": asdict(ensembling.diversity(each, labels, np.ones(len(members)), vote)),
         "seconds_member": float(np.median(seconds)),
         "seconds_members": float(sum(seconds)),
@@ -70,7 +70,7 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         history = (fitted.lessons or fitted.student.trained).history
         taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
-        found["behind"] = _behind(taught, calibrated(pooled, labels), labels)
+        found["behind"] = _behind(taught, pooled, labels)
         found["needed"] = KEPT
         found["averaged"] = fitted.averaged
         found["lessons_lost"] = fitted.lessons is not None

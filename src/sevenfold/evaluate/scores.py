@@ -113,7 +113,8 @@ def score(
         name: np.clip(widened(value[name], drawn, count), 0, most[name])
         for name, drawn in spread.items()
     }
-    held = [len(np.unique(member[targets == k])) for k in range(len(classes))]
+    pairs = np.unique(targets * count + member)  # of class and group
+    held = np.bincount(pairs // count, minlength=len(classes)).tolist()
     spread_of = [widened(recall[0, k], recalls[:, k], of) for k, of in enumerate(held)]
     recalls = np.clip(np.stack(spread_of, axis=1), 0, 1)
     estimates = {name: percentiles(value[name], spread[name]) for name in METRICS}

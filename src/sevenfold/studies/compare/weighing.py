@@ -57,7 +57,7 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
         )
         if said == "cannot tell" and accuracy.high - accuracy.low > 2 * POINT
         else None,
-        "classes": _classes(found, right),
+        "classes": _classes(found, right, groups),
         "flips": _flips(found, right),
     }
 
@@ -129,26 +129,29 @@ def _resampled(
             second - first, min(second - first, float(low)), max(second - first, float(high))
         )
         if name == "balanced_accuracy":
-            change = evaluate.as_unsure_as(change, _by_class(found, right), -1.0)
+            change = evaluate.as_unsure_as(change, _by_class(found, right, member), -1.0)
         told[name] = _told(change, first, second)
     return told
 
 
-def _by_class(found: Paired, right: Sequence[Right]) -> list[Estimate]:
+def _by_class(
+    found: Paired, right: Sequence[Right], member: Int64[np.ndarray, " pictures"]
+) -> list[Estimate]:
     """Bound the difference of each class that occurs by Tango's interval."""
-    groups = np.array(found.groups, dtype=np.str_)
     each = []
     for label in np.unique(found.labels):
         mine = found.labels == label
         first, second = right[0][mine], right[1][mine]
-        design = paired.design(first, second, groups[mine].tolist())
+        design = paired.design(first, second, member[mine].astype(np.str_).tolist())
         each.append(paired.interval(paired.count(first, second), design=design))
     return each
 
 
-def _classes(found: Paired, right: Sequence[Right]) -> list[dict[str, Any]]:
+def _classes(
+    found: Paired, right: Sequence[Right], member: Int64[np.ndarray, " pictures"]
+) -> list[dict[str, Any]]:
     """Tell of each class that occurs how many answers got right and wrong."""
-    told, groups = [], np.array(found.groups, dtype=np.str_)
+    told = []
     for label, name in enumerate(found.classes):
         mine = found.labels == label
         if not mine.any():
@@ -163,7 +166,7 @@ def _classes(found: Paired, right: Sequence[Right]) -> list[dict[str, Any]]:
                 "second": after.value,
                 "got_right": int((~first & second).sum()),
                 "got_wrong": int((first & ~second).sum()),
-                "too_few": evaluate.too_few(len(first), len(np.unique(groups[mine]))),
+                "too_few": evaluate.too_few(len(first), len(np.unique(member[mine]))),
             }
         )
     return told

@@ -4,12 +4,15 @@ table    `sevenfold evidence` at the quick budget from empty stores on `clothing
          all practices, both directions, 6 repetitions; with --fastai-python also one
          `fine_tune(4)` of fastai on `clothing` in the same run. About an hour a set, on two
          cores, and 13 minutes for fastai. `--side 160` is shorter by half; its rows have keys
-         of their own.
+         of their own. `--practices pruning` measures that one alone, as one of all that are in
+         use; its row then takes the place of the older one in the table, which says so.
 aa       Pairs of arms that differ by their seed alone, on `clothing`, judged as a practice
          is: how often is *helps* or *hurts* claimed? 20 pairs of the reference (all practices
          but the vote and pruning), each of 12 trainings: about five minutes a pair on two cores.
-         `--arm base` takes the head alone, ten minutes in all; its rows have keys of their own.
-         Views are those of the study in both arms of a pair, as in any contrast.
+         `--arm base` takes the head alone, ten minutes in all; its rows have keys of their own,
+         as have those of `--side`. Neighbours share an arm, so that 20 pairs are 21 arms of six
+         trainings, and what one pair says is no independent of the next. Views are those of the
+         study in both arms of a pair, as in any contrast.
 repeats  Six studies of three practices on `clothing`, each from pixels on with folds, views
          and seeds of training of its own: how often do verdicts agree, and how much wider are
          intervals where every repetition has folds and views of its own? The second is read
@@ -60,10 +63,11 @@ SETS = {
     # Solar cells have no up and no left.
     "elpv": ("augmentation.flip_vertical=0.5", "augmentation.quarter_turns=true"),
 }
+SAID = {"clothing": "", "elpv": " with upside-down views and quarter turns"}
 PAIRS, KILLS, STUDIES = 20, 20, 6
 REPEATED = ("optimization", "imbalance", "augmentation")
 SMALL = ("side=64", "epochs=1", "views=1", "batch=16", "optimization.rate=0.002")
-TIMED = ("seconds", "wall_seconds", "latency_ms", "megabytes", "evidence")
+TIMED = ("seconds", "estimated_seconds", "wall_seconds", "latency_ms", "megabytes", "evidence")
 
 
 def command(data: str, out: Path, *words: str, settings: tuple[str, ...] = ()) -> list[str]:
@@ -86,7 +90,7 @@ def few(data: Path, place: Path, per_class: int) -> str:
 def table(results: Results, asked: argparse.Namespace) -> None:
     """Run the whole study of each set."""
     for name in asked.sets:
-        key = where(name, asked)
+        key = "/".join(filter(None, (where(name, asked), asked.practices)))
         if not results.missing(key):
             continue
         place = asked.place / key.replace("/", "-")
@@ -94,11 +98,12 @@ def table(results: Results, asked: argparse.Namespace) -> None:
         settings: tuple[str, ...] = SETS[name]
         if asked.side:
             settings = (f"side={asked.side}", *settings)
+        words = ("--practices", asked.practices) if asked.practices else ()
         if asked.smoke:
             data, settings = few(asked.data, place / "photos", 30), (*SMALL, *SETS[name])
         stores = {"SEVENFOLD_CACHE": str(place / "stores")}
         fresh = not (place / "study").exists() and not (place / "stores").exists()
-        found = measured(command(data, place / "study", settings=settings), stores)
+        found = measured(command(data, place / "study", *words, settings=settings), stores)
         said = {name: value for name, value in found.said.items() if name != "evidence"}
         results.append(
             key, seed=0, n=said["pictures"], set=name, wall_seconds=found.seconds,
@@ -114,8 +119,13 @@ def table(results: Results, asked: argparse.Namespace) -> None:
 
 
 def where(name: str, asked: argparse.Namespace) -> str:
-    """Name the table of a set."""
+    """Name the table of a set with all practices."""
     return f"table/{name}" + (f"/{asked.side}" if asked.side else "")
+
+
+def pairs_of(asked: argparse.Namespace) -> str:
+    """Name the pairs of an arm that differ by their seed alone."""
+    return f"aa/{asked.arm}" + (f"/{asked.side}" if asked.side else "")
 
 
 def clothing(asked: argparse.Namespace) -> str:
@@ -131,7 +141,8 @@ def quick(asked: argparse.Namespace) -> Recipe:
     from sevenfold.studies.evidence import EVIDENCE_BLOCKS
 
     cut = replace(Recipe().transfer, trainable_blocks=EVIDENCE_BLOCKS)
-    return apply(Recipe(transfer=cut), SMALL if asked.smoke else ())
+    side = (f"side={asked.side}",) if asked.side else ()
+    return apply(Recipe(transfer=cut), SMALL if asked.smoke else side)
 
 
 def read(
@@ -149,7 +160,8 @@ def read(
 
 def alike(results: Results, asked: argparse.Namespace) -> None:
     """Judge pairs of arms that differ by their seed alone."""
-    missing = [at for at in range(asked.pairs) if results.missing(f"aa/{asked.arm}/{at}")]
+    keys = {at: f"{pairs_of(asked)}/{at}" for at in range(asked.pairs)}
+    missing = [at for at, key in keys.items() if results.missing(key)]
     if not missing:
         return
     os.environ["SEVENFOLD_CACHE"] = str(asked.place / "aa-stores")
@@ -172,20 +184,20 @@ def alike(results: Results, asked: argparse.Namespace) -> None:
             every = {arm.name: arm for arm in arms.planned(*given, **more).arms}
             (training,) = every[asked.arm].trainings
             pair = tuple(
-                arms.Arm(name, (replace(training, number=2 * at + second),))
+                arms.Arm(name, (replace(training, number=at + second),))
                 for second, name in enumerate(("one", "other"))
             )
             compared = Contrast("growth", "leave_one_out", "one", "other", "another seed")
             return arms.Plan(pair, (compared,), {})
 
         out = asked.place / "aa"
-        prepare(out, course.OURS, "a study of evidence")
+        prepare(out, course.OURS, "a study of evidence", clothing(asked))
         planned = planning.laid(ground, reading, wanted, out, told, planner=twins)
         came = course.run(planned, Local(workers, threads), told, study.unwatched)
         (found,) = weigh(planned.study, came).findings
         effect = found.contrasts[0].effects[planned.study.objective]
         results.append(
-            f"aa/{asked.arm}/{at}", seed=at, arm=asked.arm,
+            keys[at], seed=at, arm=asked.arm, side=wanted.recipe.side,
             n=sum(len(one.pictures) for one in came) // 2, verdict=found.verdict,
             effect=effect.value, low=effect.low, high=effect.high,
         )  # fmt: skip
@@ -227,7 +239,7 @@ def repeats(results: Results, asked: argparse.Namespace) -> None:
         wanted = course.Asked(recipe, REPEATED, seed=at)
         reading, ground = read(asked, wanted, where, told)
         out = asked.place / f"repeat-{at}"
-        prepare(out, course.OURS, "a study of evidence")
+        prepare(out, course.OURS, "a study of evidence", clothing(asked))
         planned = planning.laid(ground, reading, wanted, out, told)
         came = course.run(planned, Local(workers, threads), told, study.unwatched)
         studies.append(planned.study)
@@ -377,20 +389,35 @@ def rows_of(row: Row) -> list[Row]:
         }
         | {title: cost(one["leave_one_out"].get(metric, {})) for metric, title in COSTS.items()}
         for name, one in told["practices"].items()
+        if one["verdict"] != "not in use"
     ]
+
+
+def renewed(name: str, known: dict[str, Row]) -> dict[str, tuple[Row, Row]]:
+    """Return the rows of practices that were measured anew by themselves, with their studies."""
+    found: dict[str, tuple[Row, Row]] = {}
+    for key, row in known.items():
+        whole, _, alone = key.rpartition("/")
+        if whole == name and not alone.isdigit():
+            found |= {one["practice"]: (one, row) for one in rows_of(row)}
+    return found
 
 
 def summary(results: Results, asked: argparse.Namespace) -> None:
     """Write the tables of what is there."""
-    known = {row["key"]: row for row in results.rows()}
+    known = {row["key"]: row for row in results.rows(everywhere=True)}
     titles, tables = [], []
+    shown = []
     for name in SETS:
         if row := known.get(where(name, asked)):
-            tables += rows_of(row)
+            again = renewed(where(name, asked), known)
+            shown += [row, *(newer for _, newer in again.values())]
+            tables += [again.get(one["practice"], (one,))[0] for one in rows_of(row)]
             regime = row["facts"]["regime"]
             told = (
                 f"{name}: gain in {row['facts']['objective'].replace('_', ' ')} and its interval "
-                f"at the quick budget and {regime['side']} pixels, {row['n']:,} pictures in "
+                f"at the quick budget{SAID[name]} and {regime['side']} pixels, "
+                f"{row['n']:,} pictures in "
                 f"{row['facts']['repetitions']} repetitions"
             )
             if row.get("fresh", True):  # a study that went on is timed from there alone
@@ -399,12 +426,20 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
                 if rival and name == "clothing":
                     told += f", {row['wall_seconds'] / rival['wall_seconds']:.1f} of fastai's time"
             titles.append(f"{told}.")
-    pairs = [row for key, row in known.items() if key.startswith(f"aa/{asked.arm}/")]
-    if pairs:
+            titles += [
+                f"{practice} was measured anew, by itself, at revision {newer['commit'][:7]} on "
+                f"{newer['device']} in {newer['wall_seconds'] / 60:.0f} minutes; the others at "
+                f"{row['commit'][:7]} on {row['device']}."
+                for practice, (_, newer) in again.items()
+            ]
+    found = {key.rpartition("/")[0] for key in known if key.startswith("aa/")}
+    for name in sorted(found):
+        pairs = [row for key, row in known.items() if key.rpartition("/")[0] == name]
         claims = sum(row["verdict"] in ("helps", "hurts") for row in pairs)
         titles.append(
-            f"{claims} of {len(pairs)} pairs of the arm *{asked.arm}* that differ by the seed of "
-            "their training were claimed to differ."
+            f"{claims} of {len(pairs)} pairs of the arm *{pairs[0]['arm']}* at "
+            f"{pairs[0]['side']} pixels that differ by the seed of their training were claimed "
+            "to differ."
         )
     titles += agreement(known)
     ended = [row for key, row in known.items() if key.startswith("kill/")]
@@ -415,7 +450,7 @@ def summary(results: Results, asked: argparse.Namespace) -> None:
     if len(ran) > 1:
         alike = "the same" if len({row["hash"] for row in ran}) == 1 else "not the same"
         titles.append(f"{' and '.join(row['engine'] for row in ran)}: {alike} evidence.")
-    results.summarise(titles, tables)
+    results.summarise(titles, tables, shown)
 
 
 def main() -> None:
@@ -423,7 +458,10 @@ def main() -> None:
     options = results_file.parser(__doc__)
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    options.add_argument("--side", type=int, default=0, help="of the table; 0: the budget's own")
+    options.add_argument(
+        "--side", type=int, default=0, help="of the table and of aa; 0: the budget's own"
+    )
+    options.add_argument("--practices", default="", help="of the table; empty: all seven")
     options.add_argument("--fastai-python", default="", help="an interpreter that has fastai")
     options.add_argument("--pairs", type=int, default=PAIRS)
     options.add_argument("--arm", choices=("reference", "base"), default="reference")

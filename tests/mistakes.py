@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 import photos
 from bundles import seal, tiny_bundle
 
@@ -26,6 +28,18 @@ def _photos(line: str, classes: tuple[str, ...] = ("blue", "red"), count: int = 
 
     def make(folder: Path) -> str:
         photos.write(folder / "photos", dict.fromkeys(classes, count), side=16)
+        return line
+
+    return make
+
+
+def _grey(line: str) -> Mistake:
+    """Lay out pictures without any colour."""
+
+    def make(folder: Path) -> str:
+        for label, level in (("dark", 40), ("light", 200)):
+            (folder / "photos" / label).mkdir(parents=True)
+            Image.new("L", (16, 16), level).save(folder / "photos" / label / "1.png")
         return line
 
     return make
@@ -138,6 +152,9 @@ MISTAKES: dict[str, Mistake] = {
     "preview: spared what is off": _photos(
         "preview photos --out sheet --set augmentation.class_off.red=hue"
     ),
+    "preview: hues of grey pictures": _grey(
+        "preview photos --out sheet --set augmentation.hue=0.1"
+    ),
     "preview: insisting without a check": _photos(
         "preview photos --out sheet --set augmentation.insist=true "
         "--set augmentation.label_check=off"
@@ -166,6 +183,9 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "audit: against what is no run": _photos("audit photos --out audit --against run"),
     "evidence: too few pictures": _photos("evidence photos --out study", count=12),
+    "evidence: too few groups": _photos(
+        r"evidence photos --out study --group-by 0(\d)\d\.png", count=45
+    ),
     "evidence: a practice that is off": _photos(
         "evidence photos --out study --practices imbalance --set imbalance.method=none"
     ),
@@ -253,6 +273,21 @@ MISTAKES: dict[str, Mistake] = {
     "compare: two labels for one picture": _tables(
         "path,label,answer\n1.jpg,cat,cat\n2.jpg,dog,dog\n",
         "path,label,answer\n1.jpg,dog,cat\n2.jpg,dog,dog\n",
+    ),
+    "compare: a picture twice": _tables(
+        "path,label,answer\n1.jpg,cat,cat\n2.jpg,dog,dog\n1.jpg,cat,dog\n",
+        "path,label,answer\n1.jpg,cat,cat\n2.jpg,dog,dog\n",
+    ),
+    "compare: no such column": lambda folder: (
+        _tables("path,answer\n1.jpg,cat\n", "path,answer\n1.jpg,cat\n")(folder)
+        + " --table-columns path=file"
+    ),
+    "compare: a column that is not read": lambda folder: (
+        _tables("path,answer\n1.jpg,cat\n", "path,answer\n1.jpg,cat\n")(folder)
+        + " --table-columns pixels=file"
+    ),
+    "compare: columns of no table": _bundle(
+        "compare bundle bundle --data photos --table-columns path=file"
     ),
     "compare: no such pictures": lambda folder: (
         _tables("path,answer\n1.jpg,cat\n", "path,answer\n1.jpg,cat\n")(folder) + " --data photos"

@@ -13,6 +13,7 @@ from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Augmentation
 from sevenfold.recipe import Recipe
 from sevenfold.report.classwise import classwise
+from sevenfold.train import sparing
 
 FLAGGED = {
     "operation": "rotation_degrees",
@@ -31,6 +32,7 @@ CHECK = {
     "accuracy": 0.875,
     "flagged": [FLAGGED],
     "hard": 1,
+    "classes": 3,
     "too_few": 0,
     "reason": "",
     "insisted": False,
@@ -70,6 +72,34 @@ def test_nothing_found_and_nothing_looked_at_are_told_apart() -> None:
     )
     assert said({}, []) == ""
     assert 'id="classwise"' not in report.render(report_facts())
+
+
+FEW = CHECK | {"flagged": [], "too_few": 2}
+
+
+def test_classes_of_too_few_pictures_are_told_and_are_no_pass() -> None:
+    some = said(FEW, [])
+    assert "Too few to judge for 2 of 3 classes" in some
+    assert "None changes what any other class shows" in some
+    every = said(FEW | {"too_few": 3}, [])
+    assert "Too few to judge for 3 of 3 classes" in every
+    assert "None changes" not in every
+    assert "Too few to judge for 2 of 3 classes" in page(CHECK | {"too_few": 2}, [])
+    before = {name: held for name, held in FEW.items() if name != "classes"}
+    assert "Too few" not in said(before, [])  # of a report that counted otherwise
+    (line,) = terminal._label_check(FEW)
+    assert line.endswith("too few to judge for 2 of 3 classes")
+    assert list(terminal._label_check(before)) == []
+
+
+def test_the_facts_count_classes(tmp_path) -> None:
+    finding = augmentation.Finding("flip", "", "a", 4, 1.0, 0.5, "b", 0.6, "too few")
+    others = [replace(finding, operation="hue"), replace(finding, label="b", verdict="harmless")]
+    spared = sparing.Spared(("flip", "hue"), 8, 0.5, (finding, *others))
+    split = data.split(data.read(str(photos.write(tmp_path, {"blue": 8, "red": 8}))))
+    fitted: Any = SimpleNamespace(spared=spared, looks=())
+    check = account.classwise(fitted, split)["label_check"]
+    assert (check["too_few"], check["classes"]) == (1, 2)
 
 
 def test_stronger_views_of_rare_classes_are_told_with_what_they_took() -> None:

@@ -10,13 +10,13 @@ from PIL import Image
 from scipy import stats
 
 from bundles import colour, knowing, seal, tiny_bundle
-from sevenfold import cli, paired
+from sevenfold import cli, data, paired
 from sevenfold.answers import Answer, write_csv
 from sevenfold.errors import DataError, UsageError
 from sevenfold.evaluate import Estimate
 from sevenfold.predictions import Predictions, write_predictions
 from sevenfold.progress import silent
-from sevenfold.studies.compare import compare
+from sevenfold.studies.compare import compare, sides
 from sevenfold.studies.compare.weighing import verdict
 
 CLASSES = ("ash", "elm")
@@ -342,6 +342,150 @@ def test_what_cannot_be_compared_is_refused(tmp_path, photos):
 )
 def test_the_verdict_is_no_surer_than_both_interval_and_test(low, high, p, said):
     assert verdict(Estimate((low + high) / 2, low, high), p, grouped=False) == said
+
+
+def made_run(folder: Path, rights: list[bool], labels: list[int], objective: str) -> Path:
+    """Lay out what a comparison reads of a run: its table and what it was made for."""
+    folder.mkdir()
+    (folder / "data.json").write_text("{}", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps({"objective": objective}), encoding="utf-8")
+    truth = np.array(labels)
+    answer = np.where(rights, truth, 1 - truth)
+    count = len(labels)
+    paths = tuple(f"{at:03}.png" for at in range(count))
+    none = ("",) * count
+    held = (paths, none, ("test",) * count, none, np.full(count, -1), truth)
+    write_predictions(
+        folder / "predictions.csv", Predictions(CLASSES, *held, 0.1 + 0.8 * np.eye(2)[answer])
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("objectives", "objective", "verdict"),
+    [
+        (("balanced_accuracy", "balanced_accuracy"), "balanced_accuracy", "better"),
+        (("balanced_accuracy", "accuracy"), "accuracy", "worse"),
+        (("accuracy", "accuracy"), "accuracy", "worse"),
+        (("balanced_accuracy", ""), "accuracy", "worse"),
+    ],
+)
+def test_two_runs_are_judged_by_what_both_were_made_for(
+    tmp_path, objectives, objective, verdict, capsys
+):
+    labels = [0] * 400 + [1] * 100  # B loses a quarter of the common class for the rare one
+    rights = (
+        [True] * 420 + [False] * 80,
+        [True] * 300 + [False] * 100 + [True] * 80 + [False] * 20,
+    )
+    first, second = (
+        made_run(tmp_path / name, each, labels, made_for)
+        for name, each, made_for in zip("ab", rights, objectives, strict=True)
+    )
+    told = compare(first, second, progress=silent)
+    assert (told["objective"], told["verdict"]) == (objective, verdict)
+    assert told["balanced_accuracy"]["difference"] == pytest.approx(0.175)
+    assert told["accuracy"]["difference"] == pytest.approx(-0.08)
+    assert cli.main(["compare", str(first), str(second)]) == 0
+    out = capsys.readouterr().out
+    named = "balanced accuracy, the objective of both runs"
+    assert (named in out) == (objective == "balanced_accuracy")
+    other = "accuracy" if objective == "balanced_accuracy" else "balanced accuracy"
+    assert f"but {other} goes the other way" in out
+    # A table of a run's answers does not say what they were made for.
+    tables = [one / "predictions.csv" for one in (first, second)]
+    assert compare(*tables, progress=silent)["objective"] == "accuracy"
+
+
+def test_a_run_is_asked_for_its_objective_also_where_it_answers_itself(tmp_path):
+    run = tmp_path / "run"
+    tiny_bundle(run / "bundle", CLASSES)
+    (run / "data.json").write_text(data.to_json(data.EMPTY), encoding="utf-8")
+    (run / "report.json").write_text('{"objective": "balanced_accuracy"}', encoding="utf-8")
+    assert sides.opened(run, answering=True).objective == "balanced_accuracy"
+    assert sides.opened(run / "bundle", answering=True).objective == ""
+
+
+def test_more_pictures_would_tell_a_balanced_accuracy_as_its_interval_narrows(tmp_path):
+    labels = [0, 1] * 50
+    first = made_run(tmp_path / "a", [True] * 100, labels, "balanced_accuracy")
+    second = made_run(tmp_path / "b", [False, *[True] * 99], labels, "balanced_accuracy")
+    told = compare(first, second, progress=silent)
+    change = told["balanced_accuracy"]
+    half = (change["high"] - change["low"]) / 2
+    z = stats.norm.ppf([0.975, 0.8])
+    assert told["verdict"] == "cannot tell"
+    assert told["to_resolve"] == pytest.approx(100 * (half / z[0] * z.sum() / 0.01) ** 2, abs=1)
+
+
+def test_another_tools_columns_are_named(tmp_path, capsys):
+    mine = shares(tmp_path / "a.csv", [0.9] * 60)
+    rows = [(f"{CLASSES[k % 2]}/{k:03}.png", "x", CLASSES[k % 2]) for k in range(60)]
+    other = answers(tmp_path / "b.csv", rows, header=("file", "path", "guess"))
+    named = {"path": "file", "answer": "guess"}
+    told = compare(mine, other, table_columns=named, progress=silent)
+    assert told["accuracy"]["second"] == 1.0
+    assert told["paired_by"]["path"] == 60
+    words = [
+        "compare",
+        str(mine),
+        str(other),
+        "--table-columns",
+        "path=file,answer=guess",
+        "--json",
+    ]
+    assert cli.main(words) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(told))
+    rows = [(row[0], row[2], "0.25", "0.75") for row in rows]
+    header = ("file", "truth", "ash score", "elm score")
+    other = answers(tmp_path / "c.csv", rows, header=header)
+    named = {"path": "file", "label": "truth", "p:ash": "ash score", "p:elm": "elm score"}
+    told = compare(mine, other, table_columns=named, progress=silent)
+    assert told["accuracy"]["second"] == 0.5
+    assert told["nll"]["second"] == pytest.approx(-np.log([0.25, 0.75]).mean())
+
+
+def test_columns_that_are_none_are_refused(tmp_path):
+    first, second = shares(tmp_path / "a.csv", [0.9] * 10), shares(tmp_path / "b.csv", [0.9] * 10)
+    with pytest.raises(UsageError, match="pixels is not a column that can be named"):
+        compare(first, second, table_columns={"pixels": "path"}, progress=silent)
+    with pytest.raises(DataError, match=r"answer=guess: there is no such column in .*a\.csv or"):
+        compare(first, second, table_columns={"answer": "guess"}, progress=silent)
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
+    with pytest.raises(UsageError, match="neither side is a CSV file"):
+        compare(bundle, bundle, "photos", table_columns={"path": "file"}, progress=silent)
+
+
+def test_a_picture_that_a_table_lists_twice_is_refused(tmp_path, photos):
+    once = [(f"ash/{at:02}.png", "ash", "ash") for at in range(12)]
+    again = answers(tmp_path / "a.csv", [*once, (r"ash\03.png", "ash", "elm")])
+    plain = answers(tmp_path / "b.csv", once)
+    for sides_ in ((again, plain), (plain, again)):
+        with pytest.raises(DataError, match=r"a\.csv lists ash/03\.png twice"):
+            compare(*sides_, progress=silent)
+    header = ("path", "hash", "label", "p:ash", "p:elm")
+    shown = [(row[0], "", "ash", "0.9", "0.1") for row in once]
+    scored = answers(tmp_path / "c.csv", [*shown, shown[3]], header)
+    with pytest.raises(DataError, match=r"c\.csv lists ash/03\.png twice"):
+        compare(plain, scored, progress=silent)
+    # Two folders of another tool, of which the data has the pictures of one.
+    bundle = tiny_bundle(tmp_path / "bundle", CLASSES)
+    rows = [(f"{folder}/ash/00.png", "ash") for folder in ("old", "new")]
+    whole = answers(tmp_path / "d.csv", rows, header=("path", "answer"))
+    with pytest.raises(DataError, match=r"d\.csv lists ash/00\.png twice"):
+        compare(whole, bundle, str(photos), progress=silent)
+
+
+def test_parts_of_a_photo_share_its_path_and_are_told_apart_by_content_alone(tmp_path):
+    header = ("path", "hash", "label", "answer")
+    parts = [("a.png", f"{at:032x}", "ash", "ash") for at in range(4)]
+    first = answers(tmp_path / "a.csv", parts, header)
+    second = answers(tmp_path / "b.csv", [(*row[:3], "elm") for row in parts], header)
+    assert compare(first, second, progress=silent)["paired_by"] == {"content": 4, "path": 0}
+    whole = answers(tmp_path / "c.csv", [("a.png", "ash", "ash")])
+    for sides_ in ((first, whole), (whole, first)):
+        with pytest.raises(DataError, match=r"a\.csv lists a\.png twice"):
+            compare(*sides_, progress=silent)
 
 
 def test_the_command_sums_up_and_prints_json(tmp_path, capsys):

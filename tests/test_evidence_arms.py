@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evidence_study import outcomes, study
 from photos import write
 from sevenfold import data
 from sevenfold.errors import DataError, UsageError
@@ -18,6 +20,7 @@ from sevenfold.recipe import PRACTICES, Recipe
 from sevenfold.studies.evidence import folds, planning, trials
 from sevenfold.studies.evidence.arms import CUT, MEMBERS, Arm, Plan, Training, idle, planned
 from sevenfold.studies.evidence.course import Asked
+from sevenfold.studies.evidence.effects import weigh
 from sevenfold.studies.evidence.outcomes import BASE, DIRECTIONS, REFERENCE
 
 SETTLED = Recipe(objective="balanced_accuracy", side=64, epochs=4, views=4)
@@ -302,4 +305,83 @@ def test_too_few_pictures_or_repetitions_are_refused_at_once(split: data.Split) 
     few = replace(split, train=split.train[:40], val=split.val[:0])
     with pytest.raises(DataError, match="too few for any claim") as found:
         folds.check(few, 6)
-    assert "1 point about 32,000" in found.value.cure
+    assert "it takes at least 60 pictures" in found.value.problem
+    assert "1 point about 35,000" in found.value.cure
+
+
+def grouped(split: data.Split, count: int) -> data.Split:
+    """Return the same pictures, those outside test in so many groups."""
+    groups = ["test"] * len(split.dataset)
+    for number, at in enumerate(folds.outside_test(split).tolist()):
+        groups[at] = f"site {number % count}"
+    return replace(split, dataset=replace(split.dataset, groups=tuple(groups)))
+
+
+@pytest.mark.parametrize("groups", [1, 5, 20, 22])
+def test_too_few_groups_are_refused_however_many_pictures_they_hold(
+    split: data.Split, groups: int
+) -> None:
+    with pytest.raises(DataError, match=f"pictures in {groups} groups outside test") as found:
+        folds.check(grouped(split, groups), 6)
+    assert "at least 60 pictures in 23 groups" in found.value.problem
+    assert "of other groups: 2 points need 380 groups or more, 1 point 760" in found.value.cure
+    folds.check(grouped(split, 23), 6)
+
+
+def test_what_is_listed_is_refused_before_it_is_decoded() -> None:
+    def listing(pictures: int, groups: int, test: int = 0) -> data.Listing:
+        photos = [
+            data.Photo(f"{at}.png", "cat", group=f"site {at % groups}" if groups else "")
+            for at in range(pictures)
+        ]
+        photos += [data.Photo(f"test/{at}.png", "cat", "test", f"{at}") for at in range(test)]
+        return data.Listing("photos", tuple(photos), data.FolderSource(Path(), "photos"))
+
+    for few in (listing(59, 0), listing(500, 20), listing(59, 0, test=100), listing(500, 20, 40)):
+        with pytest.raises(DataError, match=r"photos: at most .* too few for any claim"):
+            folds.check_listed(few, 6)
+    for enough in (listing(60, 0), listing(60, 23), listing(500, 0, test=2)):
+        folds.check_listed(enough, 6)
+    with pytest.raises(DataError, match="at least 70 pictures"):
+        folds.check_listed(listing(60, 0), 7)
+
+
+def test_no_interval_is_narrower_than_groups_let_it_be() -> None:
+    about = study(600, groups=24)
+    trained = dict.fromkeys(about.arms, 100 / folds.shared(6))
+    found = weigh(replace(about, trained_on=trained), outcomes(about, {}, churn=0.0))
+    deciding = found.finding("growth").deciding("leave_one_out")
+    assert deciding is not None
+    half = deciding.effects["accuracy"].high
+    assert half == pytest.approx(folds.COARSEST * 22.0135 / 24, rel=1e-4)
+    assert folds.fewest_groups(6) == 23
+    # What four of five studies would claim is never less than what none could.
+    assert folds.resolved(10**9, 24) > half
+    assert folds.resolved(10**9, 380) == pytest.approx(0.02, rel=0.01)
+    assert folds.resolved(500, 20) > 4 * folds.resolved(500, 500)
+    assert folds.resolved(folds.needed(0.01), folds.needed(0.01)) == pytest.approx(0.01, rel=0.02)
+
+
+def test_the_ratio_of_folds_is_that_of_their_pictures(split: data.Split) -> None:
+    parted = [folds.folded(split, at, 6) for at in range(6)]
+    judged, trained = (
+        sum(map(len, (getattr(one, name) for one in parted))) for name in ("test", "train")
+    )
+    assert judged / trained == pytest.approx(folds.shared(6), rel=0.1)
+
+
+def test_verdicts_are_adjusted_for_all_practices_in_use_whatever_is_asked() -> None:
+    assert planning._family(SETTLED, UNEVEN, "") == 7
+    assert planning._family(SETTLED, np.array([20, 20, 20]), "") == 6  # imbalance has nothing to do
+    assert planning._family(SETTLED, UNEVEN, "floors of channels leave 90%") == 6
+    off = replace(SETTLED, augmentation=Augmentation.off, optimization=Optimization.off)
+    assert planning._family(off, UNEVEN, "") == 5
+
+
+def test_an_arm_of_half_of_the_pictures_is_known_by_their_count(split: data.Split) -> None:
+    parted = tuple(folds.folded(split, at, 6) for at in range(6))
+    told = planning._trained_on(plan(), parted, Asked(SETTLED))
+    whole = np.mean([len(one.train) for one in parted])
+    assert told[REFERENCE] == told["all-but/transfer"] == told["base+/growth"] == whole
+    assert told[BASE] == told["all-but/growth"] == pytest.approx(whole / 2, rel=0.2)
+    assert told["reference+/pruning"] == whole

@@ -1,11 +1,12 @@
 """Run studies of made-up pictures with a tiny network: paired, resumable, the same anywhere."""
 
 import errno
+import json
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +17,13 @@ import onnx
 import pytest
 import torch
 
+import sevenfold
 from fake_ray import FakeRay
 from photos import write
 from sevenfold import atomic, cli, data, export, trial
 from sevenfold.engines import Inline, Json, Local, cluster
 from sevenfold.errors import DataError, ResourceError, UsageError
-from sevenfold.features import store
+from sevenfold.features import pixels, store
 from sevenfold.place import Place
 from sevenfold.practices import ensembling
 from sevenfold.practices.augmentation import Augmentation
@@ -33,7 +35,9 @@ from sevenfold.studies import pictures, where
 from sevenfold.studies.evidence import course, estimate, planning, study, trials
 from sevenfold.studies.evidence.arms import Arm, Carving, Plan, Training
 from sevenfold.studies.evidence.course import Asked
+from sevenfold.studies.evidence.effects import Evidence
 from sevenfold.studies.evidence.estimate import Cost, Gauge
+from sevenfold.studies.evidence.facts import facts
 from sevenfold.studies.evidence.outcomes import BASE, REFERENCE, Contrast, Outcome, of_arm
 from sevenfold.studies.folder import checkpoints, complete, prepare, recalled
 from sevenfold.studies.pictures import Reading
@@ -85,6 +89,7 @@ def _quick():
         patch.setattr(
             planning, "estimated", lambda found, *_: Cost((1.0,) * len(found), 10, 0.1, 100)
         )
+        patch.setattr(planning, "_unprunable", lambda *_: "")
         yield
 
 
@@ -252,7 +257,7 @@ def test_a_network_stays_where_it_is_when_it_is_asked(
 
 
 def test_what_a_method_leaves_no_room_for_is_refused_before_any_training(tmp_path: Path) -> None:
-    uneven = write(tmp_path / "photos", {"blue": 22, "green": 28, "red": 28}, side=20)
+    uneven = write(tmp_path / "photos", {"blue": 18, "green": 32, "red": 32}, side=20)
     split = data.split(data.read(str(uneven)))
     under = replace(RECIPE, imbalance=Imbalance("undersampling"))
     few = replace(under, batch=40)
@@ -339,6 +344,125 @@ def test_the_estimate_shrinks_as_trials_end(
     course.run(planned, engine(split), silent, lambda _study, _found, left: lefts.append(left))
     assert lefts[0] > 0
     assert lefts[-1] == 0
+
+
+def test_an_estimate_counts_all_that_a_trial_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        estimate, "_pace", lambda one, *_: 0.1 if one.transfer.trainable_blocks > 9 else 0.01
+    )
+    monkeypatch.setattr(estimate, "_building", lambda *_: 0.5)
+    monkeypatch.setattr(estimate, "_row", lambda *_: (0.002, 1000))
+    quick = Recipe("balanced_accuracy", side=64, epochs=4, views=4, imbalance=Imbalance.off)
+    given = replace(quick, optimization=replace(quick.optimization, rate=0.001))
+    carving = Carving(given, Pruning(blocks=False), 0.75, 60, 0.001)
+    trainings = (
+        Training(given),
+        Training(quick),
+        Training(given, share=0.5),
+        Training(replace(given, imbalance=Imbalance(trainings=1))),
+        Training(replace(given, imbalance=Imbalance(trainings=2))),
+        Training(given, carving=carving),
+    )
+    cost = estimate.estimated(trainings, [given, quick], 150, np.array([90, 20, 10]), PLACE)
+    beside, steps = 2 * 0.5 + estimate.TRIAL_SECONDS, 4 * 120 * 0.01
+    assert cost.seconds == pytest.approx(
+        (
+            beside + steps,
+            beside + steps + 3 * 12 * 32 * 0.01,  # three rates are probed
+            beside + steps / 2,
+            beside + steps,  # what adjusts afterwards needs no training of its own
+            beside + 2 * steps,
+            beside + steps + 2 * 60 * 0.1 + estimate.CARVED_SECONDS,
+        )
+    )
+    assert (cost.rows, cost.row_seconds, cost.row_bytes) == (2 * 150 * 5, 0.002, 1000)
+    even = estimate.estimated(trainings, [given], 150, np.array([40, 40, 40]), PLACE)
+    assert even.seconds[4] == even.seconds[3]  # even classes leave nothing to compare
+
+
+def test_what_is_left_counts_what_trials_took_beside_their_steps() -> None:
+    parts = {"": {"seconds": 30.0}, "pruned": {"seconds": 42.0}, "unpruned": {"seconds": 45.0}}
+    alone = {"parts": {"": {"seconds": 30.0}}}
+    assert course._took(alone) == 30 + estimate.TRIAL_SECONDS
+    whole = 30 + 12 + 15 + estimate.TRIAL_SECONDS + estimate.CARVED_SECONDS
+    assert course._took({"parts": parts}) == whole
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_the_python_call_measures_a_split_and_what_it_finds_is_frozen(
+    split: data.Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def measured() -> Evidence:
+        return sevenfold.measure(
+            RECIPE,
+            split,
+            practices=["growth"],
+            folder=tmp_path / "study",
+            threads=1,
+            device="cpu",
+            watch=lambda _study, outcomes, _left: seen.append(len(outcomes)),
+        )
+
+    writable = split.dataset.labels.flags.writeable
+    found = measured()
+    assert found.complete
+    assert seen[0] == 0
+    assert seen[-1] == len(found.arms) * 6 == 24
+    assert found.pictures == len(split.train) + len(split.val)
+    (growth,) = found.findings
+    assert growth.practice == "growth"
+    assert growth.verdict in ("helps", "hurts", "no difference", "cannot tell")
+    assert found.family == 5  # even classes, and a random start: two of seven are not in use
+    effect = growth.deciding("leave_one_out").effects["accuracy"]
+    assert effect.low <= effect.value <= effect.high
+    about = found.study
+    assert about.trained_on[BASE] == pytest.approx(about.trained_on[REFERENCE] / 2, rel=0.1)
+    assert about.regime["estimated_seconds"] == 25
+    assert "growth" in found._repr_html_()
+    for held in (about.regime, about.regime["versions"], about.trained_on, found.arms[BASE]):
+        with pytest.raises(TypeError):
+            held["accuracy"] = 1
+    for held in (about.labels, about.groups):
+        with pytest.raises(ValueError, match="read-only"):
+            held[0] = 1
+    assert split.dataset.labels.flags.writeable is writable
+    told = facts(found)
+    assert json.loads(json.dumps(told)) == told
+    monkeypatch.setattr(trials, "trained", lambda *_: pytest.fail("trained once more"))
+    assert facts(measured()) == told  # it goes on from its folder
+
+
+def test_the_python_call_refuses_too_few_pictures_at_once(
+    split: data.Split, tmp_path: Path
+) -> None:
+    few = replace(split, train=split.train[:30], val=split.val[:0])
+    with pytest.raises(DataError, match="30 pictures outside test are too few for any claim"):
+        sevenfold.measure(RECIPE, few, folder=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_too_few_groups_are_refused_before_anything_is_decoded_or_connected(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(pixels, "ingest", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(where, "opened", lambda *_: pytest.fail("connected"))
+    words = ["evidence", str(photos), "--out", str(tmp_path / "out"), "--engine", "ray"]
+    assert cli.main([*words, "--group-by", r"0(\d)\d\.png"]) == 3
+    err = capsys.readouterr().err
+    assert "84 pictures in 3 groups outside test are too few for any claim" in err
+    assert "at least 60 pictures in 23 groups" in err
 
 
 def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:

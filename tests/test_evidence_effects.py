@@ -67,14 +67,29 @@ def test_the_paired_statistics_agree_with_scipy_and_statsmodels_on_500_tables(mo
         assert mine.p == pytest.approx(theirs.pvalue, abs=1e-12)
         ends = theirs.confidence_interval(0.95)
         assert (mine.low, mine.high) == pytest.approx((ends.low, ends.high), abs=1e-12)
+        shared, known = random.uniform(0.05, 0.6), random.choice([0, random.uniform(0, 0.03)]) ** 2
+        wanted = by_the_formula(differences, shared, known)
+        lent = paired.Expected(known) if known else None
+        mine = paired.corrected_t(differences.tolist(), test_to_train=shared, pictures=lent)
+        assert (mine.low, mine.high, mine.p) == pytest.approx(wanted, abs=1e-12)
         p_values = random.random(7) ** 3
         adjusted = multipletests(p_values, method="holm")[1]
         assert paired.holm(p_values.tolist()) == pytest.approx(adjusted, abs=1e-12)
 
 
-def test_signs_are_flipped_as_scipy_permutes_them():
+def by_the_formula(differences, shared, known):
+    """Return interval and p of Nadeau & Bengio's corrected t, with the help of pictures."""
+    count, variance = len(differences), differences.var(ddof=1)
+    held = max(variance, known)
+    freedom = count - 1 + math.floor(10 * (known / held) ** 3)
+    error = math.sqrt(held * (1 / count + shared))
+    spread = stats.t(freedom, loc=differences.mean(), scale=error)
+    return *spread.interval(0.95), 2 * stats.t.sf(abs(differences.mean()) / error, freedom)
+
+
+def test_signs_are_flipped_as_scipy_permutes_them_on_500_tables():
     random = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(500):
         differences = random.normal(0.01, 0.02, 6)
         theirs = stats.permutation_test(
             (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
@@ -180,6 +195,65 @@ def test_a_claim_is_adjusted_for_practices_that_are_not_measured_yet(about, foun
     finding = weigh(about, only).finding("augmentation")
     effect = finding.deciding("leave_one_out").effects["accuracy"]
     assert finding.p_holm == pytest.approx(min(1, 7 * effect.p))
+
+
+def test_what_is_asked_one_by_one_is_adjusted_for_all_that_is_in_use(about, found):
+    """Seven studies of one practice each are no seven unadjusted tests."""
+    whole = {one.practice: one.p_holm for one in weigh(about, found).findings}
+    for practice in PRACTICES:
+        contrasts = tuple(one for one in about.contrasts if one.practice == practice)
+        alone = dataclasses.replace(about, contrasts=contrasts, family=7)
+        evidence = weigh(alone, found)
+        (finding,) = evidence.findings
+        effect = finding.deciding("leave_one_out").effects["accuracy"]
+        assert finding.p_holm == min(1, 7 * effect.p) >= whole[practice]
+        assert evidence.family == facts(evidence)["family"] == 7
+        unadjusted = weigh(dataclasses.replace(alone, family=0), found)
+        assert unadjusted.findings[0].p_holm == effect.p
+    told = facts(weigh(dataclasses.replace(about, family=7), found))
+    assert "adjusted by Holm's rule for 7 practices in use" in render(told).replace("&#39;", "'")
+    assert any("adjusted for 7 practices in use" in line for line in table.lines(told))
+
+
+def test_fewer_directions_that_disagree_are_told_where_more_practices_are_in_use(about):
+    truth = {"base": 0.8, **{f"base+/{one}": 0.8 for one in PRACTICES}}
+    truth |= {"base+/growth": 0.86, "reference": 0.9, "all-but/growth": 0.9}
+    contrasts = tuple(one for one in about.contrasts if one.practice == "growth")
+    alone = dataclasses.replace(about, contrasts=contrasts)
+    found = outcomes(about, truth)
+    told = [weigh(dataclasses.replace(alone, family=size), found) for size in (1, 10**6)]
+    assert [len(one.interactions) for one in told] == [1, 0]
+
+
+def test_the_correction_is_that_of_the_pictures_that_were_trained_on(about, found):
+    """Of six folds with a part to tune by, and of an arm that has half of the pictures."""
+    half = {"reference": 1285, "all-but/growth": 643, "all-but/transfer": 1285}
+    real = weigh(dataclasses.replace(about, trained_on=half), found)
+    plain = weigh(about, found)
+    for practice, trained in (("growth", 643), ("transfer", 1285)):
+        width, before = (
+            (one.high - one.low)
+            for one in (
+                each.finding(practice).deciding("leave_one_out").effects["accuracy"]
+                for each in (real, plain)
+            )
+        )
+        factor = math.sqrt((1 / 6 + 300 / trained) / (1 / 6 + 1 / 5))
+        assert width == pytest.approx(factor * before)
+        needed = [
+            each.finding(practice).deciding("leave_one_out").to_resolve for each in (real, plain)
+        ]
+        assert needed[0] == pytest.approx(factor**2 * needed[1], abs=2)
+
+
+def test_what_was_found_cannot_be_changed(about, found):
+    evidence = weigh(about, found)
+    effects = evidence.finding("growth").deciding("leave_one_out").effects
+    for held in (evidence.arms, evidence.arms["base"], evidence.diverged, effects):
+        with pytest.raises(TypeError):
+            held["accuracy"] = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        evidence.pictures = 0
 
 
 @pytest.mark.parametrize("repetitions", [0, 1, 2, 3, 5])
@@ -296,6 +370,7 @@ def test_what_helps_stays_what_hurts_goes_and_the_cheaper_way_is_taken(about):
     costs = {
         "reference": (30.0, 12.0, 4.0),
         "all-but/optimization": (60.0, 12.0, 4.0),
+        "all-but/transfer": (5.0, 12.0, 4.0),
         "all-but/ensembling": (10.0, 4.0, 1.5),
         "all-but/pruning": (20.0, 16.0, 5.0),
     }
@@ -340,7 +415,8 @@ def test_a_training_takes_the_recommended_recipe(about, budget, best):
     )
     here = dataclasses.replace(about, recipe=to_toml(asked.wanted))
     truth = {**dict.fromkeys(here.arms, 0.8), best: 0.95}
-    recipe = advise(weigh(here, outcomes(here, truth))).recipe
+    costs = {"all-but/transfer": (5.0, 12.0, 4.0)}
+    recipe = advise(weigh(here, outcomes(here, truth, costs=costs))).recipe
     ensembling.check(recipe.ensembling, cut=recipe.transfer.trainable_blocks)
     voters = 1 if recipe.ensembling.distil else recipe.ensembling.members
     pruning.check(recipe.pruning, voters=1 if recipe.ensembling.average else voters)
@@ -349,6 +425,44 @@ def test_a_training_takes_the_recommended_recipe(about, budget, best):
     assert recipe.evidence_minutes == 0
     on = best == "reference"  # elsewhere the head alone is as good, and cheaper
     assert recipe.transfer.trainable_blocks == (given.transfer.trainable_blocks if on else 0)
+
+
+def test_nothing_is_changed_where_either_way_costs_the_same(about):
+    advice = advise(weigh(about, outcomes(about, {})))
+    taken = {one.practice: one.recommended for one in advice.choices}
+    assert taken == {name: name not in ("ensembling", "pruning") for name in PRACTICES}
+    assert advice.recipe == parse(about.recipe, Recipe(), source="the study")
+    assert "stays as it is" in advice.choices[1].reason
+    assert advice.gives_up == pytest.approx(sum(one.gives_up for one in advice.choices))
+
+
+def test_nothing_is_recommended_before_the_study_is_complete(about):
+    costs = {"all-but/transfer": (5.0, 12.0, 4.0)}
+    part = outcomes(about, {}, costs=costs, repetitions=3)
+    advice = advise(weigh(about, part))
+    assert advice.choices == ()
+    assert advice.recipe == parse(about.recipe, Recipe(), source="the study")
+    assert advise(weigh(about, outcomes(about, {}, costs=costs))).recipe != advice.recipe
+
+
+@pytest.mark.parametrize(("ships", "taken"), [(0.9, True), (0.97, False)])
+def test_what_is_pruned_must_not_surely_lose_beside_what_would_ship(about, ships, taken):
+    """Its control was trained on, and may be worse than the network it came from."""
+    control, pruned = "reference+/pruning/unpruned", "reference+/pruning"
+    compared = (
+        Contrast("pruning", "leave_one_out", pruned, control, "trained on"),
+        Contrast("pruning", "leave_one_out", pruned, "reference", "as it is", deciding=False),
+    )
+    others = tuple(one for one in about.contrasts if one.practice != "pruning")
+    arms = (*about.arms, pruned, control)
+    here = dataclasses.replace(about, arms=arms, contrasts=(*others, *compared))
+    costs = {pruned: (30.0, 8.0, 3.0)}
+    found = weigh(here, outcomes(here, {"reference": ships}, costs=costs))
+    choice = next(one for one in advise(found).choices if one.practice == "pruning")
+    assert choice.recommended is taken
+    assert taken or "surely loses" in choice.reason
+    beside = facts(found)["practices"]["pruning"]["references"][0]["metrics"]["accuracy"]
+    assert not taken or choice.gives_up >= -beside["low"] > 0
 
 
 def test_a_vote_that_ships_as_one_network_costs_training_alone(about):

@@ -21,7 +21,7 @@ from sevenfold import export as graphs
 from sevenfold.bundles import read_bundle, read_whole
 from sevenfold.errors import DataError, GateRefused, ModelError, ResourceError, UsageError
 from sevenfold.evaluate import Estimate
-from sevenfold.exports import Asked, folder, html, int8, judge, litert, make, runtime, verify
+from sevenfold.exports import Asked, folder, html, int8, judge, litert, make, runtime, verify, vote
 from sevenfold.features.trunk import session
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.predictions import Predictions, read_predictions, write_predictions
@@ -233,6 +233,16 @@ def test_a_bundle_without_validation_is_held_against_its_own_test(run, split, mo
     graphs.write(run / "bundle", MODEL, CLASSES, card, "# A model\n", more)
     with pytest.raises(GateRefused, match="the bundle disagrees"):
         made(run, "onnx", replace=True)
+
+
+@pytest.mark.parametrize(
+    ("weights", "val", "said"),
+    [((), [1], "no vote to export"), ((0.0, 1.0), [1], "no vote"), ((0.5, 0.5), [], "calibrate")],
+)
+def test_a_vote_needs_two_that_have_a_say_and_validation(weights, val, said):
+    run = SimpleNamespace(weights=weights, folder="run", split=SimpleNamespace(val=val))
+    with pytest.raises(UsageError, match=said):
+        vote.of(run, largest=1e-4, threads=1)
 
 
 def test_a_setting_of_another_format_is_refused():

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sevenfold.errors import UsageError
 from sevenfold.practices import optimization
-from sevenfold.practices.augmentation import Augmentation, refuse_idle
+from sevenfold.practices.augmentation import Augmentation, grey, refuse_grey, refuse_idle
 from sevenfold.practices.augmentation.settings import WIDE
 from sevenfold.practices.optimization import Optimization
 
@@ -65,6 +66,32 @@ def test_it_is_refused_by_its_name(settings: Augmentation, told: str) -> None:
 )
 def test_what_acts_passes(settings: Augmentation) -> None:
     refuse_idle(settings)
+
+
+GREY = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 3, axis=2)
+COLOURED = GREY + np.array([0, 0, 9], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [(Augmentation(hue=0.02), "hue = 0.02"), (Augmentation(saturation=0.4), "saturation = 0.4")],
+)
+def test_colours_are_refused_where_no_picture_has_any(settings: Augmentation, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        refuse_grey(settings, [GREY, GREY])
+    refuse_grey(settings, [GREY, COLOURED, GREY])
+
+
+@pytest.mark.parametrize("settings", [Augmentation(), OFF, TRIVIAL, Augmentation(saturation=0.0)])
+def test_nothing_is_refused_of_grey_pictures_that_nobody_asked_for(settings: Augmentation) -> None:
+    refuse_grey(settings, iter(()))  # and none is looked at
+    refuse_grey(settings, [GREY])
+
+
+def test_a_tint_that_nobody_sees_is_grey() -> None:
+    assert grey(GREY)
+    assert grey(GREY + np.array([0, 0, 3], np.uint8))
+    assert not grey(COLOURED)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sevenfold import draws, evaluate
 from sevenfold.errors import DataError, UsageError
 from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.imbalance import METHODS, Imbalance
+from sevenfold.practices.imbalance.settings import GRADED
 from sevenfold.rows import Stage
 
 SAMPLERS = ("oversampling", "undersampling", "augmentation", "deferred_sampling")
@@ -88,6 +89,14 @@ def test_an_unknown_method_is_refused_with_a_suggestion() -> None:
 def test_a_setting_that_would_do_nothing_is_refused(name: str, method: str) -> None:
     with pytest.raises(UsageError, match=rf"imbalance\.{name} = 0\.5 .*'{method}'"):
         imbalance.check(replace(Imbalance(method), **{name: 0.5}))
+
+
+@pytest.mark.parametrize("method", GRADED)
+def test_a_strength_of_nothing_is_refused(method: str) -> None:
+    with pytest.raises(UsageError, match=rf"strength = 0 makes .*'{method}' plain") as caught:
+        imbalance.check(Imbalance(method, strength=0.0))
+    assert "imbalance.method=none" in caught.value.cure
+    imbalance.check(Imbalance(method, strength=0.1))
 
 
 @every
@@ -271,7 +280,7 @@ def test_balanced_data_is_left_alone_to_the_bit(method: str, counts: list[int]) 
     assert_same(stage_of(method, counts, pictures=shuffled), plain)
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("strength", [0.3, 2.0])
 @pytest.mark.parametrize("method", ["class_weights", "logit_adjustment", "deferred_weights"])
 def test_so_it_is_at_any_strength(method: str, strength: float) -> None:
     assert_same(stage_of(method, [13] * 3, strength=strength), stage_of("none", [13] * 3))
@@ -412,6 +421,15 @@ def test_a_training_that_diverged_is_never_chosen() -> None:
     assert imbalance.choose_strength(plain, labels, counts, 1.0) == 0.0
     sound = np.stack([np.full(12, 2.0), np.zeros(12)], axis=1)
     assert imbalance.choose_by_loss({"a": sound, "b": lost}, labels, counts, 1.0) == "a"
+    # Nor is it what others are compared with.
+    assert imbalance.choose_by_loss({"a": lost, "b": sound}, labels, counts, 1.0) == "b"
+    better = sound.copy()
+    better[8:, 0] = -2.0
+    ways = {"a": lost, "b": sound, "c": better}
+    assert imbalance.choose_by_loss(ways, labels, counts, 1.0) == "c"
+    assert imbalance.choose(ways, labels, "balanced_accuracy") == "c"
+    assert imbalance.choose({"a": lost, "b": sound}, labels, "balanced_accuracy") == "b"
+    assert imbalance.choose_by_loss({"a": lost, "b": lost}, labels, counts, 1.0) == "a"
 
 
 def test_logits_for_equal_classes_are_calibrated_as_such() -> None:

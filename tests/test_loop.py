@@ -15,6 +15,7 @@ from sevenfold import loop
 from sevenfold.average import Average
 from sevenfold.loop import Epoch, Measured, Stop
 from sevenfold.place import Place
+from sevenfold.practices.augmentation import Augmentation, mixer
 from sevenfold.progress import silent
 from sevenfold.rows import Rows, Stage, batches, to_input
 
@@ -385,6 +386,21 @@ def test_repeats_are_apart_and_see_other_views_only_when_asked(count):
     fresh = drawn(rows(count=count), pictures=twice, fresh=True)
     listed(fresh, 0, 2)
     assert len(set(fresh.views.asked)) == 30
+
+
+def test_each_repeat_of_a_picture_has_a_number_of_its_own():
+    given = rows()
+    plain = np.concatenate([numbers for *_, numbers in batches(given, 0, 2)])
+    assert sorted(plain.tolist()) == sorted(given.numbers.tolist())
+    thrice = drawn(given, pictures=np.concatenate([np.arange(24), [5, 5]]))
+    found = np.concatenate([numbers for *_, numbers in batches(thrice, 0, 2)])
+    assert len(set(found.tolist())) == 26
+    # What is drawn once, and the first of repeats, are as they are without any.
+    assert set(plain.tolist()) < set(found.tolist())
+    mix = mixer(Augmentation(mixup=1.0), 0)
+    _, mixed = mix(torch.zeros(26, 1, 1, 1), torch.eye(26), found, 2)
+    shares = mixed.diagonal()[~np.isin(found, np.delete(plain, plain == given.numbers[5]))]
+    assert len(set(shares.tolist())) == len(shares) == 3
 
 
 def test_weights_scale_the_targets_of_a_class():

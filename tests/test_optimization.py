@@ -66,6 +66,16 @@ def test_the_rate_falls_from_the_head_downwards():
     assert rates[id(blocks[0][0].weight)] == pytest.approx(0.1 * 0.5**3)
 
 
+@pytest.mark.parametrize(("pretrained", "fall"), [(True, 0.9), (False, 1.0)])
+def test_from_a_random_start_all_blocks_have_the_same_rate(pretrained, fall):
+    blocks, head = parts()
+    for settings, wanted in ((Optimization(), fall), (SETTINGS, 0.5)):
+        found = optimization.groups(blocks, head, settings, 0.1, pretrained)
+        rates = {id(weight): group["lr"] for group in found for weight in group["params"]}
+        assert rates[id(head.weight)] == pytest.approx(0.1)
+        assert rates[id(blocks[0][0].weight)] == pytest.approx(0.1 * wanted**3)
+
+
 def test_frozen_weights_are_left_out():
     blocks, head = parts()
     blocks[0].requires_grad_(False)
@@ -299,7 +309,8 @@ def test_the_warm_up_and_the_epochs_reach_the_switch():
     settings = Optimization(name="switch", warmup=0.2)
     group = {"params": [nn.Parameter(torch.ones(1))]}
     moved = optimization.optimizer(settings, [group], steps=100, epochs=10)
-    assert (moved.defaults["window"], moved.defaults["warmup"]) == (10, 20)
+    run = moved.state["switch"]
+    assert (run["window"], run["warmup"]) == (10, 20)
 
 
 def test_an_unknown_optimizer_is_named():

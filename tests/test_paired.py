@@ -298,6 +298,27 @@ def test_holms_adjustment_is_statsmodels():
     assert paired.holm([0.01, 0.01, 1.0]) == (0.03, 0.03, 1.0)
 
 
+def test_what_a_family_has_elsewhere_counts_as_showing_nothing():
+    random = np.random.default_rng(0)
+    for made in (1, 3, 6):
+        p_values = (random.random(made) ** 3).tolist()
+        padded = multipletests([*p_values, *[1.0] * (7 - made)], method="holm")[1]
+        assert paired.holm(p_values, family=7) == pytest.approx(tuple(padded[:made]), abs=1e-12)
+    assert paired.holm([0.01, 0.03], family=1) == (0.02, 0.03)
+
+
+def test_parts_of_a_family_claim_no_more_than_all_of_it_do():
+    """The chance of any wrong claim stays below the level, however the tests are parted."""
+    random, wrong = np.random.default_rng(0), 0
+    for _ in range(4000):
+        p_values = random.random(7).tolist()
+        p_values[0] = 1e-6  # one that is real
+        parts = [p_values[:1], p_values[1:4], p_values[4:6], p_values[6:]]
+        claims = [p <= 0.05 for part in parts for p in paired.holm(part, family=7)]
+        wrong += any(claims[1:])
+    assert wrong / 4000 < 0.055
+
+
 @pytest.mark.parametrize(
     ("effect", "low", "high", "p_holm", "p_flip", "word"),
     [

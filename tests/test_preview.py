@@ -20,6 +20,7 @@ from sevenfold import cli, image
 from sevenfold import data as datasets
 from sevenfold import recipe as recipes
 from sevenfold.data.manifest import Manifest, Row, to_json
+from sevenfold.errors import UsageError
 from sevenfold.features.pixels import MARGIN, Pixels
 from sevenfold.features.views import pixel_views
 from sevenfold.practices import augmentation, transfer
@@ -234,6 +235,55 @@ def test_settings_that_switch_nothing_on_are_told(
     )
 
 
+def grey(folder: Path, each: int = 4) -> Path:
+    for name, level in (("dark", 40), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            Image.new("L", (SIDE, SIDE), level + number).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_colours_of_grey_pictures_are_refused_where_they_were_asked_for(tmp_path: Path) -> None:
+    listing = datasets.scan(str(grey(tmp_path / "grey")))
+    for setting in ("hue=0.1", "saturation=0.5"):
+        with pytest.raises(UsageError, match="all grey"):
+            contact_sheet(listing, recipe_of(f"augmentation.{setting}"), classes=1, views=1, seed=0)
+    found = contact_sheet(listing, recipe_of(), classes=1, views=1, seed=0)
+    assert "These pictures are grey: nothing comes of saturation." in found.remarks
+
+
+def test_one_grey_picture_does_not_make_the_data_grey(tmp_path: Path) -> None:
+    folder = photos.write(tmp_path / "some", {"blue": 6})
+    listing = datasets.scan(str(grey(folder, each=1)))
+    found = contact_sheet(
+        listing, recipe_of("augmentation.class_strength.dark=2", "augmentation.hue=0.1"),
+        classes=1, views=1, seed=0,
+    )  # fmt: skip
+    assert [row.title for row in found.classes] == ["dark"]
+    assert any("nothing comes of saturation and hue" in said for said in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), "changed by flip, and leaves out"),
+        (("augmentation.insist=true",), "changed by flip, and tells it; the recipe insists"),
+        (("augmentation.class_strength.red=3", "augmentation.hue=0.02"), "by flip, hue, and"),
+        (("augmentation.label_check=off",), ""),
+        (("augmentation.flip=0",), ""),
+        (("transfer.weights=random", "transfer.trainable_blocks=1000"), ""),
+    ],
+)
+def test_the_sheet_says_what_training_looks_at_first(
+    folder: Path, tmp_path: Path, settings: tuple[str, ...], told: str
+) -> None:
+    line = ["preview", str(folder), "--out", str(tmp_path / "out"), *options([*settings])]
+    assert cli.main(line) == 0
+    text = (tmp_path / "out" / "preview.html").read_text("utf-8")
+    assert ("Training looks first" in text) == bool(told)
+    assert told in text
+
+
 def test_the_image_opens_and_has_a_row_for_each_class_and_operation(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -363,6 +413,32 @@ def test_a_planted_change_of_label_is_flagged_by_the_command(
     assert text.count("<td>changes the label") == len(flagged)
     assert cli.main([*line, *settings]) == 0
     assert "changed label  cherry by hue" in capsys.readouterr().out
+
+
+def test_a_check_of_few_pictures_is_no_pass(
+    fruit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_bundle(tmp_path / "model", FRUIT)
+    line = ["preview", str(fruit), "--out", str(tmp_path / "out"), "--check", str(model)]
+    assert cli.main([*line, "--pictures", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "label check    too few to judge for 3 of 3 classes" in out
+    assert "changed label" not in out
+    text = (tmp_path / "out" / "preview.html").read_text("utf-8")
+    assert "Label check: too few pictures" in text
+    assert "Too few to judge for 3 of 3 classes" in text
+    assert cli.main(line) == 0
+    assert "too few" not in capsys.readouterr().out
+
+
+def test_the_page_says_how_far_each_class_is_checked(fruit: Path, tmp_path: Path) -> None:
+    model = tiny_bundle(tmp_path / "model", FRUIT)
+    settings = Augmentation(hue=0.11, class_strength={"cherry": 3.0})
+    check = check_by(model, fruit, settings, pictures=24)
+    told = page._told(check, settings, ["fruit"])
+    ways = {row["label"]: row["way"] for row in told["rows"] if row["operation"] == "hue"}
+    assert ways["cherry"].endswith("119°")
+    assert all(way.endswith("39.6°") for name, way in ways.items() if name != "cherry")
 
 
 def test_a_run_answers_its_validation_pictures_and_says_what_it_is_blind_to(

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sevenfold import nets
 from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.loop import Trained
 from sevenfold.practices import pruning
 from sevenfold.practices.pruning import (
     ACROSS,
@@ -40,7 +42,8 @@ from sevenfold.practices.pruning import (
     shapes,
     without_block,
 )
-from sevenfold.train.pruned import ground
+from sevenfold.train import pruned
+from sevenfold.train.pruned import controls, ground
 
 SIDE = 32
 PICTURES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 255
@@ -407,8 +410,10 @@ def test_the_proof_is_relative_to_the_logits():
     assert 1e-5 < difference(faint, broken, PICTURES) < 0.1
     with pytest.raises(GateRefused, match="logits differ"):
         prove(faint, broken, PICTURES)
-    with pytest.raises(GateRefused, match="does not run"):
+    with pytest.raises(GateRefused, match="does not run") as caught:
         prove(faint, nn.Linear(7, 5), PICTURES)
+    # Who prunes a finished run has no training to set anything for.
+    assert caught.value.cure == f"nothing was changed; {pruning.UNPRUNED}"
 
 
 def test_not_a_number_is_no_proof():
@@ -561,3 +566,91 @@ def test_statistics_that_weights_were_fitted_to_are_kept(fitted: bool):
     with torch.no_grad():
         batches[0] = (PICTURES, torch.softmax(other(PICTURES), dim=1))
     assert not ground._normed(laid, network)[1]
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_after_training_statistics_of_plain_pictures_are_tried_on_validation(monkeypatch, better):
+    network = copy.deepcopy(built("resnet20")[0])
+    (first, *_) = [one for one in network.modules() if isinstance(one, nn.BatchNorm2d)]
+    of_blends = first.running_var.clone()
+    anew = pruning.recalibrated(network, [PICTURES])
+    labels = np.arange(4)
+    right = 5 * np.eye(4, dtype=np.float32)
+
+    def asked(_: Any, one: nets.Network) -> pruned.Candidate:
+        (norm, *_) = [part for part in one.modules() if isinstance(part, nn.BatchNorm2d)]
+        measured = not torch.equal(norm.running_var, of_blends)
+        return pruned.Candidate(one, right if measured == better else -right, Trained((), 0, False))
+
+    def plain(views: Any, _targets: Any, pictures: Any) -> Any:
+        assert views == "plain"
+        yield PICTURES[pictures], torch.eye(5)[pictures]
+
+    monkeypatch.setattr(ground, "asked", asked)
+    monkeypatch.setattr(ground, "_batches", plain)
+    monkeypatch.setattr(ground, "hard", lambda _: None)
+    monkeypatch.setattr(ground.Ground, "seen", np.arange(4))
+    nothing: Any = None
+    bench: Any = SimpleNamespace(plain="plain", labels=labels)
+    laid = ground.Ground(network, bench, nothing, nothing, nothing, 0, nothing, [])
+    found = ground._settled(laid, network)
+    wanted = anew if better else network
+    state = found.network.state_dict()
+    assert all(torch.equal(state[name], held) for name, held in wanted.state_dict().items())
+    np.testing.assert_array_equal(found.logits, right)
+
+
+# Controls.
+
+
+def test_a_smaller_network_begins_as_if_it_had_been_built_that_narrow():
+    network, coupling = built("resnet20")
+    removal = {group.name: list(range(8)) for group in coupling.groups}
+    smaller = without_block(remove(network, coupling, removal, PICTURES), "blocks.8", PICTURES)
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        controls.begun_anew(network, shapes(smaller), seed) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert shapes(first) == shapes(smaller)
+    wide = first.get_submodule("blocks.9.second.0").weight
+    assert torch.equal(wide, again.get_submodule("blocks.9.second.0").weight)
+    assert not torch.equal(wide, other.get_submodule("blocks.9.second.0").weight)
+    # He et al.'s deviation for as many filters as there are.
+    assert float(wide.std()) == pytest.approx(math.sqrt(2 / (9 * len(wide))), rel=0.05)
+    norms = [one for one in first.modules() if isinstance(one, nn.BatchNorm2d)]
+    for one in norms:
+        assert (one.weight == 1).all()
+        assert (one.bias == 0).all()
+        assert (one.running_mean == 0).all()
+        assert (one.running_var == 1).all()
+    assert not first.head.weight.any()
+    assert not first.head.bias.any()
+    assert first(PICTURES).shape == (4, 5)
+
+
+class Scaled(nn.Module):
+    """Hold a weight of its own, which no layer knows how to begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("weights", "part", "fresh"),
+    [
+        ("random", nn.Conv2d(3, 4, 1), True),
+        ("packaged", nn.Conv2d(3, 4, 1), False),
+        ("random", Scaled(), False),
+    ],
+)
+def test_what_was_pretrained_has_no_smaller_start(monkeypatch, weights, part, fresh):
+    monkeypatch.setattr(controls, "_from_scratch", lambda *_: ())
+    monkeypatch.setattr(controls, "_at_random", lambda *_: controls.Smaller())
+    network = nets.Network(part, nn.Sequential(), nn.Flatten(), nn.Linear(3, 2))
+    nothing: Any = None
+    recipe = SimpleNamespace(transfer=SimpleNamespace(weights=weights))
+    bench: Any = SimpleNamespace(recipe=recipe)
+    laid = ground.Ground(network, bench, nothing, nothing, nothing, 0, nothing, [])
+    assert controls.smaller(laid, nothing, (), 3).fresh == fresh

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import nn
 from sevenfold import nets
 from sevenfold.errors import UsageError
 from sevenfold.practices import pruning
-from sevenfold.practices.pruning import Limits, Pruning, Step, Target, Trimming
+from sevenfold.practices.pruning import Limits, Pruning, Step, Target, Trimming, trimming
+from sevenfold.train import pruned
+from sevenfold.train.pruned import ground
 
 SCORES = {1: 0.90, 2: 0.895, 3: 0.88, 4: 0.7}
 
@@ -150,8 +153,8 @@ def test_targets_become_shares():
     for text in ("macs=1e12", "latency=8", "megabytes=1.3"):
         with pytest.raises(UsageError, match="is no less than"):
             share(text)
-    with pytest.raises(UsageError, match="out of reach"):
-        share("megabytes=0.01")
+    # Of a file without any weights, which no cut reaches, less than nothing remains.
+    assert share("megabytes=0.01") < 0 < share("megabytes=0.2")
 
 
 # The budget that a cut keeps.
@@ -278,6 +281,109 @@ def test_a_latency_is_reached_by_what_measures_it(network):
     assert latency(smaller) <= 0.6 * dense
     with pytest.raises(UsageError):
         pruning.trimmed_to_latency(network, 0.6 * dense, how(), lambda _: 9.0)
+
+
+@pytest.mark.parametrize(
+    "latency",
+    [
+        lambda left: 0.5 + 0.5 * left,  # something beside the layers takes half of the time
+        lambda left: 0.5 + 0.5 * left**3,
+        lambda left: 0.5 + 0.5 * left ** (1 / 3),
+        lambda left: 1.0 if left > 0.21 else 0.58,
+    ],
+)
+def test_a_latency_is_found_where_time_is_no_multiple_of_work(monkeypatch, latency):
+    asked = []
+
+    def trimmed(_network, _counted, wanted, _how):
+        asked.append(wanted)
+        return SimpleNamespace(macs=wanted)
+
+    monkeypatch.setattr(trimming, "trimmed", trimmed)
+    monkeypatch.setattr(trimming, "cost", lambda one, _side: one)
+    monkeypatch.setattr(trimming, "smallest", lambda _network, _how: SimpleNamespace(macs=1.0))
+    dense = SimpleNamespace(macs=1000.0)
+    found = pruning.trimmed_to_latency(dense, 0.6, how(), lambda one: latency(one.macs / 1000))
+    assert 0.57 < latency(found.macs / 1000) <= 0.6
+    assert len(asked) <= 12
+
+
+def test_the_last_cut_is_looked_at_and_the_nearest_latency_named(monkeypatch):
+    cuts = iter([900.0] * 12 + [1.0])  # there is nothing between the largest and the least
+    monkeypatch.setattr(trimming, "trimmed", lambda *_: SimpleNamespace(macs=next(cuts)))
+    monkeypatch.setattr(trimming, "cost", lambda one, _side: one)
+    monkeypatch.setattr(trimming, "smallest", lambda _network, _how: SimpleNamespace(macs=1.0))
+    dense = SimpleNamespace(macs=1000.0)
+    found = pruning.trimmed_to_latency(dense, 0.6, how(), lambda one: one.macs / 1000)
+    assert found.macs == 1.0
+    with pytest.raises(UsageError, match=r"the smallest .* takes 0\.52 ms") as caught:
+        pruning.trimmed_to_latency(dense, 0.5, how(), lambda one: 0.515 + one.macs / 1000)
+    assert caught.value.cure == "name latency=0.52 or more"
+
+
+# Targets that are out of reach.
+
+
+def grounded(network, text, share, asked=None):
+    """Hold what a refusal looks at."""
+    (target,) = pruning.targets(text)
+    plan = pruned.Plan((pruning.Aim(target, share),), Pruning(), 0.1)
+    return ground.Ground(network, None, None, asked or how(), plan, 0, lambda _: 1.0, [], False)
+
+
+def normed(*norms):
+    """Build a network of one 3x3 layer for each norm."""
+    torch.manual_seed(1)
+    widths = [3, *[16] * len(norms)]
+    blocks = [
+        nn.Sequential(nn.Conv2d(before, 16, 3, padding=1), norm, nn.ReLU())
+        for before, norm in zip(widths, norms, strict=False)
+    ]
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    normalise = nets.Normalise((0.5,) * 3, (0.5,) * 3)
+    return nets.Network(normalise, nn.Sequential(*blocks), pool, nn.Linear(16, 3)).eval()
+
+
+def test_a_network_of_which_nothing_may_go_is_told_why():
+    network = normed(nn.GroupNorm(4, 16), nn.GroupNorm(2, 16))
+    for text, share in (("macs=0.6", 0.6), ("parameters=0.5", 0.5), ("megabytes=0.001", -0.1)):
+        with pytest.raises(UsageError, match=r"nothing of this network .* \(GroupNorm") as caught:
+            pruned._reachable(grounded(network, text, share))
+        assert caught.value.cure == pruning.UNPRUNED
+    small = normed(nn.BatchNorm2d(16))
+    floors = how(Limits(floor=16))
+    with pytest.raises(UsageError, match=r"nothing .* \(floors and caps of channels keep all\)"):
+        pruned._reachable(grounded(small, "macs=0.6", 0.6, floors))
+
+
+def test_what_stays_whatever_is_asked_is_named_beside_what_can_be_had():
+    network = normed(nn.BatchNorm2d(16), nn.GroupNorm(4, 16))
+    with pytest.raises(UsageError, match=r"leave at least 0\.\d+; others.*GroupNorm") as caught:
+        pruned._reachable(grounded(network, "macs=0.1", 0.1))
+    name, _, offered = caught.value.cure.removeprefix("name ").partition(" ")[0].partition("=")
+    assert name == "macs"
+    pruned._reachable(grounded(network, f"macs={offered}", float(offered)))
+
+
+def test_the_smallest_file_and_the_fewest_operations_that_can_be_had_are_named(network):
+    dense, least = (pruning.cost(one, 16) for one in (network, pruning.smallest(network, how())))
+
+    def share(text):
+        return pruning.share(*pruning.targets(text), dense, megabytes=0.07, latency_ms=0.0)
+
+    with pytest.raises(UsageError, match=r"megabytes=0\.001 is out of reach") as caught:
+        pruned._reachable(grounded(network, "megabytes=0.001", share("megabytes=0.001")))
+    offered = caught.value.cure.removeprefix("name ").partition(" ")[0]
+    pruned._reachable(grounded(network, offered, share(offered)))
+    gone = (dense.parameters - least.parameters) * pruning.WEIGHT_BYTES / 1e6
+    assert 0.07 - gone <= float(offered.partition("=")[2]) < 0.07
+    large = replace(how(), side=64)  # over a million: every digit counts
+    fewest = pruning.cost(pruning.smallest(network, large), 64).macs
+    asked = 1000 / pruning.cost(network, 64).macs
+    with pytest.raises(UsageError) as caught:
+        pruned._reachable(grounded(network, "macs=1000", asked, large))
+    offered = caught.value.cure.removeprefix("name macs=").removesuffix(" or more")
+    assert fewest <= int(offered) <= fewest + 1
 
 
 def test_statistics_are_those_of_the_pictures(network):

@@ -1,5 +1,6 @@
 """The label check before training, and views of rare classes chosen by measurement."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import photos
 from sevenfold import data, nets
 from sevenfold.errors import UsageError
 from sevenfold.features.pixels import Pixels, ingest
@@ -26,10 +28,13 @@ SIDE = 24
 ARROWS = replace(Augmentation.off, flip=0.5, crop=0.8, label_check="risky")
 
 
-def split_of(folder: Path, count: int = 24) -> data.Split:
+THREE = {"left": 24, "right": 24, "disc": 24}
+
+
+def split_of(folder: Path, counts: dict[str, int]) -> data.Split:
     """Write arrows to both sides, and discs, and split them."""
     random = np.random.default_rng(0)
-    for name in ("left", "right", "disc"):
+    for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
             picture = np.full((SIDE, SIDE, 3), random.integers(20, 60), np.uint8)
@@ -41,6 +46,10 @@ def split_of(folder: Path, count: int = 24) -> data.Split:
                 cv2.arrowedLine(picture, (x - 8, y), (x + 8, y), shade, 3, tipLength=0.6)
             shown = picture[:, ::-1] if name == "left" else picture
             cv2.imwrite(str(folder / name / f"{number}.png"), shown)
+    return read(folder)
+
+
+def read(folder: Path) -> data.Split:
     dataset = data.read(
         str(folder),
         columns={},
@@ -61,11 +70,19 @@ class Coarse(torch.nn.Module):
 
 
 @pytest.fixture
-def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> data.Split:
-    """Put in the place of a pretrained trunk one that a test need not download."""
-    trunk = nets.Trunk(torch.nn.Identity(), torch.nn.Sequential(Coarse()))
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a simple trunk in the place of the pretrained one, whose test is among the slow ones."""
+    behind(Coarse(), monkeypatch)
+
+
+def behind(block: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk = nets.Trunk(torch.nn.Identity(), torch.nn.Sequential(block))
     monkeypatch.setattr(sparing, "_trunk", lambda recipe, split: trunk)
-    return split_of(tmp_path / "photos")
+
+
+@pytest.fixture
+def seen(tmp_path: Path, coarse: None) -> data.Split:
+    return split_of(tmp_path / "photos", THREE)
 
 
 def spared(recipe: Recipe, split: data.Split) -> tuple[Recipe, sparing.Spared]:
@@ -98,11 +115,111 @@ def test_a_trunk_that_gives_tokens_is_looked_at_alike(
 ) -> None:
     recipe = Recipe(side=SIDE, augmentation=ARROWS)
     maps = spared(recipe, seen)[1]
-    trunk = nets.Trunk(torch.nn.Identity(), torch.nn.Sequential(Tokens()))
-    monkeypatch.setattr(sparing, "_trunk", lambda recipe, split: trunk)
+    behind(Tokens(), monkeypatch)
     assert {(one.operation, one.label) for one in spared(recipe, seen)[1].flagged} == {
         (one.operation, one.label) for one in maps.flagged
     }
+
+
+class Grid(torch.nn.Module):
+    """See a picture as one channel of 8 x 8 places, whose mean a mirror image leaves as it is."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(pixels.mean(1, keepdim=True), 8) / 255
+
+
+def test_a_flip_that_only_moves_what_channels_see_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind(Grid(), monkeypatch)
+    split = split_of(tmp_path / "photos", {"left": 24, "right": 24})
+    made, found = spared(Recipe(side=SIDE, augmentation=ARROWS), split)
+    assert dict(made.augmentation.class_off) == {"left": "flip", "right": "flip"}
+    assert found.accuracy > 0.9
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4), (5, 1, 1), (5, 8, 8)])
+def test_quarters_change_places_in_a_mirror(shape: tuple[int, int, int]) -> None:
+    maps = np.random.default_rng(0).random(shape)
+    quarters, mirrored = (
+        sparing._quarters(one).reshape(2, 2, 5) for one in (maps, maps[:, :, ::-1])
+    )
+    np.testing.assert_allclose(mirrored, quarters[:, ::-1])
+    np.testing.assert_allclose(
+        quarters[0, 0], maps[:, : -(-shape[1] // 2), : -(-shape[2] // 2)].mean((1, 2))
+    )
+    np.testing.assert_allclose(sparing._quarters(maps[:, 0]), maps[:, 0].mean(0))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 19, 100, 200])
+def test_two_classes_that_change_places_are_told_among_many(classes: int) -> None:
+    labels = np.repeat(np.arange(classes), 40)
+    names = tuple(f"class {label}" for label in range(classes))
+    hashes = [
+        hashlib.blake2b(f"{at}".encode(), digest_size=16).hexdigest() for at in range(40 * classes)
+    ]
+    split: Any = SimpleNamespace(
+        dataset=SimpleNamespace(hashes=hashes, labels=labels, classes=names)
+    )
+    own = labels[sparing._some(split, np.arange(len(labels)))]
+    answers = iter([np.eye(classes)[own], np.eye(classes)[np.where(own < 2, 1 - own, own)]])
+    looked_at = augmentation.looked_at(ARROWS, names)
+    findings = augmentation.judge(lambda _: next(answers), looked_at, own, names)
+    assert [one.label for one in findings if one.verdict == augmentation.CHANGES] == [*names[:2]]
+    assert augmentation.unjudged(findings) == ()
+
+
+def test_more_classes_than_can_be_judged_are_not_looked_at(
+    seen: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparing, "AT_MOST", 20)  # three classes need 7 pictures each
+    recipe = Recipe(side=SIDE, augmentation=ARROWS)
+    made, found = spared(recipe, seen)
+    assert made == recipe
+    assert "too few to judge 3 classes that need 7 each" in found.reason
+
+
+def turned(found: sparing.Spared) -> set[str]:
+    return {one.label for one in found.findings if one.operation == "rotation_degrees"}
+
+
+def test_a_class_is_looked_at_as_far_as_it_goes(seen: data.Split) -> None:
+    settings = replace(ARROWS, rotation_degrees=30.0)
+    assert turned(spared(Recipe(side=SIDE, augmentation=settings), seen)[1]) == set()
+    own = replace(settings, class_strength={"left": 1.5, "disc": 1.4})
+    assert turned(spared(Recipe(side=SIDE, augmentation=own), seen)[1]) == {"left"}
+
+
+def test_a_rare_class_is_looked_at_as_strong_as_it_may_be_shown(
+    tmp_path: Path, coarse: None
+) -> None:
+    split = split_of(tmp_path / "photos", {"left": 12, "right": 30, "disc": 30})
+    settings = replace(ARROWS, rotation_degrees=30.0, for_rare="auto")
+    made, found = spared(Recipe(side=SIDE, augmentation=settings), split)
+    assert turned(found) == {"left"}
+    assert made.augmentation.class_strength == {}
+    assert made.augmentation.for_rare == "auto"
+
+
+def test_a_class_of_few_pictures_is_no_pass(tmp_path: Path, coarse: None) -> None:
+    split = split_of(tmp_path / "photos", {"left": 24, "right": 24, "disc": 6})
+    found = spared(Recipe(side=SIDE, augmentation=ARROWS), split)[1]
+    assert (found.unjudged, found.classes) == (("disc",), 3)
+    assert {one.label for one in found.flagged} == {"left", "right"}
+
+
+def test_colours_of_grey_pictures_are_refused_where_they_were_asked_for(
+    seen: data.Split, tmp_path: Path
+) -> None:
+    asked = Recipe(side=SIDE, augmentation=Augmentation(hue=0.1, label_check="off"))
+    with pytest.raises(
+        UsageError, match=r"hue = 0\.1 does nothing with pictures that are all grey"
+    ):
+        spared(asked, seen)
+    default = Recipe(side=SIDE, augmentation=Augmentation(label_check="off"))
+    assert spared(default, seen) == (default, sparing.NOT_LOOKED)
+    coloured = read(photos.write(tmp_path / "discs", {"blue": 12, "red": 12}))
+    assert spared(asked, coloured) == (asked, sparing.NOT_LOOKED)
 
 
 def test_a_network_that_is_trained_as_a_whole_is_looked_at_as_well(seen: data.Split) -> None:

@@ -294,6 +294,23 @@ def test_a_restored_run_is_the_same_to_the_bit(tmp_path: Path, criterion: str, c
     assert (decision(moved).step is not None) == (criterion == "ratio")
 
 
+def test_a_state_brings_along_how_it_decides() -> None:
+    """Loaded into a switch that was made without a window, it goes on to the same decision."""
+    whole, other = network(), network()
+    first = Switch(parts(whole), window=6, warmup=2)
+    second = Switch(parts(other), criterion="paper")
+    for step in range(5):
+        descend(whole, first, step)
+    other.load_state_dict(whole.state_dict())
+    # A state shares its tensors with who gave it, as torch has it.
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for step in range(5, 60):
+        descend(whole, first, step)
+        descend(other, second, step)
+    assert decision(first) == decision(second)
+    assert first.switched_at
+
+
 def test_a_snapshot_does_not_change_afterwards() -> None:
     module = network()
     moved = Switch(parts(module), window=6)
@@ -355,7 +372,7 @@ def one_run(seed: int) -> tuple[int | None, int]:
             planned.step()
     found = decision(moved)
     assert found is not None
-    return found.step, moved.defaults["warmup"] + 2 * per_epoch
+    return found.step, moved.state["switch"]["warmup"] + 2 * per_epoch
 
 
 def test_runs_of_ten_epochs_or_more_switch() -> None:

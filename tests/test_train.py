@@ -265,6 +265,33 @@ def _trained(split, folder, *settings):
     )
 
 
+def test_a_method_against_the_objective_is_told_before_any_work(split, tmp_path):
+    told = []
+
+    def stopping(stage, done, total):
+        told.append(stage)
+        raise KeyboardInterrupt
+
+    settings = ("objective=accuracy", "imbalance.method=class_weights")
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(
+            apply(SMALL, settings), split, seed=0, place=Place("cpu", 1), pixels=Pixels(20),
+            folder=tmp_path, progress=stopping,
+        )  # fmt: skip
+    assert "costs accuracy, the objective" in told[0]
+
+
+def test_rates_fall_from_pretrained_weights_alone():
+    network, _ = bench.start(SMALL, 3, 0)
+    mine = replace(SMALL, transfer=replace(SMALL.transfer, weights="mine.safetensors"))
+    found = [
+        {group["lr"] for group in member._optimizer(recipe, network, 0.1).param_groups}
+        for recipe in (SMALL, mine)
+    ]
+    assert found[0] == {0.1}
+    assert min(found[1]) == pytest.approx(0.1 * 0.9**11)
+
+
 def test_on_balanced_data_auto_trains_the_very_network_that_none_does(split, tmp_path):
     rows = [np.flatnonzero(split.dataset.labels == label)[:14] for label in range(3)]
     even = replace(

@@ -1,7 +1,7 @@
 """Keep every prediction of a run in `predictions.csv` and recompute its scores."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +94,32 @@ def write_predictions(
             writer.writerow((*map(guarded, texts), *far[row], *map(repr, shares)))
 
 
-def read_predictions(path: Path) -> Predictions:
+def renamed(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """Return a table's columns by the names that mean something.
+
+    Args:
+        header: as the table names them.
+        columns: its names by ours. A column of our name that another stands for loses it; one
+            that the table lacks is left out, since it may have been meant for another table.
+
+    Example:
+        >>> renamed(["file", "path", "guess"], {"path": "file", "answer": "guess"})
+        ['path', '', 'answer']
+    """
+    known = {theirs: ours for ours, theirs in columns.items() if theirs in header}
+    taken = set(known.values())
+    return [known.get(name, "" if name in taken else name) for name in header]
+
+
+def read_predictions(path: Path, *, columns: Mapping[str, str] | None = None) -> Predictions:
     """Read `predictions.csv`, ours or another tool's.
 
     Columns `path`, `label` and at least two `p:CLASS` must be there; `hash`, `role`,
     `group`, `fold` and `answer` may be missing. Other columns are ignored.
+
+    Args:
+        path: of the file.
+        columns: other names that it has for these, see `renamed`.
 
     Raises:
         DataError: a column is missing, or a row does not fit; the row is named.
@@ -106,7 +127,8 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            header = tuple(reader.fieldnames or ())
+            header = tuple(renamed(reader.fieldnames or (), columns or {}))
+            reader.fieldnames = header
             classes = tuple(name[2:] for name in header if name.startswith("p:"))
             if not {"path", "label"} <= set(header) or not 2 <= len(set(classes)) == len(classes):
                 raise _bad_row(path, 1, "there must be columns path, label and p:CLASS, once each")

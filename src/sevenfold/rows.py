@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt64
 from torch import Tensor
 
 from sevenfold import draws
@@ -38,9 +38,9 @@ class Stage:
 
 
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]
-"""64 bits of each picture's content hash."""
+"""64 bits of each picture's content hash; in a batch each repeat of a picture has its own."""
 Mix = Callable[[Tensor, Tensor, Numbers, int], tuple[Tensor, Tensor]]
-"""From a batch's inputs, targets, 64 bits of each picture and the epoch to inputs and targets."""
+"""From a batch's inputs, targets, numbers of its rows and the epoch to inputs and targets."""
 
 
 def unmixed(
@@ -95,8 +95,8 @@ def to_input(rows: np.ndarray[Any, Any], device: str) -> Float[Tensor, "batch *r
 
 def _shuffled(
     rows: Rows, stage: Stage, seed: int, epoch: int
-) -> tuple[Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"]]:
-    """Order an epoch's pictures and choose the view of each.
+) -> tuple[Int64[np.ndarray, "rows"], Int64[np.ndarray, "rows"], UInt64[np.ndarray, "rows"]]:
+    """Order an epoch's pictures, choose the view of each, and number each repeat of one.
 
     Each picture goes through the stored views in turn from a start of its own;
     where views never end each epoch has the next one.
@@ -105,16 +105,16 @@ def _shuffled(
     first = np.searchsorted(pictures, pictures)
     repeat = np.arange(len(pictures)) - first
     numbers = rows.numbers[pictures]
-    with np.errstate(over="ignore"):  # repeats must not lie side by side
+    with np.errstate(over="ignore"):  # repeats must not lie side by side, nor be mixed alike
         keys = numbers ^ (repeat.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     places = draws.order(f"{seed}/order", keys, epoch)
-    pictures, numbers = pictures[places], numbers[places]
+    pictures, numbers, keys = pictures[places], numbers[places], keys[places]
     count = rows.views.count
     turn = repeat[places] if stage.fresh else np.zeros(len(pictures), np.int64)
     if not count:
-        return pictures, rows.first + epoch + turn * _FAR
+        return pictures, rows.first + epoch + turn * _FAR, keys
     start = draws.uniform(f"{seed}/view", numbers, 0, 1)[:, 0]
-    return pictures, (np.floor(start * count).astype(np.int64) + epoch + turn) % count
+    return pictures, (np.floor(start * count).astype(np.int64) + epoch + turn) % count, keys
 
 
 def batches(
@@ -122,7 +122,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray[Any, Any], Float[Tensor, "batch classes"], Numbers]]:
     """Yield an epoch's rows, targets and numbers from a step on, reading the next meanwhile."""
     stage = rows.stages(epoch)
-    shuffled, views = _shuffled(rows, stage, seed, epoch)
+    shuffled, views, keys = _shuffled(rows, stage, seed, epoch)
     weights = torch.from_numpy(stage.weights).float()
 
     def read(
@@ -131,7 +131,7 @@ def batches(
         part = slice(step * rows.batch, (step + 1) * rows.batch)
         some, seen = shuffled[part], views[part]
         targets = rows.targets(some, seen) * weights[rows.labels[some], None]
-        return rows.views.get(some, seen), targets, rows.numbers[some]
+        return rows.views.get(some, seen), targets, keys[part]
 
     steps = rows.steps(epoch)
     if first == steps:

@@ -83,6 +83,8 @@ def _label_check(check: Mapping[str, Any]) -> Iterator[str]:
         yield f"changed label  {one['label']} by {name}, into {one['into']}: {kept}"
     if len(flagged) > _PAIRS:
         yield f"changed label  {len(flagged) - _PAIRS} more; the report names them"
+    if (few := check.get("too_few")) and "classes" in check:
+        yield f"label check    too few to judge for {few:,} of {check['classes']:,} classes"
 
 
 def _smaller(pruning: Mapping[str, Any]) -> Iterator[str]:
@@ -95,6 +97,14 @@ def _smaller(pruning: Mapping[str, Any]) -> Iterator[str]:
         f"pruned         {pruning['macs_cut']:.1%} of the multiply-accumulates gone, "
         f"{speedup['median']:.2f} times as fast ({speedup['low']:.2f} to {speedup['high']:.2f})"
     )
+
+
+def _bounds(facts: Mapping[str, Any]) -> str:
+    """Say by how much each measure of a certificate may drop."""
+    found = f"accuracy drops by {facts['drop_bound']:.4f}"
+    if "balanced_accuracy" in facts["certified_by"]:
+        found += f" and balanced accuracy by {facts['objective_drop_bound']:.4f}"
+    return found
 
 
 def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -114,7 +124,9 @@ def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
         f"removed        {facts['macs_cut']:.1%} of the multiply-accumulates, "
         f"{facts['parameters_cut']:.1%} of the parameters"
     )
-    shaky = "" if facts["steady"] else "; the machine was too busy for this to be believed"
+    itself = facts["against_itself"]
+    span = f"{itself['low']:.2f} to {itself['high']:.2f}"
+    shaky = "" if facts["steady"] else f"; busy: the unpruned one took {span} times its own time"
     yield (
         f"speed          {speedup['median']:.2f} times ({speedup['low']:.2f} to "
         f"{speedup['high']:.2f}), the network on one thread{shaky}"
@@ -124,11 +136,12 @@ def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{facts['flips']['negative']} answers got wrong and {facts['flips']['positive']} right"
     )
     if facts["certified"]:
-        yield f"certified      at 95 % it drops by {facts['drop_bound']:.4f} at most"
+        yield f"certified      at 95 % {_bounds(facts)} at most"
     else:
         yield (
-            f"not certified  at 95 % these pictures bound the drop at "
-            f"{facts['smallest_certifiable']:.4f}, and {facts['max_drop']:g} was asked for"
+            f"not certified  at 95 % {_bounds(facts)} at most: a drop of "
+            f"{facts['smallest_certifiable']:.4f} is the smallest that these pictures certify, and "
+            f"{facts['max_drop']:g} was asked for"
         )
     if not facts["reached"]:
         beyond = facts["beyond"]
@@ -136,7 +149,8 @@ def pruned(facts: Mapping[str, Any]) -> Iterator[str]:
             f"step {beyond['step']} fell to {beyond['validation']:.3f} on validation, more than "
             "--max-drop"
             if beyond
-            else "what comes nearer was measured slower or not certified, or its file is larger"
+            else "what comes nearer was measured slower or not certified, or the file is larger or "
+            "takes longer than was asked for"
         )
         yield f"stopped        {why}: the target was not reached"
     yield from run({name: held for name, held in facts.items() if name != "pruning"})
@@ -170,9 +184,10 @@ def race(facts: Mapping[str, Any]) -> Iterator[str]:
     for name, reason in facts["left_out"].items():
         yield f"left out           {name}: {reason}"
     told = [pair for pair in facts["pairs"] if pair["told_apart"]]
-    yield f"told apart         {len(told)} of {len(facts['pairs'])} pairs" + "".join(
+    yield f"told apart         {len(told)} of {len(facts['pairs'])} from {reference}" + "".join(
         f"; {pair['ahead']} is ahead of {pair['behind']}" for pair in told[:_PAIRS]
     )
+    yield f"{'':<18} {facts['limits']}"
     source = "validation" if pictures["judged_are"] == "val" else "a fold of the training"
     yield (
         f"judged on          {pictures['judged_on']:,} pictures of {source}, which nothing was "

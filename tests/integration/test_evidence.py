@@ -94,10 +94,14 @@ def test_a_study_that_is_stopped_leaves_a_valid_table_and_ends_as_one_on_ray(
     schema = Path(evidence.__file__).with_name("evidence.schema.json")
     jsonschema_rs.validate(json.loads(schema.read_text("utf-8")), partial_table)
     assert not partial_table["complete"]
+    assert partial_table["advice"] == []
+    assert not (out / "recommended.toml").exists()
     assert 0 < partial_table["repetitions"] < partial_table["repetitions_planned"] == 6
     assert "cannot tell" in "".join(table.lines(partial_table))
     whole = study()
     assert whole["complete"]
+    advised = recipe.read(out / "recommended.toml", recipe.Recipe())
+    assert recipe.to_toml(advised) == whole["recommended"]
     assert "It holds for the quick budget and resnet20" in "".join(table.lines(whole))
     monkeypatch.setattr(cluster, "_ray", FakeRay)
     monkeypatch.setattr(cluster.OnRay, "everywhere", lambda _, call, name: [named(name)(call)])

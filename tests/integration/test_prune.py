@@ -14,10 +14,12 @@ import torch
 from test_job import SETTINGS, Kill, parting, report, sha256
 
 import photos
-from sevenfold import export, predict, remake, runs
+from sevenfold import export, image, latency, predict, remake, runs, terminal
 from sevenfold.errors import DataError, GateRefused, ModelError, UsageError
 from sevenfold.practices import pruning
+from sevenfold.predictions import read_predictions
 from sevenfold.progress import silent
+from sevenfold.train.pruned import controls
 
 ASKED = remake.Asked("macs=0.6", max_drop=0.9, steps=2, epochs=1, seed=4)
 
@@ -81,8 +83,12 @@ def test_a_run_is_pruned_to_its_target(smaller, trained):
     assert set(facts["speedup"]) == {"median", "low", "high"}
     assert facts["speedup"]["low"] >= 1
     assert facts["steady"]
-    assert facts["drop"] <= facts["drop_bound"]
-    assert isinstance(facts["certified"], bool)
+    assert facts["faster_by"] == "median"
+    assert facts["drop"] < facts["drop_bound"] == facts["objective_drop_bound"]
+    assert facts["certified_by"] == ["accuracy"]
+    bounds = [row["drop_bound"] for row in facts["steps"]]
+    assert facts["certified"] == (max(bounds) <= ASKED.max_drop)
+    assert facts["smallest_certifiable"] == max(bounds)
     dense, pruned = (path / "bundle" / "model.onnx" for path in (trained / "run", run))
     assert pruned.stat().st_size < dense.stat().st_size
     assert facts["test"]["accuracy"] == facts["steps"][1]["accuracy"]
@@ -104,23 +110,69 @@ def test_controls_stand_beside_the_steps(smaller):
     controls = smaller[1]["controls"]
     (dense,) = controls["dense"]
     assert dense["macs"] == smaller[1]["dense"]["macs"]
-    for random, step in zip(controls["smaller"], smaller[1]["steps"], strict=True):
-        assert random["macs"] <= step["macs"]
-        assert random["macs"] > 0.7 * step["macs"]
+    assert [row["name"] for row in controls["smaller"]] == ["from scratch 1", "from scratch 2"]
+    for other, step in zip(controls["smaller"], smaller[1]["steps"], strict=True):
+        assert (other["macs"], other["parameters"]) == (step["macs"], step["parameters"])
+    assert smaller[1]["smaller_controls"].startswith("networks of the steps' shapes")
+    assert smaller[1]["controls_missing"] == []
 
 
-def test_a_control_that_cannot_get_there_ends_nothing(run, monkeypatch):
-    real = pruning.trimmed
+def test_a_smaller_network_is_trained_for_as_many_epochs_as_the_pruned_one_was(run, monkeypatch):
+    real, seen = controls.retrained, []
+
+    def watched(ground, kind, candidate, number):
+        assert not ground.fitted
+        seen.append((kind, number, ground.bench.recipe.epochs))
+        assert not candidate.network.head.weight.any()
+        found = real(ground, kind, candidate, number)
+        assert len(found.trained.history) == ground.bench.recipe.epochs
+        return found
+
+    monkeypatch.setattr(controls, "retrained", watched)
+    remake.prune(run, ASKED, **HOW)
+    assert seen == [("scratch", 1, 2 + 1), ("scratch", 2, 2 + 2)]  # two before anything went
+
+
+def test_a_control_that_cannot_get_there_is_left_out_and_told(run, monkeypatch):
+    monkeypatch.setattr(controls, "_resettable", lambda _: False)
+    real, cuts = pruning.trimmed, []
 
     def short(network, counted, wanted, how):
         if how.settings.ranking == "random":
-            raise UsageError("floors", "name a larger target")
+            cuts.append(wanted)
+            if len(cuts) > 1:
+                raise UsageError("floors keep more", "name a larger target")
         return real(network, counted, wanted, how)
 
     monkeypatch.setattr(pruning, "trimmed", short)
-    facts = remake.prune(run, replace(ASKED, steps=1), **HOW)
-    assert facts["controls"]["smaller"][0]["macs"] == facts["dense"]["macs"]
-    assert facts["chosen"] == 1
+    facts = remake.prune(run, ASKED, **HOW)
+    (random,) = facts["controls"]["smaller"]
+    assert random["name"] == "random channels 1"
+    assert 0.7 * facts["steps"][0]["macs"] < random["macs"] <= facts["steps"][0]["macs"]
+    assert facts["smaller_controls"].startswith("channels kept at random: they stand for")
+    assert facts["controls_missing"] == ["none of step 2 or later: floors keep more"]
+    assert facts["chosen"] == 2
+    page = (run / "report.html").read_text("utf-8")
+    assert "there is none of step 2 or later: floors keep more" in page
+    assert "random channels 1" in page
+
+
+def test_norms_are_measured_anew_on_training_pictures_as_they_are(run, monkeypatch):
+    real, seen = pruning.recalibrated, []
+
+    def watched(network, batches):
+        held = [*batches]
+        squares = torch.cat(held).permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        seen.append({one.tobytes() for one in squares})
+        return real(network, held)
+
+    monkeypatch.setattr(pruning, "recalibrated", watched)
+    remake.prune(run, replace(ASKED, steps=1, controls="none"), **HOW)
+    split = runs.reopened(run, data="", threads=1, progress=silent).split
+    wanted = {image.resize(split.dataset.decode(at), 32).tobytes() for at in split.train.tolist()}
+    before, after = seen
+    assert after == wanted
+    assert before != wanted
 
 
 def test_all_steps_are_on_record(smaller):
@@ -128,7 +180,22 @@ def test_all_steps_are_on_record(smaller):
     held = json.loads((run / "pruning.json").read_text("utf-8"))
     assert held["steps"] == facts["steps"]
     assert held == report(run)["pruning"]
-    assert held["flips"]["negative"] >= len(held["flips"]["pictures"]) >= 0
+    before, after = (
+        read_predictions(path / "predictions.csv") for path in (run / "versions" / "1", run)
+    )
+    answers = dict(zip(before.paths, before.probabilities.argmax(axis=1), strict=True))
+    rows = zip(after.paths, after.roles, after.labels, after.probabilities, strict=True)
+    flips = {
+        path: (answers[path] == label, shares.argmax() == label)
+        for path, role, label, shares in rows
+        if role == "test"
+    }
+    assert len(flips) == 24
+    lost = [path for path, was in flips.items() if was == (True, False)]
+    won = [path for path, was in flips.items() if was == (False, True)]
+    assert (held["flips"]["negative"], held["flips"]["positive"]) == (len(lost), len(won))
+    assert sorted(one["path"] for one in held["flips"]["pictures"]) == sorted(lost)
+    assert held["drop"] == pytest.approx((len(lost) - len(won)) / 24)
     assert [one["label"] for one in held["classes"]] == sorted(photos.COLOURS)
     page = (run / "report.html").read_text("utf-8")
     assert 'id="pruning"' in page
@@ -164,6 +231,7 @@ def test_a_pruned_run_is_pruned_again(smaller, tmp_path):
     assert facts["dense"]["macs"] == before
     assert 0.2 <= facts["parameters_cut"] < 0.5
     assert facts["controls"] == {"dense": [], "smaller": []}
+    assert facts["smaller_controls"] == ""
 
 
 def test_a_killed_pruning_goes_on(run, smaller):
@@ -230,7 +298,7 @@ def test_a_certificate_out_of_reach_is_refused_before_any_work(run):
 def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
     bounds = iter([0.0, 0.6, 0.5])  # dense, and two steps that are walked in order
     monkeypatch.setattr("sevenfold.paired.largest_drop", lambda *_, **__: next(bounds))
-    monkeypatch.setattr("sevenfold.judging.least_bound", lambda _: 0.1)
+    monkeypatch.setattr("sevenfold.judging.least_bound", lambda *_: 0.1)
     before = files(run, "data.json")
     asked = replace(ASKED, max_drop=0.55, require_certificate=True, controls="none", steps=2)
     with pytest.raises(GateRefused, match=r"no step is certified.* is 0\.6000") as caught:
@@ -239,6 +307,50 @@ def test_a_certificate_that_test_denies_is_refused(run, monkeypatch):
     assert files(run, "data.json") == before
     # Test was looked at, and that is on record.
     assert len(json.loads((run / "data.json").read_text("utf-8"))["openings"]) == 2
+
+
+def test_a_certificate_is_for_the_objective_too(run, monkeypatch):
+    recipe = (run / "recipe.toml").read_text("utf-8")
+    assert 'objective = "accuracy"' in recipe
+    recipe = recipe.replace('objective = "accuracy"', 'objective = "balanced_accuracy"')
+    (run / "recipe.toml").write_text(recipe, "utf-8")
+    monkeypatch.setattr("sevenfold.judging.bounds.balanced_drop", lambda *_: 0.95)
+    asked = replace(ASKED, steps=1, controls="none")
+    with pytest.raises(GateRefused, match=r"no drop under 0\.9500 can be certified"):
+        remake.prune(run, replace(asked, require_certificate=True), **HOW)
+    facts = remake.prune(run, asked, **HOW)
+    assert facts["certified_by"] == ["accuracy", "balanced_accuracy"]
+    assert facts["drop_bound"] <= ASKED.max_drop < facts["objective_drop_bound"] == 0.95
+    assert not facts["certified"]
+    assert facts["certified_steps"] == 0
+    assert facts["smallest_certifiable"] == 0.95
+    page = (run / "report.html").read_text("utf-8")
+    assert "its balanced accuracy by no more than 95.0 points" in page
+    assert "balanced accuracy by 0.9500 at most" in "\n".join(terminal.pruned(facts))
+
+
+def busy(gain):
+    """Time models on a machine on which the first one is five per cent slower than itself."""
+
+    def timer(models):
+        each = [1.05, 1.0, *[1.05 / gain] * (len(models) - 2)]
+        return np.tile(np.array(each)[:, None], (1, 20))
+
+    return timer
+
+
+def test_a_busy_machine_ships_only_what_is_surely_faster(run):
+    before = files(run)
+    asked = replace(ASKED, steps=1, controls="none")
+    with pytest.raises(GateRefused, match="too busy"):
+        remake.prune(run, asked, **{**HOW, "timer": busy(1.001)})
+    assert files(run) == before
+    facts = remake.prune(run, asked, **{**HOW, "timer": busy(1.5)})
+    assert not facts["steady"]
+    assert facts["faster_by"] == "low"
+    assert facts["against_itself"]["low"] == pytest.approx(1.05)
+    assert "1.05 to 1.05 times" in (run / "report.html").read_text("utf-8")
+    assert "1.05 to 1.05 times its own time" in "\n".join(terminal.pruned(facts))
 
 
 def test_what_is_slower_does_not_ship(run):
@@ -280,9 +392,27 @@ def test_a_latency_table_of_another_machine_steers(run, tmp_path):
     path.write_text(json.dumps(table | {"layers": layers}), encoding="utf-8")
     facts = remake.prune(run, asked, **HOW)
     assert facts["steps"][0]["macs"] <= 3e7 < facts["dense"]["macs"]
+    assert facts["reached"]  # on that board; here it was timed otherwise
+    (target,) = facts["targets"]
+    assert target["got"] == pytest.approx(facts["steps"][0]["macs"] / 1e7)
     path.write_text(json.dumps(table | {"side": 64, "layers": layers}), encoding="utf-8")
     with pytest.raises(DataError, match="is for 64 pixels"):
         remake.prune(run, asked, **HOW)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_latency_is_reached_by_what_ships(run, monkeypatch, reached):
+    monkeypatch.setattr(latency, "median_ms", lambda model: len(model) / 1e5)
+    opened = runs.reopened(run, data="", threads=1, progress=silent)
+    took = importlib.import_module("sevenfold.remake.prune")._latency(opened, ASKED)
+    wanted = 0.6 * took(opened.network)
+    asked = replace(ASKED, target=f"latency={wanted:.4f}", steps=1, controls="none")
+    timer = faster if reached else lambda models: 2 * faster(models)
+    facts = remake.prune(run, asked, **{**HOW, "timer": timer})
+    assert facts["reached"] == reached
+    (target,) = facts["targets"]
+    assert target["got"] == facts["steps"][0]["network_latency_ms"]
+    assert (target["got"] <= target["value"]) == reached
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import finished
+import numpy as np
 import pytest
 from test_job import SETTINGS, Kill, at_step, report, sha256
 
-from sevenfold import export, predict, remake, versions
+from sevenfold import export, exports, predict, remake, versions
+from sevenfold.bundles import read_bundle
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
+from sevenfold.features.trunk import session
 from sevenfold.practices import growth
 from sevenfold.progress import silent
 
@@ -45,7 +48,13 @@ def test_a_vote_ships_as_one_file(voters):
     predict.load(run)
 
 
+def even(models, **_):
+    """Say that all models take a millisecond."""
+    return np.ones((len(models), 10))
+
+
 def test_a_vote_is_distilled_into_one_model(run):
+    shipped = read_bundle(run)
     members = {path.name: sha256(path) for path in (run / "members").iterdir()}
     before = (run / "bundle" / "model.onnx").stat().st_size
     facts = remake.distil(run, data="", **HOW)
@@ -64,6 +73,23 @@ def test_a_vote_is_distilled_into_one_model(run):
     openings = json.loads((run / "data.json").read_text("utf-8"))["openings"]
     assert len(openings) == 2
     predict.load(run)
+    # The members stay, so that their vote can still be had as one file, as it was.
+    out = run / "exports" / "vote"
+    found = exports.export(
+        run, exports.Asked("vote"), out=out, data="", threads=1, progress=silent, timer=even
+    )
+    voted = read_bundle(out)
+    assert found["agreement"]["top1"] == 1.0
+    assert voted.card["temperature"] == pytest.approx(shipped.card["temperature"], rel=1e-6)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3)).astype(np.uint8)
+    there, then = (
+        session(one.model, 1).run(["probabilities"], {"image": noise})[0]
+        for one in (voted, shipped)
+    )
+    np.testing.assert_allclose(there, then, atol=1e-5)
+    assert "scores" not in voted.card
+    assert voted.card["vote"]["voters"] == 2
+    assert found["vote"]["nll"] == voted.card["vote"]["nll"] > 0
     # The vote is kept, and a whole one.
     assert [one.current for one in versions.listed(run)] == [False, True]
     versions.rollback(run, 1)

@@ -19,6 +19,7 @@ def compare(
     /,
     *,
     data: str = "",
+    table_columns: str = "",
     split: Literal["test", "all"] = "test",
     no_timing: bool = False,
     threads: Count = 0,
@@ -27,10 +28,14 @@ def compare(
 ) -> None:
     """Say whether B is better than A, picture by picture; needs no torch.
 
+    Two runs of one objective are compared by it, anything else by accuracy.
+
     Args:
         a: a run, a bundle, or a CSV file of predictions, another tool's too.
         b: what is compared with it.
         data: labelled pictures; without it tables are paired with each other.
+        table_columns: the names of the columns of a CSV file of predictions, such as
+            path=file,answer=guess; also label, hash, role, group and p:CLASS, its probability.
         split: test leaves out what a run was trained or chosen by; all does not.
         no_timing: do not time two models against each other.
         threads: processor threads; 0 is one for each core.
@@ -45,6 +50,7 @@ def compare(
         data,
         split=split,
         columns=columns(reading.columns),
+        table_columns=columns(table_columns, "--table-columns"),
         group_by=reading.group_by,
         small_classes=reading.small_classes,
         timed=not no_timing,
@@ -59,6 +65,8 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"B              {facts['second']['name']}"
     if any(facts[side]["answers_otherwise"] for side in ("first", "second")):
         yield "judged by      the most probable class, not what --min-recall or --costs answers"
+    if facts["objective"] != "accuracy":
+        yield f"verdict on     {_words(facts['objective'])}, the objective of both runs"
     left = [f"{count:,} {reason}" for reason, count in facts["left_out"].items() if count]
     grouped = facts["groups"] < facts["pictures"]
     yield (
@@ -124,24 +132,34 @@ def said(facts: Mapping[str, Any]) -> str:
     Args:
         facts: the object of `compare --json`.
     """
-    accuracy, balanced = facts["accuracy"], facts["balanced_accuracy"]
-    interval = f"{100 * accuracy['low']:+.1f} to {100 * accuracy['high']:+.1f}"
+    objective = facts["objective"]
+    change = facts[objective]
+    interval = f"{100 * change['low']:+.1f} to {100 * change['high']:+.1f}"
+    better, worse = "more accurate", "less accurate"
+    if objective != "accuracy":
+        better, worse = (f"{word} in {_words(objective)}" for word in ("better", "worse"))
     words = {
-        "better": f"B is more accurate than A, by {interval} points",
-        "worse": f"B is less accurate than A, by {interval} points",
+        "better": f"B is {better} than A, by {interval} points",
+        "worse": f"B is {worse} than A, by {interval} points",
         "no difference": "no difference: the whole interval lies within half a point",
         "cannot tell": f"cannot tell ({interval} points)",
     }[facts["verdict"]]
-    if facts["verdict"] == "cannot tell" and not accuracy["low"] <= 0 <= accuracy["high"]:
+    if facts["verdict"] == "cannot tell" and not change["low"] <= 0 <= change["high"]:
         words += f"; McNemar's p is {facts['mcnemar']['p']:.2g}, above 0.05"
     if facts["to_resolve"]:
         words += f"; about {facts['to_resolve']:,} pictures would tell 1 point"
     elif facts["verdict"] == "cannot tell":
         words += "; known to a point, and no difference asks for half of one"
-    if accuracy["difference"] * balanced["difference"] < 0 and not (
-        balanced["low"] <= 0 <= balanced["high"]
+    other = "accuracy" if objective != "accuracy" else "balanced_accuracy"
+    beside = facts[other]
+    if change["difference"] * beside["difference"] < 0 and not (
+        beside["low"] <= 0 <= beside["high"]
     ):
-        words += f"; but balanced accuracy goes the other way ({100 * balanced['difference']:+.1f})"
+        words += f"; but {_words(other)} goes the other way ({100 * beside['difference']:+.1f})"
     if not facts["trustworthy"]:
         words += "; with so few groups no interval can be relied on"
     return words
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

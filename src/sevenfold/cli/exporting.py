@@ -17,7 +17,7 @@ def export(
     run: Path,
     /,
     *,
-    to: Literal["onnx", "int8", "litert", "html", "timm"],
+    to: Literal["onnx", "int8", "litert", "html", "timm", "vote"],
     out: Path | None = None,
     processor: Annotated[
         Literal["", "x86", "x86-vnni", "arm64"], Parameter(name="--for", show_default=False)
@@ -35,8 +35,9 @@ def export(
     Args:
         run: a finished run.
         to: onnx (the bundle, with its answers checked), int8 (a smaller bundle of integers),
-            litert (for phones and boards), html (a page that needs only a browser), or timm (a
-            folder that timm loads, from disk or its hub).
+            litert (for phones and boards), html (a page that needs only a browser), timm (a
+            folder that timm loads, from disk or its hub), or vote (a bundle of all members in
+            one file, where accuracy matters more than size).
         out: the folder to write; without it RUN/exports/ and the format.
         processor: what int8 is made for; without it this machine's.
         for_size: take int8 for its size, however fast it is.
@@ -81,6 +82,13 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
             f"answers        the same on {found['top1']:.1%} of {found['pictures']} "
             f"{found['role']} picture{'s' * (found['pictures'] > 1)}, probabilities at most "
             f"{found['largest_difference']:.1e} apart"
+        )
+    if found := facts.get("vote"):
+        yield (
+            f"vote           of {found['voters']}: {found['accuracy']:.3f} on "
+            f"{found['pictures']} validation pictures, log loss {found['nll']:.3f}, "
+            f"{found['latency_ms']:.1f} ms; the model {found['model_accuracy']:.3f}, "
+            f"{found['model_nll']:.3f}, {found['model_latency_ms']:.1f} ms"
         )
     if found := facts.get("unlike"):
         yield f"unlike         the same mark on {found['same']:.1%} of them"

@@ -170,7 +170,7 @@ def path_column(text: str) -> str:
     return named.get("path", "path")
 
 
-def columns(text: str) -> dict[str, str]:
+def columns(text: str, option: str = "--columns") -> dict[str, str]:
     """Read `path=file,label=species` into a mapping.
 
     Example:
@@ -184,7 +184,7 @@ def columns(text: str) -> dict[str, str]:
     wrong = [role for role, equals, name in pairs if not (role.strip() and equals and name.strip())]
     if wrong:
         raise UsageError(
-            f"--columns {text}: {wrong[0] or '='} names no column",
+            f"{option} {text}: {wrong[0] or '='} names no column",
             "write it as path=file,label=species",
         )
     return {role.strip(): name.strip() for role, _, name in pairs}

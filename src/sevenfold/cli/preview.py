@@ -95,7 +95,11 @@ def _checked(check: Mapping[str, Any]) -> Iterator[str]:
             + f": right in {one['clean']:.0%} before and {one['augmented']:.0%} after, "
             + f"mostly taken for {one['into']}"
         )
-    if not flagged:
+    few = {one["label"] for one in check["findings"] if one["verdict"] == "too few"}
+    classes = {one["label"] for one in check["findings"]}
+    if few:
+        yield f"label check    too few to judge for {len(few):,} of {len(classes):,} classes"
+    if not flagged and (not few or few != classes):
         yield "changed label  none"
     if check["settings"]:
         yield f"leave it out   sevenfold train … {shlex.join(check['settings'])}"

@@ -85,8 +85,8 @@ def prune(
             with commas between them. (The setting pruning.macs is the share that goes.)
         max_drop: largest drop of the score on validation (0.01 is one point); pruning stops
             beyond it.
-        require_certificate: keep the model unless test proves that its accuracy drops by
-            no more than that, at 95 %.
+        require_certificate: keep the model unless test proves that its accuracy, and the score
+            where that is balanced accuracy, drops by no more than that, at 95 %.
         ranking: what goes first.
         across: compare the ranking's numbers across layers by their layer's mean, as they are,
             or by their rank in the layer, so that all layers lose about the same
@@ -95,8 +95,9 @@ def prune(
         steps: cuts with a training after each.
         epochs_per_step: epochs of the training after each cut.
         rate: largest learning rate after a cut; 0 is that of the run.
-        controls: also train as long, and judge beside it: the unpruned network (dense), and
-            networks of as many multiply-accumulates with channels kept at random (all).
+        controls: also train, and judge beside it: the unpruned network as long (dense), and
+            smaller ones that were never pruned (all); of a pretrained backbone there are none,
+            and as many multiply-accumulates with channels kept at random stand for them.
         latency_table: a file that predicts latencies of another machine.
         data: where the run's pictures are now; they are found by their content.
         seed: of everything random.

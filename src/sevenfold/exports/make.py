@@ -14,14 +14,14 @@ from sevenfold import export as graphs
 from sevenfold import image, latency, report, runs
 from sevenfold.bundles import SELFTEST, SUMS, Bundle, read_whole
 from sevenfold.errors import GateRefused, UsageError
-from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify
+from sevenfold.exports import folder, html, int8, judge, litert, outputs, timm_hub, verify, vote
 from sevenfold.features.trunk import session
 from sevenfold.predictions import recorded
 from sevenfold.progress import Progress
 from sevenfold.runs import Run
 
-FORMATS: Final = ("onnx", "int8", "litert", "html", "timm")
-LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2, "timm": 1e-4}
+FORMATS: Final = ("onnx", "int8", "litert", "html", "timm", "vote")
+LARGEST_DIFFERENCE: Final = {"onnx": 1e-4, "litert": 1e-3, "html": 2e-2, "timm": 1e-4, "vote": 1e-4}
 """By how much a probability may differ from the model's; int8 is judged by its accuracy."""
 TIES: Final = {"onnx": 1e-4, "litert": 2e-3, "html": 2e-2, "timm": 1e-4}
 PAGE: Final = "classifier.html"
@@ -161,6 +161,31 @@ def _onnx(source: _Source, request: Asked) -> _Made:
     found = graphs.agreement(ours, theirs, tie=TIES["onnx"])
     verify.demand(found, what="the bundle", largest=LARGEST_DIFFERENCE["onnx"])
     return _Made(files, source.facts(found, "validation"))
+
+
+def _vote(source: _Source, request: Asked) -> _Made:
+    """Write all members, their vote and its temperature as a bundle of one file."""
+    run, bundle = source.run, source.bundle
+    made = vote.of(run, largest=LARGEST_DIFFERENCE["vote"], threads=source.threads)
+    chosen = run.split.val.tolist()
+    ships = graphs.answers(bundle.model, run.split.dataset, chosen, source.threads)
+    found = vote.told(made, ships, run)
+    times = latency.steadied([bundle.model, made.model], source.timer).times
+    cost = {
+        "megabytes": len(made.model) / 1e6,
+        "latency_ms": float(np.median(times[1])),
+        "machine": latency.machine(),
+    }
+    found |= {"model_latency_ms": float(np.median(times[0]))}
+    card = vote.card(bundle.card, made, found, cost)
+    files = {
+        "model.onnx": made.model,
+        "card.json": _json(card),
+        "labels.txt": source.files["labels.txt"],
+        "README.md": report.model_card(card).encode(),
+        SELFTEST: graphs.selftest(made.model),
+    }
+    return _Made(files, {**source.facts(made.agreement, "validation"), "vote": {**found, **cost}})
 
 
 def _html(source: _Source, request: Asked) -> _Made:
@@ -325,5 +350,5 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 _MAKERS: Final = {
-    "onnx": _onnx, "int8": _int8, "litert": _litert, "html": _html, "timm": _timm,
+    "onnx": _onnx, "int8": _int8, "litert": _litert, "html": _html, "timm": _timm, "vote": _vote,
 }  # fmt: skip

@@ -15,7 +15,7 @@ NO_DIFFERENCE: Final = 0.005
 """An effect whose whole interval is within this of 0 is none: half a point."""
 
 SIGNIFICANT: Final = 0.05
-TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train
+TEST_TO_TRAIN: Final = 1 / 5  # six folds: one is judged, five train, and none tunes
 FREEDOM: Final = 6
 """Degrees of freedom by which the power of six repetitions comes out as it is in simulations:
 pictures lend some (`Expected`), and a spread that came out too large takes others."""
@@ -81,7 +81,8 @@ def corrected_t(
 
     Args:
         differences: of the J repetitions, at least 2; at least 1 with `pictures`.
-        test_to_train: pictures judged over pictures trained on, 1/5 for six folds.
+        test_to_train: pictures judged over pictures trained on, 1/5 for six folds of which five
+            train.
         pictures: the variance of one difference that the choice of pictures explains.
 
     Raises:
@@ -165,8 +166,16 @@ def sign_flip(differences: Sequence[float]) -> float:
     return float((np.abs(sums) >= abs(values.sum()) - slack).mean())
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+def holm(p_values: Sequence[float], *, family: int = 0) -> tuple[float, ...]:
     """Adjust p values for being several, by Holm's step-down rule (Holm, 1979).
+
+    Of a larger family, the tests that are made elsewhere count as if none of them showed
+    anything: in whatever parts the family is tested, each at the same level, the chance that any
+    claim of any part is wrong stays below it.
+
+    Args:
+        p_values: of the tests that are made here.
+        family: how many tests there are in all, where more than these.
 
     Returns:
         The adjusted p values, in the order given.
@@ -174,10 +183,13 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     Example:
         >>> holm([0.01, 0.04, 0.03])
         (0.03, 0.06, 0.06)
+        >>> holm([0.01], family=7)
+        (0.07,)
     """
     adjusted, highest = [0.0] * len(p_values), 0.0
+    tests = max(family, len(p_values))
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        highest = max(highest, min(1.0, (tests - rank) * p_values[place]))
         adjusted[place] = highest
     return tuple(adjusted)
 

@@ -139,6 +139,7 @@ def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, prun
             timer=timer,
             certified=request.require_certificate,
             opened=lambda: datasets.log_opening(run.folder),
+            predicted=timed if request.latency_table else None,
         )
     return found, plan
 
@@ -155,7 +156,7 @@ def _prunable(run: runs.Run, request: Asked) -> None:
             f"{run.folder} ships the vote of {len(run.members)} networks, and one is pruned",
             f"run `sevenfold distill {run.folder}` first",
         )
-    least = judging.least_bound(run.split)
+    least = judging.least_bound(run.split, run.recipe.objective)
     if request.require_certificate and least > request.max_drop:
         raise GateRefused(
             f"no drop under {least:.4f} can be certified with {len(run.split.test):,} test "

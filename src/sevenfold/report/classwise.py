@@ -70,12 +70,30 @@ def _checked(check: Facts, flagged: int) -> list[str]:
         f"{words.count(check.get('pictures'), 'training picture')} that it had not seen, as they "
         "are and after each operation at its full reach."
     )
-    if not flagged:
-        return [looked, "None changes what a class shows, as far as these pictures can tell."]
-    if check.get("insisted"):
-        return [looked, "The operations below change what a class shows; the recipe insists, and "
-                "they were drawn all the same."]  # fmt: skip
-    return [looked, "The operations below change what a class shows, and were left out for it."]
+    return [looked, *_found(check, flagged)]
+
+
+def _found(check: Facts, flagged: int) -> list[str]:
+    """Say what came of the label check, and of how many classes nothing could come of it."""
+    few, classes = (int(words.positive(check.get(name))) for name in ("too_few", "classes"))
+    few = min(few, classes)  # older reports count something else, and no classes
+    said = []
+    if few:
+        said.append(
+            f"Too few to judge for {few:,} of {classes:,} classes: no number of changed answers "
+            "among so few pictures could be told from chance."
+        )
+    if flagged:
+        then = (
+            "the recipe insists, and they were drawn all the same"
+            if check.get("insisted")
+            else "they were left out for it"
+        )
+        said.append(f"The operations below change what a class shows; {then}.")
+    elif not few or few < classes:
+        whom = "any other class" if few else "a class"
+        said.append(f"None changes what {whom} shows, as far as these pictures can tell.")
+    return said
 
 
 def _shown(found: Facts, ways: list[Facts]) -> list[str]:

@@ -78,9 +78,10 @@ def evidence(found: Facts) -> dict[str, Any]:
         "scores": [*_scores(practices)],
         "references": [*_references(practices, objective)],
         "answers": [*_answers(practices)],
-        "interactions": [*_interactions(found, objective)],
+        "interactions": [*interactions(found, objective)],
         "diverged": [*_diverged(found)],
         "advice": [_advised(one) for one in rows(found, "advice")],
+        "gives_up": _given(found.get("gives_up")),
         "recipe": found.get("recommended") or "",
         "holds": holds(part(found, "regime")),
         "regime": [*_regime(part(found, "regime"))][:_TOLD],
@@ -88,6 +89,9 @@ def evidence(found: Facts) -> dict[str, Any]:
             name: found.get(name)
             for name in ("complete", "repetitions", "repetitions_planned", "pictures", "seconds")
         },
+        "family": words.count(found["family"], "practice")
+        if found.get("family")
+        else "all practices",
     }
 
 
@@ -301,7 +305,13 @@ def _answers(practices: Facts) -> Iterator[dict[str, Any]]:
             yield {"practice": name, **found, "p": f"{p:.3f}" if p >= 0.001 else "<0.001"}
 
 
-def _interactions(found: Facts, objective: str) -> Iterator[str]:
+def interactions(found: Facts, objective: str) -> Iterator[str]:
+    """Say of each practice whose two directions disagree by how much.
+
+    Args:
+        found: content of `evidence.json`.
+        objective: that verdicts are on.
+    """
     for one in rows(found, "interactions"):
         practice = str(one.get("practice"))
         both = part(part(found, "practices"), practice)
@@ -330,14 +340,18 @@ def _advised(one: Facts) -> Advised:
         for metric, name in COSTS.items()
         if metric in saves
     ]
-    given = number(one.get("gives_up"))
     return Advised(
         str(one.get("practice") or ""),
         bool(one.get("recommended")),
         str(one.get("reason") or ""),
-        f"at most {words.points(given)}" if given > 0 else "",
+        _given(one.get("gives_up")),
         ", ".join(told),
     )
+
+
+def _given(most: object) -> str:
+    """Say what a choice may cost."""
+    return f"at most {words.points(number(most))}" if number(most) > 0 else ""
 
 
 def holds(regime: Facts) -> str:

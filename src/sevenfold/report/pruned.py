@@ -13,10 +13,11 @@ from sevenfold.report.words import Facts, number, part, percent, rows
 STEPS = 40
 FLIPS = 24
 CLASSES = 40
+_SENTENCE = 300  # characters
 ABOUT = (
     "The network that ships is what is left of a larger one. Each row was judged by the file that "
-    "would ship, all of them in one opening of the test pictures; the drop's bound is for the "
-    "accuracy, with 95 % confidence."
+    "would ship, all of them in one opening of the test pictures; the drop's bound, with 95 % "
+    "confidence, is for the accuracy or, if that is larger, for the score that is judged by."
 )
 REFUSED = "A smaller network ships only if it costs little on validation and is not slower."
 
@@ -77,7 +78,8 @@ def _row(one: Facts, dense: Facts, *, ships: bool = False, control: bool = False
     whole = {name: number(dense.get(name)) for name in ("macs", "parameters")}
     latency = number(one.get("network_latency_ms"))
     note = "ships" if ships else "control" if control else ""
-    bound = "" if one is dense else percent(number(one.get("drop_bound")))
+    bounds = (number(one.get(name)) for name in ("drop_bound", "objective_drop_bound"))
+    bound = "" if one is dense else percent(max(filter(math.isfinite, bounds), default=math.nan))
     return Row(
         plots.plain(one.get("name")),
         note,
@@ -113,9 +115,12 @@ def _said(found: Facts) -> Iterator[str]:
         f"({number(speed.get('low')):.2f} to {number(speed.get('high')):.2f})."
     )
     if not found.get("steady"):
+        itself = part(found, "against_itself")
         yield (
-            "The network did not even take as long as itself when it was timed twice: the machine "
-            "was busy, so time it again before you rely on this."
+            "The machine was busy: when it was timed twice, the model before took "
+            f"{number(itself.get('low')):.2f} to {number(itself.get('high')):.2f} times as long as "
+            "itself. The smaller one ships since its gain is surely more than that; how much it is "
+            "should be timed again."
         )
     pictures = words.count(found.get("test_pictures"), "test picture")
     drop = number(found.get("drop"))
@@ -127,14 +132,13 @@ def _said(found: Facts) -> Iterator[str]:
     )
     if found.get("certified"):
         yield (
-            "Certified: with 95 % confidence it drops by no more than "
-            f"{words.points(number(found.get('drop_bound')))} against the model before. The 5 % "
+            f"Certified: with 95 % confidence {_bounds(found)} against the model before. The 5 % "
             "are this pruning's own: of several, each may err."
         )
     else:
         yield (
-            "Not certified: with 95 % confidence these pictures only show that it drops by no more "
-            f"than {words.points(number(found.get('smallest_certifiable')))}; "
+            f"Not certified: with 95 % confidence these pictures only show that {_bounds(found)}, "
+            f"and certify no less than {words.points(number(found.get('smallest_certifiable')))}; "
             f"{words.points(number(found.get('max_drop')))} were allowed. More test pictures "
             "would tell."
         )
@@ -143,8 +147,23 @@ def _said(found: Facts) -> Iterator[str]:
         yield "The target was not reached: " + (
             f"the next step fell to {percent(score)} on validation, more than was allowed."
             if math.isfinite(score)
-            else "what comes nearer was measured slower or not certified, or its file is larger."
+            else "what comes nearer was measured slower or not certified, or the file is larger or "
+            "takes longer than was asked for."
         )
+    if stands := found.get("smaller_controls"):
+        yield f"The smaller controls are {plots.plain(stands, _SENTENCE)}."
+    missing = found.get("controls_missing")
+    for reason in missing if isinstance(missing, list) else ():
+        yield f"Of smaller controls there is {plots.plain(reason, _SENTENCE)}."
+
+
+def _bounds(found: Facts) -> str:
+    """Say by how much each measure of a certificate may drop."""
+    said = f"its accuracy drops by no more than {words.points(number(found.get('drop_bound')))}"
+    if "balanced_accuracy" in str(found.get("certified_by")):
+        points = words.points(number(found.get("objective_drop_bound")))
+        said += f" and its balanced accuracy by no more than {points}"
+    return said
 
 
 def _figure(dense: Facts, steps: list[Facts], controls: Facts) -> Markup:
@@ -159,7 +178,8 @@ def _figure(dense: Facts, steps: list[Facts], controls: Facts) -> Markup:
 
     lines = [line("chosen", "a", [dense, *steps])]
     if rows(controls, "smaller"):
-        lines.append(line("random channels", "b", [dense, *rows(controls, "smaller")]))
+        kind = plots.plain(rows(controls, "smaller")[0].get("name")).rpartition(" ")[0]
+        lines.append(line(kind, "b", [dense, *rows(controls, "smaller")]))
     if rows(controls, "dense"):
         lines.append(line("unpruned", "c", rows(controls, "dense")))
     told = "; ".join(

@@ -13,7 +13,7 @@ from sevenfold import loop
 from sevenfold.data import Split
 from sevenfold.features.pixels import Pixels
 from sevenfold.place import Place
-from sevenfold.practices import augmentation, ensembling, growth, optimization
+from sevenfold.practices import augmentation, ensembling, growth, imbalance, optimization
 from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
@@ -22,7 +22,7 @@ from sevenfold.train.bench import Bench, parts_of, prepared
 from sevenfold.train.jobs import benches_of, jobs_of, voters
 from sevenfold.train.member import Member, answered, on_labels, probe
 from sevenfold.train.pruned import Attempt, attempted
-from sevenfold.train.refusals import refuse, refuse_data, refuse_diverged, refuse_views
+from sevenfold.train.refusals import refuse, refuse_data, refuse_diverged, refuse_views, remark
 from sevenfold.train.sparing import NOT_LOOKED, Spared, check_labels
 from sevenfold.train.stronger import Look, choose_views
 from sevenfold.train.student import alike, deployed, single, stacked
@@ -97,7 +97,7 @@ def settle(recipe: Recipe, split: Split) -> Recipe:
     counts = np.bincount(split.dataset.labels[split.train], minlength=len(split.dataset.classes))
     objective = recipe.objective
     if objective == "auto":
-        balanced = counts.max() <= 1.5 * max(1, counts.min())
+        balanced = counts.max() <= imbalance.BALANCED_RATIO * max(1, counts.min())
         objective = "accuracy" if balanced else "balanced_accuracy"
     batch = min(recipe.batch, 32) if len(split.val) == 0 else recipe.batch
     steps = recipe.effort * (_SMALL_STEPS if len(split.val) == 0 else _STEPS)
@@ -137,6 +137,8 @@ def fit(
     recipe = settle(recipe, split)
     pictures = growth.given(split, recipe.growth, seed)
     refuse_data(recipe, split, pictures)
+    if said := remark(recipe):
+        progress(said, 0, 0)
     recipe, checked = check_labels(recipe, split, pictures, place, pixels, progress)
     bench = prepared(recipe, split, pictures, place, pixels, folder, seed, progress)
     refuse_views(recipe, frozen=bench.views.count > 0)

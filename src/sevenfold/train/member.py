@@ -218,8 +218,8 @@ def _optimizer(
     count = len(network.blocks)
     depth = min(count, recipe.transfer.trainable_blocks)
     blocks = list(network.blocks)[count - depth :]
-    settings = recipe.optimization
-    groups = optimization.groups([*blocks, network.pool], network.head, settings, rate)
+    settings, pretrained = recipe.optimization, recipe.transfer.weights != "random"
+    groups = optimization.groups([*blocks, network.pool], network.head, settings, rate, pretrained)
     return optimization.optimizer(settings, groups, steps=steps, epochs=recipe.epochs)
 
 

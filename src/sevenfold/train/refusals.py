@@ -83,18 +83,39 @@ def refuse_idle(recipe: Recipe, counts: Int64[np.ndarray, "classes"]) -> None:
             "drawn often would be the same picture each time",
             "set imbalance.method=oversampling, or augment",
         )
-    if method not in ("auto", "none") and counts.min() == counts.max():
-        raise UsageError(
-            f"imbalance.method = {method!r} does nothing: each class has {counts.max():,} "
-            "training pictures",
-            "leave it at auto",
-        )
+    even = bool(counts.max() <= imbalance.BALANCED_RATIO * counts.min())
+    ratio = (
+        f"the largest class has {counts.max():,} training pictures and the smallest "
+        f"{counts.min():,}; up to {imbalance.BALANCED_RATIO:g} times as many there is nothing to "
+        "help"
+    )
+    if method not in ("auto", "none") and even:
+        raise UsageError(f"imbalance.method = {method!r}: {ratio}", "leave it at auto")
     price = recipe.imbalance.price
     if price != imbalance.Imbalance.price and recipe.objective == "accuracy":
         raise UsageError(
             f"imbalance.price = {price:g} does nothing where accuracy is the objective",
             "leave it at 1, or set objective=balanced_accuracy",
         )
+    if price != imbalance.Imbalance.price and even:
+        raise UsageError(f"imbalance.price = {price:g} does nothing: {ratio}", "leave it at 1")
+
+
+def remark(recipe: Recipe) -> str:
+    """Tell of a method that costs what the recipe aims at; "" where none does.
+
+    It is no contradiction, and so not refused: rare classes may be wanted all the same.
+
+    Args:
+        recipe: settled.
+    """
+    method = recipe.imbalance.method
+    if recipe.objective != "accuracy" or method in ("auto", "none"):
+        return ""
+    return (
+        f"imbalance.method = {method!r} answers as if all classes were equally common, which "
+        "costs accuracy, the objective; objective=balanced_accuracy goes with it"
+    )
 
 
 def refuse_views(recipe: Recipe, *, frozen: bool) -> None:

@@ -1,6 +1,7 @@
 """Show rare classes more and stronger views, if that is measured to help."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int64
 
 from sevenfold.features.pixels import Pixels
 from sevenfold.practices import augmentation, imbalance
+from sevenfold.practices.augmentation import Augmentation
 from sevenfold.recipe import Recipe
 from sevenfold.train import crew
 from sevenfold.train.bench import Bench, another
@@ -54,6 +56,25 @@ def rare(counts: Int64[np.ndarray, "classes"]) -> Int64[np.ndarray, "rare"]:
     return np.flatnonzero(counts * imbalance.BALANCED_RATIO < counts.mean())
 
 
+def factors(
+    settings: Augmentation, counts: Int64[np.ndarray, "classes"], classes: Sequence[str]
+) -> dict[str, float]:
+    """Return the factor on the ranges of each rare class that `choose_views` tries, by its name.
+
+    Empty where it tries nothing: nobody asks for it, no class is rare, the user says how
+    strong classes are, or nothing that is switched on can be stronger.
+
+    Example:
+        >>> factors(Augmentation(for_rare="auto"), np.array([50, 40, 10]), ("a", "b", "c"))
+        {'c': 1.5}
+    """
+    given = settings.class_strength or settings.class_views
+    stronger = augmentation.strengthened(settings, STRENGTH) != settings
+    if settings.for_rare != "auto" or given or not stronger:
+        return {}
+    return {classes[label]: STRENGTH for label in rare(counts).tolist()}
+
+
 def comes_back(recipe: Recipe) -> bool:
     """Tell whether training shows a picture more often than it has views."""
     return recipe.epochs > recipe.views or recipe.imbalance.method in _REPEATS
@@ -74,19 +95,17 @@ def choose_views(
         What all further trainings share, and what was tried; nothing where there was no
         choice.
     """
-    recipe, counts = bench.recipe, bench.counts
+    recipe = bench.recipe
     if recipe.augmentation.for_rare != "auto":
         return bench, ()
-    few = rare(counts)
+    names = list(factors(recipe.augmentation, bench.counts, bench.split.dataset.classes))
     settings = replace(recipe.augmentation, for_rare="alike")
     bench = replace(bench, recipe=replace(recipe, augmentation=settings))
-    given = settings.class_strength or settings.class_views
-    if given or not len(few) or augmentation.strengthened(settings, STRENGTH) == settings:
+    if not names:
         return bench, ()
     frozen = bench.views.count > 0
     more = VIEWS if frozen and comes_back(recipe) else 1
     ways = [(1.0, 1), *([(1.0, more)] if more > 1 else []), (STRENGTH, more)]
-    names = [bench.split.dataset.classes[label] for label in few.tolist()]
     tried, spent = [], []
     for strength, views in ways:
         began = time.perf_counter()

@@ -6,20 +6,26 @@ where noise or erasing is drawn. Every range is a share of the picture's side, s
 that it means the same at 32 and at 320 pixels.
 """
 
-from sevenfold.practices.augmentation.idle import refuse_idle
+from sevenfold.practices.augmentation.idle import grey, refuse_grey, refuse_idle
 from sevenfold.practices.augmentation.label_check import (
     CHANGES,
-    UNTOUCHED,
     Finding,
-    Operation,
     check,
-    draws_of,
     excluding,
     judge,
+    needed,
+    unjudged,
+)
+from sevenfold.practices.augmentation.mixing import mixer
+from sevenfold.practices.augmentation.reach import (
+    UNTOUCHED,
+    Operation,
+    by_class,
+    draws_of,
+    looked_at,
     operations,
     risky,
 )
-from sevenfold.practices.augmentation.mixing import mixer
 from sevenfold.practices.augmentation.settings import (
     OPERATIONS,
     Augmentation,
@@ -51,19 +57,25 @@ __all__ = [
     "Operation",
     "affine",
     "augment",
+    "by_class",
     "check",
     "colour",
     "draws_of",
     "excluding",
     "for_class",
     "for_classes",
+    "grey",
     "judge",
+    "looked_at",
     "mixer",
+    "needed",
     "operations",
+    "refuse_grey",
     "refuse_idle",
     "risky",
     "still",
     "strengthened",
+    "unjudged",
     "viewer",
     "without",
 ]

@@ -1,7 +1,11 @@
 """Refuse settings that would do nothing."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
+
+import numpy as np
+from jaxtyping import UInt8
 
 from sevenfold.errors import UsageError
 from sevenfold.practices.augmentation.settings import (
@@ -22,6 +26,8 @@ _DETAILS: Final = {
     "erasing_area": "erasing",
     "erasing_fill": "erasing",
 }
+_OF_COLOURS: Final = ("hue", "saturation")
+_TINT: Final = 4  # grey levels: what a JPEG's rounding may leave of colour, and no eye sees
 
 
 def refuse_idle(settings: Augmentation) -> None:
@@ -47,6 +53,40 @@ def refuse_idle(settings: Augmentation) -> None:
     if settings.insist and settings.label_check == "off":
         _refuse(settings, "insist", "label_check = 'off'", "set augmentation.label_check=all")
     _refuse_of_classes(settings)
+
+
+def grey(picture: UInt8[np.ndarray, "height width 3"]) -> bool:
+    """Tell whether a picture has no colour that saturation or hue could change.
+
+    Example:
+        >>> grey(np.full((2, 2, 3), 90, np.uint8)), grey(np.eye(3, dtype=np.uint8)[None] * 200)
+        (True, False)
+    """
+    return bool((picture.max(axis=2) - picture.min(axis=2)).max() <= _TINT)
+
+
+def refuse_grey(
+    settings: Augmentation, pictures: Iterable[UInt8[np.ndarray, "height width 3"]]
+) -> None:
+    """Refuse what turns or strengthens colours where none of some pictures has any.
+
+    The default saturation does nothing there either, and passes: nobody asked for it.
+
+    Args:
+        settings: as the user gave them.
+        pictures: one or more; looked at only where colours are asked for, up to the first
+            that has any.
+
+    Raises:
+        UsageError: with the setting's name.
+    """
+    asked = [
+        name
+        for name in _OF_COLOURS
+        if getattr(settings, name) not in (0.0, getattr(_DEFAULT, name))
+    ]
+    if asked and all(map(grey, pictures)):
+        _refuse(settings, asked[0], "pictures that are all grey", "give pictures in colour")
 
 
 def _refuse_ranges(settings: Augmentation) -> None:

@@ -1,70 +1,29 @@
 """Find the operations that change what a picture shows, class by class."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, UInt8, UInt64
 from scipy.special import betainc, gammaln
 
-from sevenfold import draws as random
 from sevenfold import paired
-from sevenfold.practices.augmentation.settings import (
-    OPERATIONS,
-    Augmentation,
-    choices,
-    named,
-)
-from sevenfold.practices.augmentation.views import DRAWS, Draw, augment
+from sevenfold.practices.augmentation.reach import UNTOUCHED, Operation, by_class, draws_of
+from sevenfold.practices.augmentation.settings import Augmentation, named
+from sevenfold.practices.augmentation.views import augment
 
 LEVEL: Final = 0.05
 CHANGES: Final = "changes the label"
 """The verdict that leaves an operation out."""
-_LARGE_TURN: Final = 45.0
-_OTHER_HUE: Final = 0.05
+TOO_FEW: Final = "too few"
+"""The verdict on what could not have been told from chance: no clean bill."""
 _UNSURE: Final = 0.05  # share of a class's own right answers that do not count as sure
 # Of the moved pictures: 0 where wide shifts broke a model, 0.2 to 1 where labels were
 # changed (tests/test_label_check.py).
 _SURE_SHARE: Final = 0.1
 _NEARLY_ALL: Final = 0.95
-_SURE: Final = 1.0 - 1e-9  # the largest draw: the far end of a range
-_MIDDLE: Final = 0.5
-
-_SIGNED: Final[Mapping[str, tuple[Draw, ...]]] = {
-    "rotation_degrees": (Draw.ANGLE,),
-    "stretch": (Draw.RATIO,),
-    "translation": (Draw.SHIFT_X, Draw.SHIFT_Y),
-    "brightness": (Draw.BRIGHTNESS,),
-    "contrast": (Draw.CONTRAST,),
-    "saturation": (Draw.SATURATION,),
-    "hue": (Draw.HUE,),
-}
-_DEEPEST: Final[Mapping[str, Mapping[Draw, float]]] = {
-    "crop": {Draw.AREA: 0.0},
-    "blur": {Draw.BLUR: _SURE},
-    "noise": {Draw.NOISE: _SURE},
-    "erasing": {Draw.ERASING: 0.0, Draw.ERASED_AREA: _SURE},
-}
-_ALWAYS: Final = ("flip", "flip_vertical", "blur", "noise", "erasing")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Hold one operation alone, at the far end of its range.
-
-    Args:
-        name: the setting.
-        direction: what tells it from the setting's other directions; empty where
-            there is one alone.
-        settings: everything else is off.
-        fixed: draws that are held; the others differ between pictures.
-    """
-
-    name: str
-    direction: str
-    settings: Augmentation
-    fixed: Mapping[Draw, float] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -99,75 +58,6 @@ class Finding:
 Answer = Callable[
     [UInt8[np.ndarray, "pictures side side 3"]], Float[np.ndarray, "pictures classes"]
 ]
-
-
-def operations(settings: Augmentation) -> tuple[Operation, ...]:
-    """List each operation that a setting may draw, alone and at its full reach.
-
-    What has a sign comes in both directions, a shift in four and quarter turns in
-    three.
-
-    Example:
-        >>> [found.direction for found in operations(replace(Augmentation.off, hue=0.1))]
-        ['least', 'most']
-    """
-    pool = choices(settings)
-    found: list[Operation] = []
-    for name in OPERATIONS:
-        off = getattr(Augmentation.off, name)
-        reach = next((getattr(one, name) for one in pool if getattr(one, name) != off), off)
-        if reach == off:
-            continue
-        full: dict[str, Any] = {name: 1.0 if name in _ALWAYS else reach}
-        alone = replace(
-            Augmentation.off,
-            noise_sigma=settings.noise_sigma,
-            erasing_area=settings.erasing_area,
-            erasing_fill=settings.erasing_fill,
-            **full,
-        )
-        found += [Operation(name, way, alone, fixed) for way, fixed in _directions(name)]
-    return tuple(found)
-
-
-def risky(operation: Operation) -> bool:
-    """Tell whether an operation moves a picture far enough to be known for changing labels.
-
-    Example:
-        >>> [risky(one) for one in operations(replace(Augmentation.off, flip=0.5, crop=0.7))]
-        [True, False]
-    """
-    settings = operation.settings
-    return (
-        operation.name in ("flip", "flip_vertical", "quarter_turns")
-        or settings.rotation_degrees >= _LARGE_TURN
-        or settings.hue >= _OTHER_HUE
-    )
-
-
-def _directions(name: str) -> list[tuple[str, Mapping[Draw, float]]]:
-    if name == "quarter_turns":
-        return [(f"{90 * turns}", {Draw.QUARTER: turns / 4}) for turns in (1, 2, 3)]
-    if name not in _SIGNED:
-        return [("", _DEEPEST.get(name, {}))]
-    places = _SIGNED[name]
-    middle = dict.fromkeys(places, _MIDDLE)
-    axes = ("",) if len(places) == 1 else (" across", " down")
-    return [
-        (f"{way}{axis}", {**middle, place: value})
-        for axis, place in zip(axes, places, strict=True)
-        for way, value in (("least", 0.0), ("most", _SURE))
-    ]
-
-
-def draws_of(
-    operation: Operation, numbers: UInt64[np.ndarray, "pictures"]
-) -> Float64[np.ndarray, "pictures draws"]:
-    """Return the uniform numbers of each picture, with those that the operation holds."""
-    drawn: Float64[np.ndarray, " pictures draws"] = random.uniform("label check", numbers, 0, DRAWS)
-    for place, value in operation.fixed.items():
-        drawn[:, place] = value
-    return drawn
 
 
 def _views(
@@ -209,7 +99,7 @@ def check(
       pictures: what can no longer be seen is answered too, but less surely.
 
     The larger of both chances counts, adjusted by Holm over operations and classes at
-    a level of 5 %.
+    a level of 5 %; a class that has fewer right answers than `needed` is *too few*.
     A drop that is real (exact McNemar test, Holm) but no change of label is *hard*.
 
     Args:
@@ -218,27 +108,23 @@ def check(
         pixels: stored squares that the model was not trained on.
         labels: their classes.
         numbers: 64 bits of each picture's content hash.
-        settings: whose operations are checked.
+        settings: whose operations are checked, those of each class at its own reach.
         side: of the views in pixels.
         classes: names.
 
     Returns:
-        A finding for each operation, direction and class that has pictures.
+        A finding for each operation, direction and class that draws it and has pictures.
     """
 
     def scores(operation: Operation) -> Float[np.ndarray, "pictures classes"]:
         return answer(_views(operation, pixels, numbers, side))
 
-    return judge(scores, operations(settings), labels, classes)
-
-
-UNTOUCHED: Final = Operation("", "", Augmentation.off, {})
-"""What leaves a picture as it is."""
+    return judge(scores, by_class(settings, classes), labels, classes)
 
 
 def judge(
     scores: Callable[[Operation], Float[np.ndarray, "pictures classes"]],
-    looked_at: Sequence[Operation],
+    looked_at: Mapping[Operation, Collection[int]],
     labels: Int64[np.ndarray, "pictures"],
     classes: Sequence[str],
 ) -> tuple[Finding, ...]:
@@ -247,20 +133,22 @@ def judge(
     Args:
         scores: probabilities or logits of the pictures after an operation; `UNTOUCHED`
             is asked for first.
-        looked_at: the operations.
+        looked_at: the operations, each with the classes that draw it so far; all pictures
+            are shown after it, since a class is compared with the others.
         labels: true classes.
         classes: names.
 
     Returns:
-        A finding for each operation, direction and class that has pictures.
+        A finding for each operation, direction and class that draws it and has pictures.
     """
     before = _read(scores(UNTOUCHED))
     least = _least_sure(before, labels, len(classes))
     measured: list[Finding] = []
     chances: list[tuple[float, float]] = []
-    for operation in looked_at:
+    present = set(labels.tolist())
+    for operation, drawn_by in looked_at.items():
         after = _read(scores(operation))
-        for label in np.unique(labels).tolist():
+        for label in sorted(present.intersection(drawn_by)):
             finding, harder = _measure(operation, label, labels, before, after, least, classes)
             measured.append(finding)
             chances.append((finding.p, harder))
@@ -355,12 +243,37 @@ def _gathered(marked: int, drawn: int, all_marked: int, everyone: int) -> float:
 def _verdict(finding: Finding, p: float, harder: float, tests: int, classes: Sequence[str]) -> str:
     if p < LEVEL:
         return CHANGES
-    if harder < LEVEL:
-        return "hard"
-    right = round(finding.clean * finding.pictures)
-    if 0.5**right * (len(classes) - 1) * tests >= LEVEL:
-        return "too few"
-    return "harmless"
+    if round(finding.clean * finding.pictures) < needed(len(classes), tests):
+        return TOO_FEW
+    return "hard" if harder < LEVEL else "harmless"
+
+
+def needed(classes: int, tests: int) -> int:
+    r"""Return the right answers of a class without which no change of its label can be told.
+
+    That all of $n$ change into one class has the chance $(K - 1)\,2^{-n}$, and Holm
+    multiplies the smallest of $m$ chances by $m$: $n$ is the smallest number for which
+    $m\,(K - 1)\,2^{-n}$ is below the level.
+
+    Args:
+        classes: $K$, 2 or more.
+        tests: $m$, operations and directions of all classes together.
+
+    Example:
+        >>> needed(2, 2), needed(19, 19), needed(150, 150 * 5)
+        (6, 13, 22)
+    """
+    return math.floor(math.log2(max(1, classes - 1) * tests / LEVEL)) + 1
+
+
+def unjudged(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return the classes that had too few pictures to be judged.
+
+    Example:
+        >>> unjudged([Finding("flip", "", "left", 4, 1.0, 0.0, "right", 0.4, "too few")])
+        ('left',)
+    """
+    return tuple(dict.fromkeys(one.label for one in findings if one.verdict == TOO_FEW))
 
 
 def excluding(settings: Augmentation, findings: Sequence[Finding]) -> Augmentation:

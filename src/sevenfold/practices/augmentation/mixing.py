@@ -27,8 +27,9 @@ def mixer(settings: Augmentation, seed: int) -> Mix:
     Mixup (Zhang et al., 2018, arXiv 1710.09412) blends values; cutmix (Yun et al.,
     2019, arXiv 1905.04899) pastes a box of a share $1 - \lambda$ of the area, and
     counts the share that it covers in truth. Both papers draw one $\lambda$ for a
-    batch; here each picture has its own, from (seed, epoch, picture), so that a
-    batch's composition moves none of them. Inputs are pixels `[batch, 3, height,
+    batch; here each picture has its own, from (seed, epoch, picture) and, where it is
+    drawn again within an epoch, its repeat, so that a batch's composition moves none of
+    them. Inputs are pixels `[batch, 3, height,
     width]` or activations `[batch, channels, height, width]`, where a box is one of
     their grid.
 

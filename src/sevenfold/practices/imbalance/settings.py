@@ -40,8 +40,8 @@ class Imbalance:
             are drawn more often, each time in another view), `balanced_softmax`,
             `logit_adjustment`, `adjusted_after` (as none, then the head's bias is moved),
             `deferred_weights` or `deferred_sampling` (in the last epochs only).
-        strength: exponent of class weights, or factor of the log prior, 0 (nothing) to 2;
-            for class_weights, deferred_weights, logit_adjustment and adjusted_after.
+        strength: exponent of class weights, or factor of the log prior, above 0 to 2; for
+            class_weights, deferred_weights, logit_adjustment and adjusted_after.
         defer: share of the epochs before a deferred method begins, above 0 to below 1; an
             update, which goes on from there, sets 0.
         trainings: that `auto` may compare, 1 or 2; with 1 it compares only what needs
@@ -94,6 +94,11 @@ def check(settings: Imbalance) -> None:
                 f"imbalance.{name} = {value:g} does nothing with imbalance.method = {method!r}",
                 f"leave it at {default:g}, or choose {' or '.join(methods)}",
             )
+    if settings.strength == 0:
+        raise UsageError(
+            f"imbalance.strength = 0 makes imbalance.method = {method!r} plain training",
+            "set imbalance.method=none, or a strength above 0",
+        )
 
 
 def check_data(

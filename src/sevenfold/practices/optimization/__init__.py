@@ -19,6 +19,7 @@ from sevenfold.practices.optimization.settings import (
     Optimization,
     check,
     decay,
+    layer_decay,
     refuse_patience,
 )
 from sevenfold.practices.optimization.switch import CRITERIA, Decision, Switch, decision
@@ -37,6 +38,7 @@ __all__ = [
     "decay",
     "decision",
     "groups",
+    "layer_decay",
     "optimizer",
     "probe",
     "probed_batch",

@@ -9,12 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from sevenfold.practices.optimization.settings import Optimization, check, decay
+from sevenfold.practices.optimization.settings import Optimization, check, decay, layer_decay
 from sevenfold.practices.optimization.switch import Switch
 
 
 def groups(
-    blocks: Sequence[nn.Module], head: nn.Module, settings: Optimization, rate: float
+    blocks: Sequence[nn.Module],
+    head: nn.Module,
+    settings: Optimization,
+    rate: float,
+    pretrained: bool = True,
 ) -> list[dict[str, Any]]:
     """Part parameters by depth and by whether they decay.
 
@@ -27,8 +31,9 @@ def groups(
         head: the linear layer.
         settings: decay and layer decay.
         rate: of the head.
+        pretrained: whether the network starts from trained weights.
     """
-    found = []
+    found, fall = [], layer_decay(settings, pretrained)
     for depth, module in enumerate(reversed([*blocks, head])):
         for decays in (True, False):
             weights = [
@@ -40,7 +45,7 @@ def groups(
                 found.append(
                     {
                         "params": weights,
-                        "lr": rate * settings.layer_decay**depth,
+                        "lr": rate * fall**depth,
                         "weight_decay": decay(settings) if decays else 0.0,
                     }
                 )

@@ -88,7 +88,8 @@ class Switch(torch.optim.Optimizer):
         eps: $\epsilon$, 0 or more.
         weight_decay: $d$, decoupled in both phases, 0 or more.
         nesterov: whether SGD looks ahead: $g + \beta_1 v$ instead of $v$.
-        window: steps of an epoch; 0 never switches.
+        window: steps of an epoch; 0 never switches. A state that is loaded brings its own, and
+            its own warm-up and criterion.
         warmup: steps that are not looked at.
         criterion: one of `CRITERIA`.
 
@@ -120,13 +121,12 @@ class Switch(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults |= {"nesterov": nesterov, "square": 0.0, "along": 0.0, "ratio": 0.0}
         super().__init__(params, defaults)
-        # In `defaults` they survive a deep copy, but they are no setting of a group.
-        self.defaults |= {"window": window, "warmup": warmup, "criterion": criterion}
-        self._run = {"step": 0, "switched": 0, "last": 0.0, "mean": 0.0, "ratio": 0.0}
+        run = {"step": 0, "switched": 0, "last": 0.0, "mean": 0.0, "ratio": 0.0}
+        self._run = run | {"window": window, "warmup": warmup, "criterion": criterion}
 
     @property
     def _run(self) -> dict[str, Any]:
-        """What is known of all groups together; part of the state, so that it is saved."""
+        """How it decides, and what is known of all groups; part of the state, so it is saved."""
         return cast(dict[str, Any], cast(dict[Any, Any], self.state)["switch"])
 
     @_run.setter
@@ -189,10 +189,10 @@ class Switch(torch.optim.Optimizer):
 
     def _looks(self, step: int) -> bool:
         """Tell whether dot products are taken at a step."""
-        window: int = self.defaults["window"]
-        if not window or self.defaults["criterion"] == "paper":
+        window: int = self._run["window"]
+        if not window or self._run["criterion"] == "paper":
             return bool(window)
-        after: int = step - self.defaults["warmup"]
+        after: int = step - self._run["warmup"]
         # The end of a window is always looked at: there it decides.
         return after > 0 and after % window % _stride(window) == 0
 
@@ -243,20 +243,20 @@ class Switch(torch.optim.Optimizer):
 
     def _judge(self, run: dict[str, Any], dots: Sequence[tuple[float, float]]) -> list[float]:
         """Take in a measurement; return each group's ratio if SGD takes over, or nothing."""
-        by_paper = self.defaults["criterion"] == "paper"
+        by_paper = run["criterion"] == "paper"
         ratios = self._by_paper(run, dots) if by_paper else self._by_ratio(run, dots)
         if ratios:
             run["switched"] = run["step"]
         return ratios
 
     def _by_ratio(self, run: dict[str, Any], dots: Sequence[tuple[float, float]]) -> list[float]:
-        window = self.defaults["window"]
+        window = run["window"]
         # The factor of what is new cancels in the ratio.
         forget = (1 - 1 / window) ** _stride(window)
         for group, (square, along) in zip(self.param_groups, dots, strict=True):
             group["square"] = forget * group["square"] + square
             group["along"] = forget * group["along"] + along
-        if (run["step"] - self.defaults["warmup"]) % window:
+        if (run["step"] - run["warmup"]) % window:
             return []
         squares = [group["square"] for group in self.param_groups]
         alongs = [group["along"] for group in self.param_groups]

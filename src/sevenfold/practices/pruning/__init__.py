@@ -31,6 +31,7 @@ from sevenfold.practices.pruning.surgery import (
     zeroed,
 )
 from sevenfold.practices.pruning.target import KINDS, WEIGHT_BYTES, Aim, Target, share, targets
+from sevenfold.practices.pruning.trace import UNPRUNED
 from sevenfold.practices.pruning.trimming import (
     Trimming,
     smallest,
@@ -43,6 +44,7 @@ __all__ = [
     "KINDS",
     "LARGEST_DIFFERENCE",
     "RANKINGS",
+    "UNPRUNED",
     "WEIGHT_BYTES",
     "Aim",
     "Batches",

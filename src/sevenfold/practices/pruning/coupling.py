@@ -6,7 +6,9 @@ concatenation, flattening, squeeze-and-excitation and shortcuts padded with zero
 need no case of their own.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,6 +16,8 @@ from torch import nn
 
 from sevenfold.practices.pruning.trace import trace
 from sevenfold.practices.pruning.walk import FILTER, Atoms, Key, Places, walk
+
+_REASONS: Final = 3  # that a sentence names
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,14 @@ class Coupling:
     side: int
     groups: tuple[Group, ...]
     refused: tuple[Refused, ...]
+
+    @property
+    def reasons(self) -> str:
+        """Say why channels stay: three reasons, those of the most channels first; "" of none."""
+        counts: Counter[str] = Counter()
+        for one in self.refused:
+            counts[one.reason] += one.channels
+        return "; ".join(f"{why} ({count:,})" for why, count in counts.most_common(_REASONS))
 
     def group(self, name: str) -> Group:
         """Return the group of a name; KeyError where there is none."""

@@ -21,7 +21,8 @@ class Pruning:
         steps: cuts, with a training after each.
         epochs: of each of these trainings, on pixels.
         controls: which networks are trained beside: `dense`, the unpruned one as long,
-            `all`, also networks of the same sizes with channels kept at random, or `none`.
+            `all`, also smaller ones that were never pruned (of a pretrained backbone, channels
+            kept at random stand for them), or `none`.
         ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
             `nonzero`, `taylor`, or `random` as the control.
         across: how scores of different layers compare: `normalised` by their layer's mean,

@@ -12,6 +12,7 @@ from sevenfold import nets
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.practices.pruning.coupling import Coupling, Member
 from sevenfold.practices.pruning.shapes import count_anew
+from sevenfold.practices.pruning.trace import UNPRUNED
 from sevenfold.practices.pruning.walk import DEPTHWISE, FILTER, NORM, PADDING, SEEN
 
 LARGEST_DIFFERENCE: Final = 1e-5
@@ -145,7 +146,7 @@ def prove(
         GateRefused: the difference is not under `LARGEST_DIFFERENCE` (see
             `difference`), or the smaller network does not run.
     """
-    cure = "nothing was changed; set pruning.macs=0, or choose another backbone"
+    cure = f"nothing was changed; {UNPRUNED}"
     try:
         found = difference(dense_zeroed, smaller, pixels)
     except RuntimeError as error:

@@ -30,6 +30,11 @@ class Target:
         """What a cut counts on the way there."""
         return "macs" if self.kind in ("macs", "latency") else "parameters"
 
+    @property
+    def relative(self) -> bool:
+        """Say whether the value is the share that remains."""
+        return self.kind in ("macs", "parameters") and self.value < 1
+
     def __str__(self) -> str:
         return f"{self.kind}={self.value:g}"
 
@@ -40,7 +45,7 @@ class Aim:
 
     Args:
         target: what is counted, and what it is to be.
-        share: of that, what remains at the end, above 0 to below 1.
+        share: of that, what remains at the end, below 1; 0 or less is out of reach.
     """
 
     target: Target
@@ -99,8 +104,11 @@ def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -
         megabytes: of its exported file.
         latency_ms: of the network; not looked at for other targets.
 
+    Returns:
+        A share below 1; 0 or less where a file without any weights is larger than the target.
+
     Raises:
-        UsageError: the network is that small already, or can never be.
+        UsageError: the network is that small already.
     """
     have = {
         "macs": dense.macs,
@@ -108,22 +116,15 @@ def share(wanted: Target, dense: Cost, *, megabytes: float, latency_ms: float) -
         "megabytes": megabytes,
         "latency": latency_ms,
     }[wanted.kind]
-    relative = wanted.kind in ("macs", "parameters") and wanted.value < 1
-    found = wanted.value if relative else wanted.value / have
+    found = wanted.value if wanted.relative else wanted.value / have
     if wanted.kind == "megabytes":
         weights = sum(one.weights for one in dense.layers.values())
         folded = (dense.parameters - weights) / 2
         gone = (megabytes - wanted.value) * 1e6 / WEIGHT_BYTES + folded
         found = 1 - gone / dense.parameters
-    if wanted.value >= have if not relative else found >= 1:
+    if wanted.value >= have:  # a share is below 1, and below any count
         raise UsageError(
             f"--target {wanted} is no less than the {have:,.4g} that the network has",
             "name a smaller target",
-        )
-    if found <= 0:
-        fixed = megabytes - dense.parameters * WEIGHT_BYTES / 1e6
-        raise UsageError(
-            f"--target {wanted} is out of reach: {fixed:.2f} MB of the file are no weights",
-            "name a larger target",
         )
     return found

@@ -4,13 +4,18 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from sevenfold.errors import UsageError
+
+UNPRUNED: Final = (
+    "leave the network unpruned (pruning.macs=0 in a training), or choose another backbone"
+)
+"""What to do about a network that cannot be pruned, by the command or in a training."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def trace(network: nn.Module, side: int) -> Traced:
     except Exception as error:  # whatever the code of a foreign network raises
         raise UsageError(
             f"the network cannot be traced ({str(error).strip().partition(chr(10))[0]})",
-            "set pruning.macs=0, or choose another backbone",
+            UNPRUNED,
         ) from error
     tensors, name = {}, ""
     for spec in program.graph_signature.input_specs:

@@ -11,7 +11,7 @@ from sevenfold import latency
 from sevenfold.errors import DataError
 from sevenfold.progress import Progress
 from sevenfold.studies.compare.pairing import Paired, classes_of, of_tables, on_pictures
-from sevenfold.studies.compare.sides import Model, Side, Table, opened
+from sevenfold.studies.compare.sides import Model, Side, Table, check_columns, opened
 from sevenfold.studies.compare.weighing import weighed
 
 __all__ = ["Paired", "compare", "weighed"]
@@ -26,6 +26,7 @@ def compare(
     *,
     split: Literal["test", "all"] = "test",
     columns: Mapping[str, str] | None = None,
+    table_columns: Mapping[str, str] | None = None,
     group_by: str = "",
     small_classes: datasets.SmallClasses = "refuse",
     timed: bool = True,
@@ -34,6 +35,9 @@ def compare(
     progress: Progress,
 ) -> dict[str, Any]:
     """Compare the second side with the first; every difference is second minus first.
+
+    The verdict is on the objective of two runs that were made for the same one, otherwise on
+    accuracy.
 
     Opening a run's test pictures is written down in its `data.json`.
 
@@ -44,6 +48,9 @@ def compare(
             tables and the `predictions.csv` of runs are paired with each other.
         split: `test` leaves out pictures that a side was trained or chosen by; `all` does not.
         columns: names of a table's columns, for `data`.
+        table_columns: names of the columns of predictions, for sides that are CSV files:
+            `{"path": "file", "answer": "guess"}`. Also `label`, `hash`, `role`, `group` and
+            `p:CLASS`.
         group_by: a regular expression that takes the group from a file's name.
         small_classes: what to do with classes of too few pictures.
         timed: whether two models are timed against each other.
@@ -55,11 +62,14 @@ def compare(
         The object of `compare --json`, schema "sevenfold.compare/1".
 
     Raises:
-        UsageError: a side is nothing that can be compared.
-        DataError: they have no picture in common, other classes, or other labels.
+        UsageError: a side is nothing that can be compared, or there is no such column.
+        DataError: they have no picture in common, other classes, or other labels, or a table
+            lists a picture twice.
         ModelError: a model is damaged.
     """
-    sides = [opened(path, answering=bool(data)) for path in (first, second)]
+    named = table_columns or {}
+    check_columns(named, (first, second))
+    sides = [opened(path, answering=bool(data), columns=named) for path in (first, second)]
     everything = split == "all"
     if data:
         found = _on_data(
@@ -68,7 +78,9 @@ def compare(
     else:
         tables = [side for side in sides if isinstance(side, Table)]
         found = of_tables(tables[0], tables[1], everything=everything)
-    told = weighed(found, seed=seed)
+    objectives = {side.objective for side in sides} - {""}
+    same = len(objectives) == 1 and all(side.objective for side in sides)
+    told = weighed(found, seed=seed, objective=objectives.pop() if same else "accuracy")
     return {
         "schema": SCHEMA,
         "first": _described(sides[0]),

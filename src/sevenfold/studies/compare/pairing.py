@@ -1,5 +1,6 @@
 """Pair two sides picture by picture, by content or by path, and refuse what does not pair."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from sevenfold.errors import DataError
 from sevenfold.image import part_name, shown
 from sevenfold.predictions import told_apart
 from sevenfold.progress import Progress
-from sevenfold.studies.compare.sides import Model, Side, Table, asked
+from sevenfold.studies.compare.sides import Model, Side, Table, asked, plain, twice
 
 LEARNT_FROM: Final = ("train", "val")
 
@@ -145,22 +146,26 @@ def of_tables(first: Table, second: Table, *, everything: bool) -> Paired:
         everything: whether pictures count that a side was trained or chosen by.
 
     Raises:
-        DataError: no picture is in both, one has two labels, or none has a label.
+        DataError: no picture is in both, one has two labels or rows, or none has a label.
     """
     classes = classes_of(first, second)
     by_hash = {content: at for at, content in enumerate(second.hashes) if content}
-    by_path = {_plain(path): at for at, path in enumerate(second.paths)}
+    by_path = {plain(path): at for at, path in enumerate(second.paths)}
+    listed = [(side, Counter(map(plain, side.paths))) for side in (first, second)]
     pairs: list[tuple[int, int]] = []
     contents, learnt, others = 0, 0, 0
     met: set[int] = set()  # rows of the second, of which copies in the first may share one
     for at, path in enumerate(first.paths):
         by_content = by_hash.get(first.hashes[at], -1)
-        to = by_content if by_content >= 0 else by_path.get(_plain(path), -1)
+        to = by_content if by_content >= 0 else by_path.get(plain(path), -1)
         if to < 0:
             continue
         if by_content < 0 and first.hashes[at] and second.hashes[to]:
             others += 1  # of the same name, and another picture
             continue
+        for side, counts in listed if by_content < 0 else ():
+            if counts[plain(path)] > 1:  # parts of one photo, beside a row that is of no part
+                raise twice(side, path)
         met.add(to)
         if not everything and {first.roles[at], second.roles[to]} & set(LEARNT_FROM):
             learnt += 1
@@ -209,29 +214,27 @@ class _Found:
 def _places(table: Table, dataset: Dataset) -> _Found:
     by_hash = {content: at for at, content in enumerate(table.hashes) if content}
     by_path: dict[str, int] = {}
-    known = {_plain(photo.path) for photo in dataset.photos} | {
-        _plain(part_name(photo.path, photo.box)) for photo in dataset.photos
+    known = {plain(photo.path) for photo in dataset.photos} | {
+        plain(part_name(photo.path, photo.box)) for photo in dataset.photos
     }
     for at, path in enumerate(table.paths):
-        tail = _plain(path)
+        tail = plain(path)
         while tail not in known and "/" in tail:  # another tool may write whole paths
             tail = tail.partition("/")[2]
-        by_path.setdefault(tail, at)
+        other = by_path.setdefault(tail, at)
+        if other != at and tail in known and not (table.hashes[other] and table.hashes[at]):
+            raise twice(table, tail)
     rows, found_by_path, others = [], [], 0
     for photo, content in zip(dataset.photos, dataset.hashes, strict=True):
         by_content = by_hash.get(content, -1)
-        named = by_path.get(_plain(part_name(photo.path, photo.box)), -1)
-        named = by_path.get(_plain(photo.path), -1) if named < 0 else named
+        named = by_path.get(plain(part_name(photo.path, photo.box)), -1)
+        named = by_path.get(plain(photo.path), -1) if named < 0 else named
         if named >= 0 and table.hashes[named]:
             others += by_content < 0  # of the same name, and another picture
             named = -1
         rows.append(by_content if by_content >= 0 else named)
         found_by_path.append(by_content < 0)
     return _Found(np.array(rows, dtype=np.int64), np.array(found_by_path, dtype=bool), others)
-
-
-def _plain(path: str) -> str:
-    return path.replace("\\", "/").removeprefix("./")
 
 
 def _learnt(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ RESAMPLES: Final = 2000
 Right = Bool[np.ndarray, " pictures"]
 
 
-def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
+def weighed(found: Paired, *, seed: int = 0, objective: str = "accuracy") -> dict[str, Any]:
     """Return what the comparison shows, second minus first everywhere, as plain facts.
 
     Accuracy has Tango's score interval, widened by the design effect where pictures come in
@@ -29,6 +30,7 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
     Args:
         found: at least one picture.
         seed: of the resampling.
+        objective: `accuracy` or `balanced_accuracy`, which the verdict is on.
     """
     first, second = (answers == found.labels for answers in found.answers)
     right = (first, second)
@@ -40,8 +42,15 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
     scored = all(shares.shape[1] for shares in found.probabilities)
     others = _resampled(found, right, groups, scored, seed)
     p = paired.mcnemar(counts)
-    said = verdict(accuracy, p, grouped=grouped)
+    wanted = math.ceil(design.effect * paired.pictures_to_detect(POINT, max(counts.churn, POINT)))
+    change, exact = accuracy, not grouped
+    if objective == "balanced_accuracy":
+        told = others["balanced_accuracy"]
+        change, exact = Estimate(told["difference"], told["low"], told["high"]), False
+        wanted = _to_resolve(change, len(found.labels))
+    said = verdict(change, p, grouped=not exact)
     return {
+        "objective": objective,
         "pictures": len(found.labels),
         "groups": len(np.unique(groups)),
         "paired_by": dict(found.by),
@@ -52,33 +61,42 @@ def weighed(found: Paired, *, seed: int = 0) -> dict[str, Any]:
         "disagreement": float((found.answers[0] != found.answers[1]).mean()),
         "trustworthy": not grouped or len(np.unique(groups)) >= FEWEST_GROUPS,
         "verdict": said,
-        "to_resolve": math.ceil(
-            design.effect * paired.pictures_to_detect(POINT, max(counts.churn, POINT))
-        )
-        if said == "cannot tell" and accuracy.high - accuracy.low > 2 * POINT
+        "to_resolve": wanted
+        if said == "cannot tell" and change.high - change.low > 2 * POINT
         else None,
         "classes": _classes(found, right, groups),
         "flips": _flips(found, right),
     }
 
 
-def verdict(accuracy: Estimate, p: float, *, grouped: bool) -> Said:
-    """Say in a word how the second side's accuracy compares.
+def verdict(change: Estimate, p: float, *, grouped: bool) -> Said:
+    """Say in a word how the second side's score compares.
 
     Args:
-        accuracy: the difference with its interval.
-        p: of McNemar's test.
-        grouped: whether pictures come in groups; McNemar's test does not hold then.
+        change: the difference with its interval.
+        p: of McNemar's test, which is on accuracy and takes pictures as independent.
+        grouped: whether that test does not hold: pictures come in groups, or another score is
+            compared. The interval decides alone then.
 
     Example:
         >>> verdict(Estimate(0.02, 0.01, 0.03), 0.001, grouped=False)
         'better'
     """
-    if max(-accuracy.low, accuracy.high) <= NO_DIFFERENCE:
+    if max(-change.low, change.high) <= NO_DIFFERENCE:
         return "no difference"
-    if accuracy.low <= 0 <= accuracy.high or (not grouped and p > SIGNIFICANT):
+    if change.low <= 0 <= change.high or (not grouped and p > SIGNIFICANT):
         return "cannot tell"
-    return "better" if accuracy.value > 0 else "worse"
+    return "better" if change.value > 0 else "worse"
+
+
+def _to_resolve(change: Estimate, pictures: int) -> int:
+    """Count the pictures by which one point would be seen in four of five comparisons.
+
+    An interval is as wide as the root of the pictures makes it.
+    """
+    z = [NormalDist().inv_cdf(share) for share in (0.975, 0.8)]
+    error = (change.high - change.low) / 2 / z[0]
+    return math.ceil(pictures * (error * sum(z) / POINT) ** 2)
 
 
 def _told(difference: Estimate, first: float, second: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Recommend a recipe by the evidence, and say what it gives up."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -43,31 +44,41 @@ class Advice:
     """Hold what the evidence recommends.
 
     Args:
-        recipe: to train by.
-        choices: of each practice that was measured.
+        recipe: to train by; the study's own until the study is complete.
+        choices: of each practice that was measured; none until then.
     """
 
     recipe: Recipe
     choices: tuple[Choice, ...]
+
+    @property
+    def gives_up(self) -> float:
+        """Return the most of the objective that all choices cost together; NaN if one is unknown.
+
+        The ends of single intervals are added up, so it is more than is likely lost.
+        """
+        return math.fsum(one.gives_up for one in self.choices)
 
 
 def advise(evidence: Evidence) -> Advice:
     """Recommend what helps, leave out what hurts, and take the cheaper way where none is sure.
 
     The cheaper way has the lower latency; where that is equal, the smaller file, then the
-    shorter training, and where all are equal it is without the practice. Labelled pictures are
+    shorter training, and where all are equal the recipe stays as it is. Labelled pictures are
     paid for, so growth always keeps them all. Each practice is judged beside all the others, so
     leaving out several at once was not measured.
 
     Args:
-        evidence: complete or not.
+        evidence: complete or not; while it is not, nothing is recommended but what there is.
     """
+    recipe = parse(evidence.study.recipe, Recipe(), source="the study's recipe")
+    if not evidence.complete:
+        return Advice(recipe, ())
     choices = tuple(
-        _choice(finding, evidence)
+        _choice(finding, evidence, recipe)
         for finding in evidence.findings
         if finding.verdict != "not in use" and finding.deciding(DIRECTIONS[0])
     )
-    recipe = parse(evidence.study.recipe, Recipe(), source="the study's recipe")
     for choice in choices:
         recipe = _switched(recipe, choice)
     if recipe.pruning.macs and recipe.ensembling.members > 1 and not recipe.ensembling.distil:
@@ -75,7 +86,7 @@ def advise(evidence: Evidence) -> Advice:
     return Advice(recipe, choices)
 
 
-def _choice(finding: Finding, evidence: Evidence) -> Choice:
+def _choice(finding: Finding, evidence: Evidence, recipe: Recipe) -> Choice:
     one = finding.deciding(DIRECTIONS[0])
     assert one is not None, "only what was measured is chosen on"
     effect = one.effects[evidence.study.objective]
@@ -85,34 +96,54 @@ def _choice(finding: Finding, evidence: Evidence) -> Choice:
         if abs(share := _more(evidence, one.contrast.with_arm, one.contrast.without_arm, name))
         > MATERIAL
     }
-    if finding.practice == "ensembling" and _one_ships(evidence):
+    if finding.practice == "ensembling" and _one_ships(recipe):
         more = {name: share for name, share in more.items() if name == "seconds"}
     if finding.practice == "growth":
         return Choice("growth", True, _growth(finding), 0.0, {})
     if finding.verdict in ("helps", "hurts"):
         on = finding.verdict == "helps"
         return Choice(finding.practice, on, f"it {finding.verdict}", 0.0, _saved(more, on))
-    dearest = next((more[name] for name in _DEPLOYED_FIRST if name in more), 0.0)
-    on = dearest < 0
     unsure = "it makes no difference"
     if finding.verdict == "cannot tell":
         unsure = "whether it helps cannot be told"
-    cheaper = "training is shorter" if set(more) == {"seconds"} else "the model is cheaper"
-    way = f"{'with' if on else 'without'} it {cheaper if more else 'the model is simpler'}"
-    given = max(0.0, -effect.low if on else effect.high)
+    on, way = _cheaper(finding.practice, more, recipe)
+    lows, highs = [effect.low], [effect.high]
+    for other in finding.contrasts:
+        # What would ship without pruning is no control that was trained on, but the reference.
+        if finding.practice == "pruning" and not other.contrast.deciding:
+            beside = other.effects[evidence.study.objective]
+            lows.append(beside.low)
+            if on and beside.high < 0:
+                on, way = False, "beside the network that would ship without it, it surely loses"
+                highs = [beside.high]
+    given = max(0.0, -min(lows) if on else max(highs))
     return Choice(
         finding.practice,
         on,
         f"{unsure}, and {way}",
-        given if math.isfinite(effect.low) else math.nan,
+        given if all(map(math.isfinite, lows)) else math.nan,
         _saved(more, on),
     )
 
 
-def _one_ships(evidence: Evidence) -> bool:
+def _cheaper(practice: str, more: Mapping[str, float], recipe: Recipe) -> tuple[bool, str]:
+    """Tell whether the way with a practice is the cheaper one, and in which words."""
+    if not more:
+        return _used(recipe, practice), "either way costs the same: the recipe stays as it is"
+    on = next(more[name] for name in _DEPLOYED_FIRST if name in more) < 0
+    cheaper = "training is shorter" if set(more) == {"seconds"} else "the model is cheaper"
+    return on, f"{'with' if on else 'without'} it {cheaper}"
+
+
+def _used(recipe: Recipe, practice: str) -> bool:
+    """Tell whether the recipe has a practice on; a vote and pruning are measured beside it."""
+    held = {"ensembling": recipe.ensembling.members > 1, "pruning": recipe.pruning.macs > 0}
+    return held.get(practice, True)
+
+
+def _one_ships(recipe: Recipe) -> bool:
     """Tell whether the recipe makes one network of its vote, which is larger and slower."""
-    held = parse(evidence.study.recipe, Recipe(), source="the study's recipe").ensembling
-    return held.average or held.distil
+    return recipe.ensembling.average or recipe.ensembling.distil
 
 
 def _growth(finding: Finding) -> str:

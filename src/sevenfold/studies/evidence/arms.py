@@ -196,7 +196,7 @@ def planned(
     """
     check(practices, recipe)
     unused = idle(recipe, counts)
-    _refuse(practices, unused, "name a method, such as imbalance.method=class_weights")
+    _refuse(practices, unused, "name a method where classes differ by more than 1.5:1")
     if prunable:
         unused["pruning"] = prunable
         _refuse(practices, {"pruning": prunable}, "choose another backbone")
@@ -327,10 +327,13 @@ def _pruning(name: str, top: Training, bottom: Training) -> _Made:
             Arm(named(name, "unpruned"), (end,), "unpruned"),
         )
     ]
-    return arms, [
+    compared = [
         Contrast(name, direction, named(name), named(name, "unpruned"), means)
         for direction, (named, _) in zip(DIRECTIONS, ends, strict=True)
     ]
+    ships = "the network as it is, trained no further: what ships without pruning"
+    beside = Contrast(name, DIRECTIONS[0], reference_with(name), REFERENCE, ships, deciding=False)
+    return arms, [*compared, beside]
 
 
 _MAKERS: Final = {

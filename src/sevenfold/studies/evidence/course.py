@@ -17,7 +17,7 @@ from sevenfold.recipe import Recipe
 from sevenfold.studies import folder
 from sevenfold.studies.evidence import folds, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
-from sevenfold.studies.evidence.estimate import Gauge
+from sevenfold.studies.evidence.estimate import CARVED_SECONDS, TRIAL_SECONDS, Gauge
 from sevenfold.studies.evidence.outcomes import Outcome, Study
 from sevenfold.studies.evidence.trials import Ground
 
@@ -28,7 +28,7 @@ EVIDENCE_BLOCKS: Final = 1
 """Blocks that are trained where the recipe does not say: the last alone, so that a training
 of 3,000 pictures takes half a minute on one core."""
 _SEEDS: Final = 10_000  # of one study: repetitions times members
-OURS: Final = {"trials", "evidence.json", "evidence.html"}
+OURS: Final = {"trials", "evidence.json", "evidence.html", "recommended.toml"}
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,16 @@ def run(course: Course, engine: Engine, progress: Progress, watch: Watch) -> lis
     """
     found = recalled(course)
     calls = {task.key: task.call for task in course.tasks if task.key not in found}
-    if calls:
-        rows = len(course.fills)
-        for done, _ in enumerate(_filled(course.fills, engine), 1):
-            progress("stores", done, rows)
     made: Made = {}
 
     def seen() -> None:
         watch(course.study, outcomes_of(course, found, made), left(course, found, engine))
 
     seen()
+    if calls:
+        rows = len(course.fills)
+        for done, _ in enumerate(_filled(course.fills, engine), 1):
+            progress("stores", done, rows)
     folder.complete(found, calls, trials.TRAIN, engine, course.folder, ended=seen)
     return outcomes_of(course, found, made)
 
@@ -165,7 +165,9 @@ def _took(result: Mapping[str, Any]) -> float:
     """Return the seconds of a trial with all its parts, each of which holds the first's."""
     parts = result["parts"]
     first = float(parts[""]["seconds"])
-    return first + sum(float(one["seconds"]) - first for name, one in parts.items() if name)
+    beside = TRIAL_SECONDS + (CARVED_SECONDS if len(parts) > 1 else 0.0)  # that nobody timed
+    parted = sum(float(one["seconds"]) - first for name, one in parts.items() if name)
+    return first + parted + beside
 
 
 def needed(course: Course, engine: Engine) -> float:

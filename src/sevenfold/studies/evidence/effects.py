@@ -10,6 +10,7 @@ import numpy as np
 
 from sevenfold import paired
 from sevenfold.paired import Effect, Paired, Verdict
+from sevenfold.studies.evidence.frozen import frozen
 from sevenfold.studies.evidence.measures import METRICS, expected, measured, right
 from sevenfold.studies.evidence.outcomes import DIRECTIONS, Contrast, Outcome, Study, of_arm
 
@@ -58,7 +59,7 @@ class Finding:
         verdict: on the objective, by leaving the practice out.
         reason: why it is not in use; empty where it is.
         contrasts: what was measured, the deciding ones first.
-        p_holm: of the deciding effect, adjusted for all that are decided on; NaN without it.
+        p_holm: of the deciding effect, adjusted for all practices in use; NaN without it.
     """
 
     practice: str
@@ -106,6 +107,7 @@ class Evidence:
         groups: of these pictures.
         seconds: of training, all arms together.
         diverged: repetitions in which a training of an arm did, where there are any.
+        family: practices that verdicts are adjusted for: all that are in use.
     """
 
     study: Study
@@ -117,6 +119,7 @@ class Evidence:
     groups: int
     seconds: float
     diverged: Mapping[str, int]
+    family: int
 
     @property
     def complete(self) -> bool:
@@ -146,9 +149,9 @@ def weigh(
     """Judge every practice by the outcomes there are, however few.
 
     A practice *helps* or *hurts* if its effect on the objective when it is left out passes two
-    tests: the corrected t, adjusted by Holm's rule for all practices that the study decides on,
-    measured already or not, and the sign-flip test, unadjusted. All other effects have
-    intervals alone, and nothing is claimed before all repetitions are there.
+    tests: the corrected t, adjusted by Holm's rule for all practices that the recipe has in use,
+    asked for or not, measured already or not, and the sign-flip test, unadjusted. All other
+    effects have intervals alone, and nothing is claimed before all repetitions are there.
 
     Args:
         study: what is measured.
@@ -159,13 +162,10 @@ def weigh(
     # Sums of floats depend on their order; what arrives first must not.
     outcomes = sorted(outcomes, key=lambda one: (one.arm, one.repetition))
     found = [_measured(one, study, outcomes, wanted) for one in study.contrasts]
-    deciding = [
-        one for one in found if one.contrast.deciding and one.contrast.direction == DIRECTIONS[0]
-    ]
+    deciding = [one for one in found if _decides(one.contrast)]
     p_values = [_certain(one.effects[study.objective].p) for one in deciding]
-    adjusted = {
-        one.contrast.practice: p for one, p in zip(deciding, paired.holm(p_values), strict=True)
-    }
+    holm = paired.holm(p_values, family=study.family)
+    adjusted = {one.contrast.practice: p for one, p in zip(deciding, holm, strict=True)}
     findings = tuple(
         _finding(practice, study, found, adjusted.get(practice, math.nan))
         for practice in _practices(study)
@@ -180,19 +180,30 @@ def weigh(
     return Evidence(
         study,
         findings,
-        arms=_arms(study, outcomes, wanted),
+        arms=frozen(_arms(study, outcomes, wanted)),
         interactions=tuple(_interactions(study, findings, outcomes)),
         repetitions=min(repetitions, default=0),
         pictures=sum(map(len, judged)),
         groups=len({group for some in judged for group in study.groups[some].tolist()}),
         seconds=float(sum(one.seconds for one in outcomes)),
-        diverged=dict(Counter(one.arm for one in outcomes if one.detail.get("diverged"))),
+        diverged=frozen(Counter(one.arm for one in outcomes if one.detail.get("diverged"))),
+        family=_family(study),
     )
 
 
 def _practices(study: Study) -> list[str]:
     """List the practices that the study says something about, in its order, unused ones last."""
     return list(dict.fromkeys((*(one.practice for one in study.contrasts), *study.not_in_use)))
+
+
+def _decides(contrast: Contrast) -> bool:
+    """Tell whether a contrast bears a verdict."""
+    return contrast.deciding and contrast.direction == DIRECTIONS[0]
+
+
+def _family(study: Study) -> int:
+    """Return how many tests verdicts are adjusted for."""
+    return max(study.family, sum(map(_decides, study.contrasts)))
 
 
 def _certain(p: float) -> float:
@@ -223,7 +234,7 @@ def _measured(
         contrast,
         len(found),
         len(right_of[0]),
-        {metric: _effect(found, study, metric) for metric in metrics},
+        frozen({metric: _effect(found, study, metric) for metric in metrics}),
         paired.sign_flip(differences) if found else math.nan,
         paired.count(*right_of) if found else Paired(0, 0, 0, 0),
         _to_resolve(found, study),
@@ -247,12 +258,16 @@ def _effect(found: Sequence[tuple[Outcome, Outcome]], study: Study, metric: str)
     pictures = _known(found, study, metric)
     if len(found) < 2 and pictures is None:
         return Effect(differences[0], math.nan, math.nan, math.nan)
-    return paired.corrected_t(differences, test_to_train=_shared(study), pictures=pictures)
+    return paired.corrected_t(differences, test_to_train=_shared(found, study), pictures=pictures)
 
 
-def _shared(study: Study) -> float:
-    """Return the pictures judged over those that a repetition learns from."""
-    return 1 / (study.repetitions - 1) if study.repetitions > 1 else 1.0
+def _shared(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> float:
+    """Return the pictures judged over those trained on, of the arm that has the fewest of these."""
+    arms = {one.arm for pair in found for one in pair} & set(study.trained_on)
+    if not arms:
+        return 1 / (study.repetitions - 1) if study.repetitions > 1 else 1.0
+    judged = float(np.mean([len(one.pictures) for one, _ in found]))
+    return judged / min(study.trained_on[arm] for arm in arms)
 
 
 def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> int:
@@ -261,12 +276,11 @@ def _to_resolve(found: Sequence[tuple[Outcome, Outcome]], study: Study) -> int:
         return 0
     error, _ = paired.standard_error(
         [_difference(*pair, study, metric) for pair in found],
-        test_to_train=_shared(study),
+        test_to_train=_shared(found, study),
         pictures=_known(found, study, metric),
     )
     judged = sum(len(one.pictures) for one, _ in found)
-    claims = max(1, len(_practices(study)) - len(study.not_in_use))
-    return paired.pictures_to_claim(judged, error, claims=claims)
+    return paired.pictures_to_claim(judged, error, claims=max(1, _family(study)))
 
 
 def _finding(practice: str, study: Study, found: Sequence[Measured], p_holm: float) -> Finding:
@@ -309,7 +323,7 @@ def _interactions(
 ) -> list[Interaction]:
     """Find the practices whose gain beside all others surely differs from their gain alone.
 
-    By Holm's rule over all that have both, once all repetitions are there; what the choice of
+    By Holm's rule over all practices in use, once all repetitions are there; what the choice of
     pictures explains is the sum of what it explains of either gain.
     """
     tried = []
@@ -322,11 +336,11 @@ def _interactions(
         known = [_known(one, study, study.objective) for one in held]
         difference = paired.corrected_t(
             [beside - alone for beside, alone in zip(*gains, strict=True)],
-            test_to_train=_shared(study),
+            test_to_train=max(_shared(one, study) for one in held),
             pictures=_together(*known),
         )
         tried.append(Interaction(finding.practice, difference))
-    adjusted = paired.holm([one.difference.p for one in tried])
+    adjusted = paired.holm([one.difference.p for one in tried], family=study.family)
     return [one for one, p in zip(tried, adjusted, strict=True) if p <= paired.SIGNIFICANT]
 
 

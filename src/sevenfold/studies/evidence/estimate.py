@@ -2,20 +2,21 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Int64
 from onnx import numpy_helper
 
 from sevenfold import latency, nets
 from sevenfold.export import Shipped, assemble, core
 from sevenfold.features import trunk as trunks
 from sevenfold.place import Place
-from sevenfold.practices import optimization
+from sevenfold.practices import imbalance, optimization
 from sevenfold.practices.ensembling.graph import voting
 from sevenfold.practices.transfer import ALL_BLOCKS
 from sevenfold.recipe import Recipe
@@ -27,6 +28,13 @@ _PIXELS: Final = 64 * 64 * 64  # in a step that is timed: whole networks hold mu
 _STEPS: Final = 2
 _ROUNDS: Final = 40
 _APART: Final = 1e-3  # between the weights of members, so that no two count as one
+# What a trial takes beside its steps: reading the stores, judging, its share of the processes'
+# starts. And a pruned one: ranking, cutting, norms, exports, timings, answers from pixels. In
+# benchmarks/results/evidence_runs.jsonl (`table/clothing/160`) two workers were busy for 2 x 2,957
+# seconds: 4,140 of them steps, some 190 stores, and the rest of 102 trials, 12 of them pruned, is
+# 5 seconds each and 90 more. How that rest divides between the two is a guess.
+TRIAL_SECONDS: Final = 5.0
+CARVED_SECONDS: Final = 90.0
 
 
 @dataclass(frozen=True)
@@ -50,21 +58,20 @@ def estimated(
     trainings: Sequence[Training],
     stored: Sequence[Recipe],
     pictures: int,
-    trained_on: int,
-    classes: int,
+    counts: Int64[np.ndarray, "classes"],
     place: Place,
 ) -> Cost:
-    """Estimate trainings by their steps, and the stores by their rows.
+    """Estimate trials by their steps and what each takes beside them, and stores by their rows.
 
     Args:
         trainings: of one repetition.
         stored: a recipe of each set of views that the stores hold.
         pictures: that have rows.
-        trained_on: of them, in each repetition.
-        classes: of the data.
+        counts: of each class, pictures that a repetition trains on.
         place: where to compute.
     """
     paces: dict[tuple[int, int], float] = {}
+    classes = len(counts)
 
     def pace(recipe: Recipe) -> float:
         key = recipe.side, recipe.transfer.trainable_blocks
@@ -72,30 +79,42 @@ def estimated(
             paces[key] = _pace(recipe, classes, place)
         return paces[key]
 
-    seconds = []
-    for one in trainings:
-        recipe = one.recipe
-        rates = optimization.rates(recipe.optimization, recipe.transfer.weights != "random")
-        probed = 0 if recipe.optimization.rate else len(rates) * optimization.PROBE_STEPS
-        probed *= optimization.probed_batch(recipe.batch)
-        steps = recipe.epochs * trained_on * one.share + probed
-        took = steps * pace(recipe)
-        if carving := one.carving:
-            whole = replace(recipe.transfer, trainable_blocks=ALL_BLOCKS)
-            took += 2 * carving.pictures * pace(replace(carving.recipe, transfer=whole))
-        seconds.append(took)
-    began = time.perf_counter()
-    bench.start(trainings[0].recipe, classes, 0)
-    building = 2 * (time.perf_counter() - began)  # for its trunk, and to be trained
+    building = 2 * _building(trainings[0].recipe, classes)  # for its trunk, and to be trained
     rows = sum(pictures * (recipe.views + 1) for recipe in stored)
     each = [_row(recipe, classes, place) for recipe in stored]
     sizes = [bytes_ for _, bytes_ in each]
     return Cost(
-        tuple(took + building for took in seconds),
+        tuple(building + TRIAL_SECONDS + _worked(one, counts, pace) for one in trainings),
         rows,
         float(np.mean([took for took, _ in each])) if each else 0.0,
         int(np.mean(sizes)) if sizes else 0,
     )
+
+
+def _worked(
+    training: Training, counts: Int64[np.ndarray, "classes"], pace: Callable[[Recipe], float]
+) -> float:
+    """Estimate the steps of a trial, and what is done to its network afterwards."""
+    recipe, carving = training.recipe, training.carving
+    rates = optimization.rates(recipe.optimization, recipe.transfer.weights != "random")
+    probed = 0 if recipe.optimization.rate else len(rates) * optimization.PROBE_STEPS
+    probed *= optimization.probed_batch(recipe.batch)
+    # `auto` trains by each way that needs a training of its own; the chosen one goes on.
+    methods = imbalance.resolve(recipe.imbalance, counts, recipe.objective)
+    trained = max(1, len(set(methods) - {"adjusted_after"}))
+    took = (trained * recipe.epochs * int(counts.sum()) * training.share + probed) * pace(recipe)
+    if carving:
+        whole = replace(recipe.transfer, trainable_blocks=ALL_BLOCKS)
+        took += 2 * carving.pictures * pace(replace(carving.recipe, transfer=whole))
+        took += CARVED_SECONDS
+    return took
+
+
+def _building(recipe: Recipe, classes: int) -> float:
+    """Time the start of a network, in seconds."""
+    began = time.perf_counter()
+    bench.start(recipe, classes, 0)
+    return time.perf_counter() - began
 
 
 def _pace(recipe: Recipe, classes: int, place: Place) -> float:

@@ -9,6 +9,7 @@ from sevenfold.paired import Effect
 from sevenfold.recipe import to_toml
 from sevenfold.studies.evidence.advice import Choice, advise
 from sevenfold.studies.evidence.effects import Evidence, Finding, Measured
+from sevenfold.studies.evidence.frozen import plain
 from sevenfold.studies.evidence.outcomes import DIRECTIONS
 
 SCHEMA: Final = "sevenfold.evidence/1"
@@ -35,7 +36,8 @@ def facts(evidence: Evidence) -> dict[str, Any]:
         "classes": len(study.classes),
         "groups": evidence.groups,
         "seconds": evidence.seconds,
-        "regime": dict(study.regime),
+        "family": evidence.family,
+        "regime": plain(study.regime),
         "practices": {one.practice: _practice(one, evidence) for one in evidence.findings},
         "interactions": [
             {"practice": one.practice, **_interval(one.difference)} for one in evidence.interactions
@@ -47,6 +49,7 @@ def facts(evidence: Evidence) -> dict[str, Any]:
         "diverged": dict(evidence.diverged),
         "recommended": to_toml(advice.recipe),
         "advice": [_advised(one) for one in advice.choices],
+        "gives_up": _known(advice.gives_up),
     }
 
 

@@ -18,7 +18,8 @@ METRICS: Final = (*SCORES, *COSTS)
 MEANS: Final = ("accuracy", "balanced_accuracy", "nll")
 """The scores that are means over pictures, so that pictures tell how much they vary."""
 
-_MOST_LENT: Final = 10  # degrees of freedom, see `paired.corrected_t`
+MOST_LENT: Final = 10
+"""Degrees of freedom that pictures lend at most, see `paired.corrected_t`."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -97,7 +98,7 @@ def expected(
     parts = judged.weights * (judged.changes - means[judged.strata])
     seen = (np.bincount(member, parts) ** 2).sum() * count / (count - 1)
     unseen = _one_more(judged, member) if metric != "nll" else 0.0
-    return Expected(float(len(with_it) * (seen + unseen)), min(_MOST_LENT, count - 1))
+    return Expected(float(len(with_it) * (seen + unseen)), min(MOST_LENT, count - 1))
 
 
 def _one_more(judged: _Judged, member: Int64[np.ndarray, " pictures"]) -> float:

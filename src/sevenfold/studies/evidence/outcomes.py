@@ -1,7 +1,7 @@
 """Hold what an evidence study measured: outcomes of arms, and which arm is compared with which."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -116,6 +116,11 @@ class Study:
             a training has where the study trains fewer.
         regime: plain facts that the evidence holds in: cut, budget, side, views, epochs,
             pictures, threads, processor, versions.
+        family: how many practices the recipe has in use, measured or not, for which verdicts
+            are adjusted; never less than are decided on.
+        trained_on: pictures that the weights of an arm are fitted to, on average of the
+            repetitions, by its name; an arm without a number is taken for one that is fitted to
+            all pictures that it is not judged by.
     """
 
     data: str
@@ -129,6 +134,8 @@ class Study:
     not_in_use: Mapping[str, str]
     recipe: str
     regime: Mapping[str, Any]
+    family: int = 0
+    trained_on: Mapping[str, float] = field(default_factory=dict)
 
 
 def of_arm(outcomes: Sequence[Outcome], arm: str) -> dict[int, Outcome]:

@@ -28,6 +28,7 @@ from sevenfold.studies.evidence import folds, trials
 from sevenfold.studies.evidence.arms import Arm, Plan, Training
 from sevenfold.studies.evidence.course import Asked, Course, Task
 from sevenfold.studies.evidence.estimate import Gauge, estimated, gauged
+from sevenfold.studies.evidence.frozen import frozen
 from sevenfold.studies.evidence.outcomes import Study
 from sevenfold.studies.evidence.trials import Ground
 from sevenfold.studies.folder import kept
@@ -44,6 +45,7 @@ def laid(
     out: Path,
     progress: Progress,
     *,
+    workers: int = 1,
     planner: Callable[..., Plan] = plans.planned,
 ) -> Course:
     """Plan a study of some data. Measures what a step and an exported file cost.
@@ -54,6 +56,7 @@ def laid(
         asked: what is measured.
         out: the study's folder.
         progress: is told the stages.
+        workers: trials at a time, for the estimate of the whole study that its facts hold.
         planner: lists the arms; see `arms.planned`.
 
     Raises:
@@ -65,28 +68,19 @@ def laid(
     _own(out, digest(split.dataset, split), split)
     parted = tuple(ground.folded(at) for at in range(asked.repetitions))
     recipe = plans.single(train.settle(seeded(asked), parted[0]))
-    counts = np.bincount(
-        split.dataset.labels[parted[0].train], minlength=len(split.dataset.classes)
-    )
+    classes, some = len(split.dataset.classes), folds.outside_test(split)
+    counts = np.bincount(split.dataset.labels[parted[0].train], minlength=classes)
     progress("plan", 0, 3)
-    prunable = ""
-    if "pruning" in (asked.practices or PRACTICES):
-        prunable = _unprunable(recipe, len(split.dataset.classes))
+    # Also where pruning is not asked for: verdicts are adjusted for all practices in use.
+    prunable = _unprunable(recipe, classes)
     plan = planner(recipe, counts, asked.practices, prunable=prunable)
     progress("plan", 1, 3)
-    gauges = _gauged(plan.arms, len(split.dataset.classes), len(parted), out)
+    gauges = _gauged(plan.arms, classes, len(parted), out)
     progress("plan", 2, 3)
     trainings = list({str(one): one for arm in plan.arms for one in arm.trainings}.values())
     # Where there are no views, pixels are augmented whenever they are needed.
     stored = seen_apart(one.recipe for one in trainings if one.recipe.views)
-    cost = estimated(
-        trainings,
-        stored,
-        len(folds.outside_test(split)),
-        len(parted[0].train),
-        len(split.dataset.classes),
-        ground.place,
-    )
+    cost = estimated(trainings, stored, len(some), counts, ground.place)
     progress("plan", 3, 3)
     tasks = [
         _task(one, at, parted[at], ground, reading, asked, out)
@@ -96,22 +90,46 @@ def laid(
     seconds = {task.key: cost.seconds[at % len(trainings)] for at, task in enumerate(tasks)} | {
         "": cost.rows * cost.row_seconds
     }
+    costs = {
+        "store_megabytes": cost.rows * cost.row_bytes / 1e6,
+        "estimated_seconds": round(sum(seconds.values()) / workers),
+    }
     study = Study(
         split.dataset.name,
         split.dataset.classes,
-        split.dataset.labels,
-        _numbered(split.dataset.groups),
+        frozen(split.dataset.labels),
+        frozen(_numbered(split.dataset.groups)),
         recipe.objective,
         asked.repetitions,
         tuple(arm.name for arm in plan.arms),
         plan.contrasts,
-        plan.not_in_use,
+        frozen(plan.not_in_use),
         to_toml(replace(asked.wanted, objective=recipe.objective)),
-        _regime(recipe, asked, parted[0], split, ground.place)
-        | {"store_megabytes": cost.rows * cost.row_bytes / 1e6},
+        frozen(_regime(recipe, asked, parted[0], split, ground.place) | costs),
+        family=_family(recipe, counts, prunable),
+        trained_on=frozen(_trained_on(plan, parted, asked)),
     )
-    fills = tuple(_fills(stored, folds.outside_test(split), reading))
+    fills = tuple(_fills(stored, some, reading))
     return Course(study, plan, ground, parted, gauges, tuple(tasks), fills, seconds, out / "trials")
+
+
+def _family(recipe: Recipe, counts: Int64[np.ndarray, "classes"], prunable: str) -> int:
+    """Count the practices that are in use, whether they are asked for or not."""
+    unused = {*plans.idle(recipe, counts), *(("pruning",) if prunable else ())}
+    return len(set(PRACTICES) - unused)
+
+
+def _trained_on(plan: Plan, parted: Sequence[Split], asked: Asked) -> dict[str, float]:
+    """Return how many pictures each arm's weights are fitted to, on average."""
+    shares = {arm.name: arm.trainings[0].share for arm in plan.arms}
+    counts = {
+        share: [
+            len(growth.given(split, Growth(share), asked.shared(at)))
+            for at, split in enumerate(parted)
+        ]
+        for share in set(shares.values())
+    }
+    return {name: float(np.mean(counts[share])) for name, share in shares.items()}
 
 
 def seeded(asked: Asked) -> Recipe:
@@ -238,7 +256,9 @@ def _regime(
         "members": plans.MEMBERS,
         "macs_left": plans.LEFT,
         "retrained_on": plans.RETRAINED,
-        "resolved": folds.resolved(len(folds.outside_test(split))),
+        "resolved": round(
+            folds.resolved(len(folds.outside_test(split)), folds.groups_of(split)), 4
+        ),
         "device": place.device,
         "threads": place.threads,
         "processor": latency.processor(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold import atomic, trial
-from sevenfold.data import Split
+from sevenfold.data import Split, scan
 from sevenfold.engines import Inline
 from sevenfold.errors import ResourceError
 from sevenfold.features.pixels import fill, for_training
@@ -80,6 +80,8 @@ def evidence(
         The object of `evidence --json`, schema "sevenfold.evidence/1".
 
     Raises:
+        DataError: there is too little data for any claim, said before anything is decoded where
+            the list of pictures tells.
         ResourceError: it would take longer than it may.
         SevenfoldError: with the exit code of its kind.
     """
@@ -87,6 +89,8 @@ def evidence(
     check(asked, where)
     folds.check_repetitions(asked.repetitions)
     prepare(out, course.OURS, "a study of evidence", reading.data)
+    listing = scan(reading.data, columns=reading.columns, group_by=reading.group_by)
+    folds.check_listed(listing, asked.repetitions)
     site = places.opened(where)
     asked = replace(asked, kept=site.cluster is None)
     split, told = site.read(
@@ -94,7 +98,7 @@ def evidence(
     )
     ground = Ground(split, site.place, asked.repetitions, asked.seed)
     engine = site.engine({}, apart=True)
-    planned = planning.laid(ground, told, asked, out, progress)
+    planned = planning.laid(ground, told, asked, out, progress, workers=engine.workers)
     announce(course.whole(planned, engine))
     if (seconds := course.needed(planned, engine)) > most_seconds:
         raise ResourceError(
@@ -114,16 +118,21 @@ def evidence(
         course.run(planned, engine, progress, seen)
     finally:
         # Also after Ctrl-C, and after a trial that failed: what there is, is valid.
-        if come:
-            found = written(out, planned.study, come)
+        found = written(out, planned.study, come)
     return found | {"evidence": str(out), "wall_seconds": time.perf_counter() - began}
 
 
 def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Write what the outcomes say to `evidence.json` and `evidence.html`, and return it."""
+    """Write what the outcomes say, and return it.
+
+    To `evidence.json` and `evidence.html`; once the study is complete also the recipe that it
+    recommends, to `recommended.toml`.
+    """
     told = facts(weigh(study, outcomes))
     atomic.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
     atomic.write(out / "evidence.html", page.render(told))
+    if told["complete"]:
+        atomic.write(out / "recommended.toml", told["recommended"])
     return told
 
 
@@ -140,7 +149,10 @@ def measure(
     progress: Progress = silent,
     watch: Watch = unwatched,
 ) -> Evidence:
-    """Measure what each practice of a recipe contributes, in this process.
+    """Measure what each practice of a recipe contributes, in this process, one after another.
+
+    Several trainings at a time are processes that read the pictures anew, which a split that a
+    program made may not let them: `sevenfold evidence` runs them.
 
     Args:
         recipe: that the reference stands for, taken as it is.
@@ -154,6 +166,9 @@ def measure(
         progress: is told the stages.
         watch: is told whenever a trial has ended.
 
+    Returns:
+        What was found, frozen in depth; a notebook shows it as a table.
+
     Raises:
         UsageError: a practice is unknown or off, or there are too few repetitions.
         DataError: there is too little data for any claim.
@@ -165,6 +180,7 @@ def measure(
     """
     arms.check(practices, recipe)
     folds.check_repetitions(repetitions)
+    folds.check(split, repetitions)
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="sevenfold-") as place:
             return measure(

@@ -8,7 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sevenfold.plots import plain
-from sevenfold.report.evidence import COSTS, Row, between, gain, headline, holds, row
+from sevenfold.report import words
+from sevenfold.report.evidence import (
+    COSTS,
+    Row,
+    between,
+    gain,
+    headline,
+    holds,
+    interactions,
+    row,
+)
 
 STYLES: Final = {"helps": "green", "hurts": "red", "no difference": "cyan"}
 WIDTHS: Final = (13, 14, 20, 20)
@@ -48,6 +58,10 @@ def lines(told: Facts) -> Iterator[str]:
     for one in found:
         if one.said:
             yield f"{one.practice:<{WIDTHS[0]}} {one.verdict}: {one.said}"
+    for said in interactions(told, told["objective"]):
+        yield f"but            {said}"
+    family = words.count(told["family"], "practice")
+    yield f"verdicts       adjusted for {family} in use, asked for or not"
     yield f"so             {headline(told)}"
     changes = [
         f"{'take' if one['recommended'] else 'leave out'} {one['practice']}"
@@ -56,6 +70,8 @@ def lines(told: Facts) -> Iterator[str]:
     ]
     if changes:
         yield f"recommended    {', '.join(changes)}"
+    if told["gives_up"]:
+        yield f"gives up       at most {words.points(told['gives_up'])} in all"
     yield f"time           {told['seconds']:.0f} s of training, counted for each arm"
 
 

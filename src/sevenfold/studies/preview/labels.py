@@ -56,6 +56,16 @@ class Checked:
         """Return the findings of a change of label."""
         return tuple(one for one in self.findings if one.verdict == augmentation.CHANGES)
 
+    @property
+    def classes(self) -> int:
+        """Return how many classes were looked at."""
+        return len({one.label for one in self.findings})
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Return those of them that had too few pictures to be judged."""
+        return augmentation.unjudged(self.findings)
+
 
 def checked(
     listing: datasets.Listing,
@@ -71,7 +81,7 @@ def checked(
     """Run the label check on pictures that the model was not trained on.
 
     Views have the size that the graph resizes to, and answers come from the graph
-    that ships. A class's own strength is left out of account.
+    that ships. Each class is checked at its own reach.
 
     Args:
         listing: the data; of a run's own, validation pictures alone are looked at.
@@ -96,7 +106,7 @@ def checked(
         )
     names, some = zip(*found, strict=True)
     index = {name: at for at, name in enumerate(predictor.classes)}
-    total = 1 + len(augmentation.operations(settings))
+    total = 1 + len(augmentation.by_class(settings, predictor.classes))
     done = 0
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
 

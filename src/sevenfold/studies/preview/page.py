@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from sevenfold.image import shown
 from sevenfold.pages import jpeg_uri, template
 from sevenfold.practices import augmentation
-from sevenfold.practices.augmentation import CHANGES, Augmentation
+from sevenfold.practices.augmentation import CHANGES, Augmentation, Finding
 from sevenfold.studies.preview.drawing import scaled
 from sevenfold.studies.preview.labels import Checked
 from sevenfold.studies.preview.sheet import Row, Sheet, caption, short
@@ -68,11 +68,6 @@ def _data_uri(pixels: UInt8[np.ndarray, "side side 3"]) -> str:
 
 
 def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict[str, Any]:
-    ways = {
-        (one.name, one.direction): caption(one)
-        for one in augmentation.operations(settings)
-        if one.direction
-    }
     most = max(TABLE_ROWS, min(len(check.flagged), FLAGGED_ROWS))
     rows = [one for one in check.findings if one.augmented < one.clean][:most]
     train = ("sevenfold", "train", *source, "--out", "CLEAN")
@@ -84,10 +79,12 @@ def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict
         "blind": check.blind,
         "insist": check.insist,
         "flagged": len(check.flagged),
+        "few": len(check.unjudged),
+        "classes": check.classes,
         "rows": [
             {
                 **vars(one),
-                "way": ways.get((one.operation, one.direction), ""),
+                "way": _way(one, settings),
                 "verdict": _VERDICTS.get(one.verdict, one.verdict),
                 "flagged": one.verdict == CHANGES,
             }
@@ -97,3 +94,12 @@ def _told(check: Checked, settings: Augmentation, source: Sequence[str]) -> dict
         "settings": shown(shlex.join(check.settings)),
         "clean": shown(shlex.join([*train, *check.clean])),
     }
+
+
+def _way(finding: Finding, settings: Augmentation) -> str:
+    """Say how far an operation goes for a class and which way; empty where there is one alone."""
+    if not finding.direction:
+        return ""
+    own = augmentation.operations(augmentation.for_class(settings, finding.label))
+    wanted = finding.operation, finding.direction
+    return next(caption(one) for one in own if (one.name, one.direction) == wanted)

@@ -1,7 +1,7 @@
 """Gather the pictures of a contact sheet, exactly as training makes them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ _ATTEMPTS: Final = 8  # unreadable pictures of a class before it is given up
 _NAME: Final = 80
 _BLENDS: Final = 4
 _PACKAGED_BLOCKS: Final = 17
+_ASKED_FOR_COLOUR: Final = 64  # pictures at most, before all are taken for grey
 
 _MEANING: Final[Mapping[str, str]] = {
     "flip": "mirrored",
@@ -48,6 +49,7 @@ _WAYS: Final[Mapping[tuple[str, str], str]] = {
     ("translation", "most down"): "up",
 }
 _BESIDE_POLICY: Final = ("flip", "flip_vertical", "quarter_turns", "crop")
+_OF_COLOURS: Final = ("saturation", "hue")
 _SHARES: Final = ("flip", "flip_vertical", "blur", "noise", "erasing")
 _BLUR: Final = 1.5 / 160  # the largest sigma as a share of the side; see `Augmentation`
 
@@ -154,7 +156,8 @@ def contact_sheet(
         seed: chooses the pictures; without a frozen trunk also the views.
 
     Raises:
-        UsageError: a setting names a class or an operation that does not exist.
+        UsageError: a setting names a class or an operation that does not exist, or asks for
+            colours of grey pictures.
         DataError: no picture can be read.
     """
     settings = recipe.augmentation
@@ -183,6 +186,7 @@ def contact_sheet(
             f"{image.shown(listing.name)}: no picture of any class shown can be read",
             "`sevenfold train` names each unreadable picture; replace them or leave them out",
         )
+    augmentation.refuse_grey(settings, _squares(listing, pictures, seed, recipe.side))
     return Sheet(
         short(listing.name),
         recipe.side,
@@ -190,7 +194,7 @@ def contact_sheet(
         tuple(rows),
         len(listing.classes) - len(rows),
         (*_operation_rows(pictures[0], recipe), *_mixed(rows, pictures, recipe, seed, frozen)),
-        tuple(_remarks(recipe, each, frozen, len(wanted) - len(rows))),
+        tuple(_remarks(recipe, each, pictures, frozen, len(wanted) - len(rows))),
     )
 
 
@@ -215,6 +219,19 @@ def _picture(listing: Listing, label: str, seed: int, side: int) -> Picture | No
         except ImageRejected:
             continue
     return None
+
+
+def _squares(
+    listing: Listing, pictures: Sequence[Picture], seed: int, side: int
+) -> Iterator[UInt8[np.ndarray, "source source 3"]]:
+    """Hand out the pictures that are shown, then others, each when it is asked for."""
+    yield from (one.square for one in pictures)
+    photos = [one for one in listing.photos if one.role in ("", "train")]
+    for photo in in_random_order(photos, seed)[:_ASKED_FOR_COLOUR]:
+        try:
+            yield readable(listing, photo, side).square
+        except ImageRejected:
+            continue
 
 
 def _original(picture: Picture, recipe: Recipe) -> Tile:
@@ -314,7 +331,11 @@ def _meaning(settings: Augmentation, operation: Operation, side: int) -> tuple[s
 
 
 def _remarks(
-    recipe: Recipe, each: Mapping[str, Augmentation], frozen: bool, unreadable: int
+    recipe: Recipe,
+    each: Mapping[str, Augmentation],
+    pictures: Sequence[Picture],
+    frozen: bool,
+    unreadable: int,
 ) -> list[str]:
     settings, said = recipe.augmentation, []
     still = [name for name, value in each.items() if not augmentation.operations(value)]
@@ -327,8 +348,31 @@ def _remarks(
         said.append(
             "The policy draws one operation for each view, beside flips, quarter turns and crop."
         )
+    said += _looked_at(recipe, list(each))
+    idle = [one.name for one in augmentation.operations(settings) if one.name in _OF_COLOURS]
+    if idle and all(augmentation.grey(one.square) for one in pictures):
+        names = " and ".join(dict.fromkeys(idle))
+        said.append(f"These pictures are grey: nothing comes of {names}.")
     if not frozen:
         said.append("Nothing is frozen: views never end, and another seed has others.")
     if unreadable:
         said.append(f"Classes of which no training picture could be read: {unreadable}.")
     return said
+
+
+def _looked_at(recipe: Recipe, classes: Sequence[str]) -> list[str]:
+    """Say what training looks at first, since the sheet shows it whatever comes of that."""
+    settings = recipe.augmentation
+    looked_at = augmentation.looked_at(settings, classes)
+    if not looked_at or recipe.transfer.weights == "random":
+        return []
+    names = ", ".join(dict.fromkeys(one.name for one in looked_at))
+    if settings.insist:
+        return [
+            f"Training looks first at whether a class's label is changed by {names}, and tells "
+            "it; the recipe insists, and all are drawn."
+        ]
+    return [
+        f"Training looks first at whether a class's label is changed by {names}, and leaves out "
+        "for that class what changes it. Here all are drawn."
+    ]

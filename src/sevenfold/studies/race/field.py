@@ -17,8 +17,7 @@ CONTESTANTS: Final[Mapping[str, tuple[str, ...]]] = {
     "optimization": optimization.NAMES,
     "imbalance": imbalance.METHODS,
 }
-"""Names by practice; the first that is in a race of `REFERENCES` is compared with."""
-REFERENCES: Final = {"optimization": "sgd", "imbalance": "none"}
+"""Names by practice."""
 TRIALS: Final = 3
 """Settings tried for each optimizer where nothing else is said."""
 
@@ -60,6 +59,28 @@ class Field:
 
     recipes: Mapping[str, Recipe]
     left_out: Mapping[str, str]
+
+
+def reference_of(practice: str, names: Sequence[str], recipe: Recipe) -> str:
+    """Choose the one contestant that all others are compared with, before anything is trained.
+
+    All pairs of six would be fifteen claims, of which three seeds can hardly prove any.
+
+    Args:
+        practice: `optimization` or `imbalance`.
+        names: of who races, in their own order.
+        recipe: that all have in common.
+
+    Returns:
+        The recipe's own optimizer, else AdamW, else the first; of methods plain training, else
+        the first.
+
+    Example:
+        >>> reference_of("optimization", ("sgd", "adam", "adamw"), Recipe())
+        'adamw'
+    """
+    wanted = {"optimization": (recipe.optimization.name, "adamw"), "imbalance": ("none",)}
+    return next((name for name in wanted[practice] if name in names), names[0])
 
 
 def check(asked: Asked, overrides: Sequence[str] = ()) -> tuple[str, ...]:

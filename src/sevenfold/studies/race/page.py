@@ -15,15 +15,18 @@ from sevenfold.report.page import FILTERS as REPORT_FILTERS
 from sevenfold.report.page import cleaned
 from sevenfold.report.words import Range, number, percent
 from sevenfold.studies.race.field import CONTESTANTS
+from sevenfold.studies.race.search import FEW
 
 STYLES: Final = "abcdef"
 MEASURES: Final = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
     "common_recall": "Recall of the common half",
     "rare_recall": "Recall of the rare half",
 }
-PAIRS: Final = 40
+CLASSES: Final = 40
+_OF_METHODS: Final = ("macro_f1", "common_recall", "rare_recall")
 FILTERS: Final = (*REPORT_FILTERS, ("decimals", words.decimals))
 
 Facts = Mapping[str, Any]
@@ -55,9 +58,11 @@ def render(facts: Facts) -> str:
         curves=_curves(field, clean, styles) if searched else [],
         search=[(name, trial) for name in order for trial in field[name]["search"]],
         decisions=_decisions(field, order),
-        told=told[:PAIRS],
-        told_left_out=len(told[PAIRS:]),
+        told=told,
         pairs=len(clean["pairs"]),
+        few_trials=FEW,
+        outermost=_outermost(field, order),
+        **_classes(clean),
         few=clean["pictures"]["judged_rare"] < FEWEST_PICTURES,
         recipe=clean["recipe_toml"],
     )
@@ -69,22 +74,41 @@ def _range(facts: Facts, key: str) -> Range:
 
 
 def headline(facts: Facts) -> str:
-    """Say who leads, no more surely than the seeds allow.
+    """Say who is ahead of the reference and who behind, no more surely than the seeds allow.
 
     Example:
-        >>> headline({"order": ["sgd", "adam"], "pairs": [], "practice": "optimization"})
-        'No optimizer is ahead that these seeds could tell'
+        >>> headline({"reference": "adamw", "pairs": [], "practice": "optimization"})
+        'No optimizer is ahead of adamw or behind it that these seeds could tell'
     """
-    best, *others = facts["order"]
-    beaten = [
-        pair["behind"] for pair in facts["pairs"] if pair["told_apart"] and pair["ahead"] == best
-    ]
-    if not beaten:
+    reference = facts["reference"]
+    told = [pair for pair in facts["pairs"] if pair["told_apart"]]
+    ahead = [pair["ahead"] for pair in told if pair["behind"] == reference]
+    behind = [pair["behind"] for pair in told if pair["ahead"] == reference]
+    if not told:
         noun = "optimizer" if facts["practice"] == "optimization" else "method"
-        return f"No {noun} is ahead that these seeds could tell"
-    if len(beaten) == len(others):
-        return f"{best} is ahead of all others"
-    return f"{best} is ahead of {listed(beaten)}, not surely of the others"
+        return f"No {noun} is ahead of {reference} or behind it that these seeds could tell"
+    said = [
+        f"{listed(names)} {'are' if len(names) > 1 else 'is'} {where} {reference}"
+        for names, where in ((ahead, "ahead of"), (behind, "behind"))
+        if names
+    ]
+    return ", ".join(said)
+
+
+def _outermost(field: Facts, order: Sequence[str]) -> str:
+    """List whose chosen rate had nothing beyond it; "" where all had."""
+    ends = [(name, field[name].get("outermost")) for name in order]
+    return listed([f"{name} ({end})" for name, end in ends if end] or [""])
+
+
+def _classes(facts: Facts) -> dict[str, Any]:
+    """Return the rows of the classes, the rarest first, and how many more there are."""
+    found = sorted(facts.get("classes", ()), key=lambda one: one["trained_on"])
+    rows = [
+        one | {"recalls": [_range(one["recalls"], name) for name in facts["order"]]}
+        for one in found[:CLASSES]
+    ]
+    return {"classes": rows, "classes_left_out": len(found) - len(rows)}
 
 
 def _row(name: str, one: Facts, facts: Facts) -> dict[str, Any]:
@@ -110,8 +134,7 @@ def _measures(field: Facts, searched: bool) -> dict[str, str]:
     return {
         key: name
         for key, name in MEASURES.items()
-        if all(key in one for one in field.values())
-        and not (searched and key in ("common_recall", "rare_recall"))
+        if all(key in one for one in field.values()) and not (searched and key in _OF_METHODS)
     }
 
 
@@ -142,7 +165,10 @@ def _figure(field: Facts, facts: Facts, styles: Mapping[str, str]) -> Markup:
 
 
 def _curves(field: Facts, facts: Facts, styles: Mapping[str, str]) -> list[tuple[str, Markup]]:
-    """Draw the objective on the tuning pictures against steps and against seconds."""
+    """Draw the objective on the tuning pictures against steps and against seconds.
+
+    Bands are from the lowest to the highest seed: of three an interval would fill the figure.
+    """
     measure = MEASURES[facts["objective"]]
     drawn = []
     for axis, label in (("steps", "steps"), ("seconds", "seconds of training")):
@@ -160,14 +186,14 @@ def _curves(field: Facts, facts: Facts, styles: Mapping[str, str]) -> list[tuple
         figure = plots.chart(
             lines,
             key=axis,
-            title=f"{measure} on the tuning pictures by {label}",
+            title=f"{measure} on the tuning pictures by {label}: mean and range of the seeds",
             text="; ".join(ends),
             x_label=label,
             percent=True,
             bands=bands,
             legend=False,
         )
-        drawn.append((f"Against {axis}", Markup(figure)))
+        drawn.append((f"Against {axis}: mean, and range of the seeds", Markup(figure)))
     return drawn
 
 

@@ -2,22 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
+from jaxtyping import Float64
 
 from sevenfold.data import Split
-from sevenfold.paired import SIGNIFICANT, Effect, holm, t_quantile, t_tails
 from sevenfold.practices import growth
 from sevenfold.recipe import Recipe, to_toml
-from sevenfold.studies.race.field import REFERENCES, Asked
+from sevenfold.studies.race import judging
+from sevenfold.studies.race.contrasts import Contrast, against, interval, least
+from sevenfold.studies.race.field import Asked, reference_of
 
-METRICS: Final = ("accuracy", "balanced_accuracy", "nll")
-HALVES: Final = ("common_recall", "rare_recall")
-"""Mean recall of the larger and of the smaller half of the classes."""
-
-_TWO: Final = math.sqrt(2)  # a difference is rounded twice
+METRICS: Final = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
 
 Result = Mapping[str, Any]
 
@@ -46,13 +43,20 @@ def facts(
         left_out: reasons by name.
     """
     objective = recipe.objective
-    judged = {name: _figures(results, split) for name, results in finals.items()}
+    right = {
+        name: judging.unpacked([one["judged"]["right"] for one in results], len(split.test))
+        for name, results in finals.items()
+    }
+    weighing = judging.weights(split)
+    judged = {name: _figures(finals[name], right[name], weighing) for name in finals}
     order = sorted(judged, key=lambda name: -float(np.mean(judged[name][objective])))
-    steps = grains(split)
-    usual = REFERENCES[asked.practice]
-    reference = usual if usual in judged else order[0]
-    key = "optimizers" if asked.practice == "optimization" else "methods"
-    everything = [one for results in (*searched.values(), *finals.values()) for one in results]
+    reference = reference_of(asked.practice, list(judged), recipe)
+    differences = _differences(reference, judged, right, split)
+    pairs = _pairs(
+        reference, {name: differences[name][objective] for name in order if name != reference}
+    )
+    searches = asked.practice == "optimization"
+    trained_on = growth.given(split, recipe.growth, asked.seed)
     return {
         "schema": "sevenfold.race/1",
         "practice": asked.practice,
@@ -63,33 +67,64 @@ def facts(
         "seeds": asked.seeds,
         "seed": asked.seed,
         "name": whole.dataset.name,
-        "pictures": _pictures(whole, split, recipe, asked.seed),
-        "seconds": sum(one["seconds"] for one in everything),
-        key: {
+        "pictures": _pictures(whole, split, len(trained_on)),
+        "seconds": sum(
+            one["seconds"] for results in (*searched.values(), *finals.values()) for one in results
+        ),
+        "optimizers" if searches else "methods": {
             name: _contestant(
                 figures,
-                judged[reference] if name != reference else {},
+                differences.get(name, {}),
                 settings[name],
                 searched.get(name, ()),
                 finals[name],
-                steps,
+                judging.grains(weighing),
             )
             for name, figures in judged.items()
         },
-        **_apart({name: one[objective] for name, one in judged.items()}, order, steps[objective]),
+        **({} if searches else {"classes": judging.classes(split, trained_on, right)}),
+        **_told(pairs, asked.seeds, objective),
         "left_out": dict(left_out),
         "recipe_toml": to_toml(recipe),
     }
 
 
-def _pictures(whole: Split, split: Split, recipe: Recipe, seed: int) -> dict[str, Any]:
+def _differences(
+    reference: str,
+    judged: Mapping[str, Mapping[str, Sequence[float]]],
+    right: Mapping[str, Float64[np.ndarray, "seeds pictures"]],
+    split: Split,
+) -> dict[str, dict[str, Contrast]]:
+    """Compare each contestant with the reference, by every measure."""
+    weighing, member = judging.weights(split), judging.members(split)
+    steps, groups = judging.grains(weighing), int(member.max()) + 1
+    middle = {name: answers.mean(axis=0) for name, answers in right.items()}
+    errors = {
+        name: judging.errors(answers - middle[reference], weighing, member)
+        for name, answers in middle.items()
+    }
+    found: dict[str, dict[str, Contrast]] = {name: {} for name in judged if name != reference}
+    for metric in judged[reference]:
+        contrasts = against(
+            reference,
+            {name: figures[metric] for name, figures in judged.items()},
+            grain=steps[metric],
+            pictures={name: error.get(metric, 0.0) for name, error in errors.items()},
+            groups=groups,
+        )
+        for name, one in contrasts.items():
+            found[name][metric] = one
+    return found
+
+
+def _pictures(whole: Split, split: Split, trained_on: int) -> dict[str, Any]:
     """Count the pictures by what they are for, and name where the judged ones come from."""
     counts = np.bincount(
         split.dataset.labels[split.test], minlength=len(split.dataset.classes)
     ).tolist()
-    common, rare = _halves(split)
+    common, rare = judging.halves(split)
     return {
-        "trained_on": len(growth.given(split, recipe.growth, seed)),
+        "trained_on": trained_on,
         "tuned_on": len(split.val),
         "judged_on": len(split.test),
         "judged_are": "val" if len(whole.val) else "fold",
@@ -99,88 +134,36 @@ def _pictures(whole: Split, split: Split, recipe: Recipe, seed: int) -> dict[str
     }
 
 
-def _halves(split: Split) -> tuple[list[int], list[int]]:
-    """Part the classes by their training pictures; of an odd number one is in neither half."""
-    counts = np.bincount(split.dataset.labels[split.train], minlength=len(split.dataset.classes))
-    order = np.argsort(-counts, kind="stable").tolist()
-    half = len(order) // 2
-    return order[:half], order[len(order) - half :]
-
-
-def _figures(results: Sequence[Result], split: Split) -> dict[str, list[float]]:
+def _figures(
+    results: Sequence[Result],
+    right: Float64[np.ndarray, "seeds pictures"],
+    weighing: judging.Weights,
+) -> dict[str, list[float]]:
     """Return each measure over the seeds."""
-    found = {metric: [one["judged"][metric] for one in results] for metric in METRICS}
-    for name, half in zip(HALVES, _halves(split), strict=True):
-        seen = [[one["judged"]["recalls"].get(str(label)) for label in half] for one in results]
-        kept = [[recall for recall in recalls if recall is not None] for recalls in seen]
-        if all(kept):
-            found[name] = [float(np.mean(recalls)) for recalls in kept]
-    return found
+    found = {metric: [float(one["judged"][metric]) for one in results] for metric in METRICS}
+    halves = {name: right @ weighing[name] for name in judging.HALVES if name in weighing}
+    return found | {name: values.tolist() for name, values in halves.items()}
 
 
-def grains(split: Split) -> dict[str, float]:
-    """Return by how much one answer more moves each measure, at most.
+def outermost(rate: float, tried: Sequence[float]) -> str:
+    """Tell whether a chosen rate is the lowest or the highest of those that were tried.
 
-    Args:
-        split: the race's; its `test` is judged on.
-    """
-    counts = np.bincount(split.dataset.labels[split.test], minlength=len(split.dataset.classes))
-    found = {"accuracy": 1 / len(split.test), "nll": 0.0}
-    every = list(range(len(counts)))
-    for name, labels in zip(("balanced_accuracy", *HALVES), (every, *_halves(split)), strict=True):
-        there = counts[labels][counts[labels] > 0]
-        found[name] = float(1 / (len(there) * there.min())) if len(there) else 0.0
-    return found
+    A better one may lie beyond. Of a single rate there is nothing to tell.
 
-
-def compared(values: Sequence[float], grain: float = 0.0) -> Effect:
-    r"""Judge the mean of repetitions by Student's t, minding that pictures are counted whole.
-
-    $$e = \max\left(s, g / \sqrt{12}\right) / \sqrt{n}$$
-
-    Two seeds that answer equally many pictures rightly have no spread, and yet are not
-    known better than to the grain $g$ of one picture, whose rounding alone has the
-    deviation $g / \sqrt{12}$.
-
-    Args:
-        values: of at least two seeds.
-        grain: steps that the values go in.
-    """
-    found = np.asarray(values, np.float64)
-    mean, freedom = float(found.mean()), len(found) - 1
-    spread = float(found.std(ddof=1)) if np.ptp(found) > 0 else 0.0
-    error = max(spread, grain / math.sqrt(12)) / math.sqrt(len(found))
-    half = t_quantile(0.975, freedom) * error
-    p = t_tails(mean / error, freedom) if error > 0 else 1.0
-    return Effect(mean, mean - half, mean + half, p)
-
-
-def interval(
-    values: Sequence[float],
-    grain: float = 0.0,
-    lowest: float = -math.inf,
-    highest: float = math.inf,
-) -> dict[str, float]:
-    """Return the mean of repetitions and its 95 % interval.
-
-    Args:
-        values: of at least two seeds.
-        grain: see `compared`.
-        lowest: that a value can be; the interval ends there.
-        highest: that a value can be.
+    Returns:
+        `lowest`, `highest` or "".
 
     Example:
-        >>> interval([0.5, 0.5])
-        {'mean': 0.5, 'low': 0.5, 'high': 0.5}
+        >>> outermost(0.2, [0.05, 0.1, 0.2]), outermost(0.1, [0.05, 0.1, 0.2])
+        ('highest', '')
     """
-    found = compared(values, grain)
-    low, high = max(lowest, found.low), min(highest, found.high)
-    return {"mean": found.value, "low": low, "high": high}
+    ends = {min(tried): "lowest", max(tried): "highest"} if len(set(tried)) > 1 else {}
+    return ends.get(rate, "")
 
 
 def _contestant(
     figures: Mapping[str, Sequence[float]],
-    reference: Mapping[str, Sequence[float]],
+    differences: Mapping[str, Contrast],
     settings: Mapping[str, Any],
     searched: Sequence[Result],
     finals: Sequence[Result],
@@ -209,6 +192,7 @@ def _contestant(
         }
         for at, one in enumerate(finals)
     ]
+    edge = outermost(settings["rate"], [one["rate"] for one in trials]) if trials else ""
     return {
         **{
             name: interval(values, steps[name], 0.0, math.inf if name == "nll" else 1.0)
@@ -217,11 +201,8 @@ def _contestant(
         "seconds": float(np.mean([one["seconds"] for one in ran])),
         "trials": len(trials),
         "settings": dict(settings),
-        "difference": {
-            name: interval(_paired(reference[name], values), _TWO * steps[name])
-            for name, values in figures.items()
-            if name in reference
-        },
+        "outermost": edge,
+        "difference": {name: one.interval for name, one in differences.items()},
         "search": trials,
         "finals": ran,
         "curve": curve(finals),
@@ -248,36 +229,48 @@ def curve(finals: Sequence[Result]) -> dict[str, list[float]]:
     }
 
 
-def _paired(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Return second minus first, seed by seed."""
-    return [b - a for a, b in zip(first, second, strict=True)]
+def _pairs(reference: str, found: Mapping[str, Contrast]) -> list[dict[str, Any]]:
+    """Tell of each comparison who is ahead, by how much, and whether that is more than noise."""
+    widths = least(found)
+    told = []
+    for name, one in found.items():
+        behind = one.value < 0
+        span = one.interval
+        sign = -1 if behind else 1
+        low, high = sorted(sign * span[end] for end in ("low", "high"))
+        told.append(
+            {
+                "ahead": reference if behind else name,
+                "behind": name if behind else reference,
+                "mean": abs(one.value),
+                "low": low,
+                "high": high,
+                "least": widths[name],
+                "told_apart": abs(one.value) > widths[name],
+            }
+        )
+    return told
 
 
-def _apart(
-    judged: Mapping[str, Sequence[float]], order: Sequence[str], grain: float
-) -> dict[str, Any]:
-    """Compare all pairs by the paired t test, adjusted by Holm for how many there are."""
-    pairs = list(combinations(order, 2))
-    effects = [
-        compared(_paired(judged[second], judged[first]), _TWO * grain) for first, second in pairs
-    ]
-    adjusted = holm([effect.p for effect in effects])
-    told = [
-        {
-            "ahead": first,
-            "behind": second,
-            "mean": effect.value,
-            "low": effect.low,
-            "high": effect.high,
-            "p": effect.p,
-            "p_holm": p,
-            "told_apart": p <= SIGNIFICANT,
-        }
-        for (first, second), effect, p in zip(pairs, effects, adjusted, strict=True)
-    ]
+def _told(pairs: Sequence[Mapping[str, Any]], seeds: int, objective: str) -> dict[str, Any]:
+    """Say what can be told apart, and how small a difference could have been."""
+    smallest = min(pair["least"] for pair in pairs)
     return {
-        "pairs": told,
+        "pairs": list(pairs),
         "cannot_tell_apart": [
-            [one["ahead"], one["behind"]] for one in told if not one["told_apart"]
+            [pair["ahead"], pair["behind"]] for pair in pairs if not pair["told_apart"]
         ],
+        "smallest_difference": smallest,
+        "limits": limits(seeds, smallest, objective),
     }
+
+
+def limits(seeds: int, smallest: float, measure: str) -> str:
+    """Say how small a difference a race could have told.
+
+    Example:
+        >>> limits(3, 0.0213, "balanced_accuracy")
+        '3 seeds can tell apart only differences of 2.1 points or more of balanced accuracy'
+    """
+    points = f"differences of {100 * smallest:.1f} points or more of {measure.replace('_', ' ')}"
+    return f"{seeds} seeds can tell apart only {points}"

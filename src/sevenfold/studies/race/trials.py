@@ -21,6 +21,7 @@ from sevenfold.recipe import Recipe
 from sevenfold.rows import Stage
 from sevenfold.studies import pictures
 from sevenfold.studies.folder import checkpoints
+from sevenfold.studies.race import judging
 from sevenfold.studies.race.carving import carved
 from sevenfold.train.member import answers, measure
 
@@ -103,13 +104,8 @@ def _judged(ground: Ground, call: Json, folder: Path, progress: Progress) -> dic
         said = answers(network, fitted.recipe, split.dataset, split.test, place, progress)
         judged, _ = _sound(said)
         labels = split.dataset.labels[split.test]
-        right = judged.argmax(axis=1) == labels
-        found["judged"] = _scored(judged / temperature, labels) | {
-            "recalls": {
-                str(label): float(right[labels == label].mean())
-                for label in np.unique(labels).tolist()
-            }
-        }
+        right = judging.packed(judged.argmax(axis=1) == labels)
+        found["judged"] = _scored(judged / temperature, labels) | {"right": right}
     return found
 
 
@@ -148,8 +144,15 @@ def _scored(
     return {
         "accuracy": measured.accuracy,
         "balanced_accuracy": measured.balanced_accuracy,
+        "macro_f1": _macro_f1(evaluate.confusion(logits.argmax(axis=1), labels, logits.shape[1])),
         "nll": measured.loss,
     }
+
+
+def _macro_f1(confusion: Int64[np.ndarray, "classes classes"]) -> float:
+    """Average F1 over the classes that occur or are answered, as `evaluate.score` does."""
+    both = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float((2 * confusion.diagonal()[both > 0] / both[both > 0]).mean())
 
 
 def _steps(recipe: Recipe, split: Split, seed: int) -> list[int]:

@@ -1,25 +1,24 @@
 """Prune a trained network: the loop's cuts, its retraining on pixels, and two controls.
 
 `plan` says how and holds what comes of it; `ground` holds what all trainings share, and
-trains; the loop and its controls are here.
+trains; `steps` goes through them and writes them down, and `controls` are what the steps are
+compared with. The cuts are here.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from sevenfold import checkpoint, evaluate, nets
 from sevenfold.data import Split
 from sevenfold.errors import GateRefused, UsageError
 from sevenfold.features.pixels import Pixels
-from sevenfold.loop import Epoch, Trained
 from sevenfold.place import Place
 from sevenfold.practices import imbalance, pruning
 from sevenfold.practices.ensembling import Ensembling
@@ -28,8 +27,10 @@ from sevenfold.progress import Progress
 from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, behind
 from sevenfold.train.member import Member
-from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, retrained, saved_at
+from sevenfold.train.pruned import controls
+from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, saved_at
 from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
+from sevenfold.train.pruned.steps import rebuilt, through, tree, untrained
 from sevenfold.train.student import BLEND
 
 __all__ = ["Attempt", "Candidate", "Outcome", "Plan", "attempted", "key", "shrunk"]
@@ -98,17 +99,14 @@ def shrunk(
     before = judged(ground, start)
     trim = partial(_trim, ground, "step")
     drop = plan.settings.max_drop
-    made = _steps(ground, start, "step", plan.settings.steps, trim, score=before, max_drop=drop)
+    made = through(ground, start, "step", plan.settings.steps, trim, score=before, max_drop=drop)
     dense: Candidate | None = None
-    smaller: tuple[Candidate, ...] = ()
+    smaller = controls.Smaller()
     if plan.settings.controls != "none" and made.kept:
-        control = _steps(ground, start, "dense", len(made.kept), lambda held, _: held)
-        dense = control.kept[-1].network
+        dense = controls.longer(ground, start, len(made.kept))
     if plan.settings.controls == "all" and made.kept:
-        sizes = [pruning.cost(step.network.network, recipe.side).macs for step in made.kept]
-        control = _steps(ground, start, "smaller", len(sizes), _at_random(ground, sizes))
-        smaller = tuple(step.network for step in control.kept)
-    return Outcome(before, made, dense, smaller)
+        smaller = controls.smaller(ground, start, made.kept, recipe.epochs)
+    return Outcome(before, made, dense, smaller.networks, smaller.fresh, smaller.missing)
 
 
 def attempted(
@@ -158,7 +156,7 @@ def attempted(
 
 
 def _reachable(ground: Ground) -> None:
-    """Refuse a target that floors and caps put out of reach, before anything is trained."""
+    """Refuse a target that is out of reach, before anything is trained."""
     least = pruning.smallest(ground.network, ground.how)
     dense, left = (pruning.cost(one, ground.how.side) for one in (ground.network, least))
     for aim in ground.plan.aims:
@@ -169,15 +167,25 @@ def _reachable(ground: Ground) -> None:
             share = left.of(target.counted) / dense.of(target.counted)
         if share <= aim.share:
             continue
-        nearest = value * share / aim.share
         if target.kind == "megabytes":
             nearest = value + (share - aim.share) * dense.parameters * pruning.WEIGHT_BYTES / 1e6
+        else:
+            nearest = value * share / aim.share
         # Rounded up, so that what is offered can be had.
         offer = math.ceil(nearest * 1000) / 1000 if nearest < 1000 else math.ceil(nearest)
+        stay = pruning.couple(ground.network, ground.how.side).reasons
+        nothing = left.of(target.counted) == dense.of(target.counted)
+        if nothing or (target.relative and offer >= 1):
+            raise UsageError(
+                f"--target {target} is out of reach: nothing of this network may go "
+                f"({stay or 'floors and caps of channels keep all'})",
+                pruning.UNPRUNED,
+            )
+        others = f"; others cannot go at all ({stay})" if stay else ""
         raise UsageError(
             f"--target {target} is out of reach: floors and caps of channels leave at least "
-            f"{offer:g}",
-            f"name {target.kind}={offer:g} or more",
+            f"{offer:.12g}{others}",
+            f"name {target.kind}={offer:.12g} or more",
         )
 
 
@@ -185,7 +193,7 @@ def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candi
     """Cut a network for a step; a cut that was made already is taken as it is."""
     plan, saved = ground.plan, saved_at(ground, kind, number, "-cut")
     if saved.exists():
-        return _candidate(ground, checkpoint.load(saved))
+        return rebuilt(ground, checkpoint.load(saved))
     ground.bench.progress("prune", number - 1, plan.settings.steps)
     smaller, how = candidate.network, ground.how
     for aim in plan.aims:
@@ -196,8 +204,8 @@ def _trim(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candi
         across = "literal" if plan.settings.ranking == "taylor" else plan.settings.across
         how = replace(how, settings=replace(plan.settings, across=across, by_cost=True))
     # Written down also because a clock may decide once, but not twice.
-    cut = Candidate(smaller, candidate.logits[:0], Trained((), 0, False))
-    checkpoint.save(saved, _tree(cut))
+    cut = untrained(smaller)
+    checkpoint.save(saved, tree(cut))
     return cut
 
 
@@ -211,80 +219,3 @@ def _aimed(
     counted = aim.target.counted
     have = pruning.cost(ground.network, how.side).of(counted)
     return pruning.trimmed(network, counted, share * have, how)
-
-
-def _at_random(ground: Ground, sizes: list[int]) -> Callable[[Candidate, int], Candidate]:
-    """Cut channels at random until as many multiply-accumulates are left as in the steps.
-
-    Where those removed blocks, channels alone may not get there: what is left goes on as it is.
-    """
-    settings = replace(ground.plan.settings, ranking="random", by_cost=False, blocks=False)
-    how = replace(ground.how, settings=settings)
-
-    def trim(candidate: Candidate, number: int) -> Candidate:
-        try:
-            smaller = pruning.trimmed(candidate.network, "macs", sizes[number - 1], how)
-        except UsageError:
-            return candidate
-        return replace(candidate, network=smaller)
-
-    return trim
-
-
-def _steps(
-    ground: Ground,
-    start: Candidate,
-    kind: str,
-    count: int,
-    trim: Callable[[Candidate, int], Candidate],
-    *,
-    score: float = 1.0,
-    max_drop: float = 1.0,
-) -> pruning.Shrunk[Candidate]:
-    """Go through the loop's steps, of the pruning itself or of a control, whose drop is free."""
-    return pruning.shrink(
-        start,
-        count,
-        score=score,
-        max_drop=max_drop,
-        trim=trim,
-        retrain=partial(retrained, ground, kind),
-        measure=partial(judged, ground),
-        recall=partial(_recall, ground, kind),
-        keep=partial(_keep, ground, kind),
-    )
-
-
-def _keep(ground: Ground, kind: str, step: pruning.Step[Candidate]) -> None:
-    checkpoint.save(
-        saved_at(ground, kind, step.number), _tree(step.network) | {"score": step.score}
-    )
-    for what in ("-training", "-cut"):
-        saved_at(ground, kind, step.number, what).unlink(missing_ok=True)
-
-
-def _recall(ground: Ground, kind: str, number: int) -> pruning.Step[Candidate] | None:
-    path = saved_at(ground, kind, number)
-    if not path.exists():
-        return None
-    tree = checkpoint.load(path)
-    return pruning.Step(number, _candidate(ground, tree), float(tree["score"]))
-
-
-def _tree(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "shapes": pruning.shapes(candidate.network),
-        "weights": candidate.network.state_dict(),
-        "logits": torch.from_numpy(np.ascontiguousarray(candidate.logits)),
-        "history": [asdict(line) for line in candidate.trained.history],
-    }
-
-
-def _candidate(ground: Ground, tree: dict[str, Any]) -> Candidate:
-    """Rebuild what `_tree` describes, to the bit."""
-    network = pruning.reshape(ground.network, tree["shapes"])
-    assert isinstance(network, nets.Network)
-    network.load_state_dict(tree["weights"])
-    history = tuple(Epoch(**line) for line in tree["history"])
-    trained = Trained(history, len(history) - 1 if history else 0, False)
-    return Candidate(network.eval(), tree["logits"].numpy(), trained)

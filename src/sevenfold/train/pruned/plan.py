@@ -51,14 +51,19 @@ class Outcome:
         score: of the unpruned network on validation.
         shrunk: the steps.
         dense: the unpruned network after as much training; None where it was not asked for.
-        smaller: networks of the steps' multiply-accumulates with channels kept at random;
-            where the steps removed whole blocks, these lost more channels in their stead.
+        smaller: a network of the size of each step, from the first on.
+        fresh: whether these are of the steps' shapes and were never pruned; else they have the
+            steps' multiply-accumulates and channels that were kept at random, where the steps
+            removed whole blocks the fewer.
+        missing: why there is no smaller one of some steps.
     """
 
     score: float
     shrunk: pruning.Shrunk[Candidate]
     dense: Candidate | None
-    smaller: tuple[Candidate, ...]
+    smaller: tuple[Candidate, ...] = ()
+    fresh: bool = False
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

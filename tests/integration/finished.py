@@ -50,7 +50,9 @@ def lose_weights(run: Path, patch: pytest.MonkeyPatch) -> None:
     path = run / "recipe.toml"
     recipe = path.read_text("utf-8")
     assert 'weights = "random"' in recipe
-    path.write_text(recipe.replace('weights = "random"', 'weights = "hub"'), "utf-8")
+    assert "layer_decay = 0.0" in recipe  # which the start decides, and is to stay as it is
+    lost = recipe.replace('weights = "random"', 'weights = "hub"')
+    path.write_text(lost.replace("layer_decay = 0.0", "layer_decay = 1.0"), "utf-8")
 
     def content(settings: Transfer) -> str:
         assert settings.weights == "random"

@@ -102,7 +102,7 @@ def test_several_targets_are_reached_and_neither_by_far(run):
     facts = remake.prune(run, asked, **HOW)
     assert [one["kind"] for one in facts["targets"]] == ["macs", "parameters"]
     # A chunk of eight of a stage's stream is a quarter of this small network.
-    assert 0.2 <= facts["macs_cut"] < 0.5
+    assert 0.2 <= facts["macs_cut"] < 0.6
     assert 0.4 <= facts["parameters_cut"] < 0.5
 
 

@@ -548,15 +548,17 @@ def test_an_update_of_few_pictures_keeps_what_its_folds_said_of_the_old(
     facts = update.update(run, update.Asked(str(tmp_path / "more")), **HOW)
     assert facts["accepted"]
     second = read_predictions(swap.served(run, "predictions.csv"))
-    # At another temperature the same logits: their differences keep one ratio.
-    ratios = [
-        np.subtract(*np.log(second.probabilities[at, [0, 1]]))
-        / np.subtract(*np.log(judged[content][[0, 1]]))
-        for at, content in enumerate(second.hashes)
-        if content in judged
-    ]
-    assert len(ratios) == len(judged)
-    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-3)
+    now = dict(zip(second.hashes, second.probabilities, strict=True))
+    assert set(judged) < set(now)
+    # At another temperature the same logits: their differences keep one ratio, but for shares
+    # so small that they are written down as rounded.
+    kept = [one for one in judged if min(judged[one].min(), now[one].min()) > 1e-9]
+    assert len(kept) > len(judged) / 2
+    before, after = (
+        np.array([np.subtract(*np.log(shares[one][[0, 1]])) for one in kept])
+        for shares in (judged, now)
+    )
+    np.testing.assert_allclose(after, np.median(after / before) * before, rtol=1e-3, atol=1e-4)
     new = [at for at, content in enumerate(second.hashes) if content not in judged]
     assert len(new) > 0
     assert facts["warnings"].count(work._BLIND) == 1

@@ -20,6 +20,7 @@ from markdown_it import MarkdownIt
 import report_facts
 from sevenfold import account, plots, report
 from sevenfold.errors import DataError
+from sevenfold.practices import ensembling
 from sevenfold.practices.imbalance import Imbalance
 from sevenfold.recipe import Recipe
 from sevenfold.report import curves, words
@@ -27,6 +28,7 @@ from sevenfold.report.card import CODE, escaped
 from sevenfold.report.operating import operating
 from sevenfold.report.page import LIMIT_BYTES, _classes, cleaned, fitted
 from sevenfold.report.verdict import verdict
+from sevenfold.train import student
 from sevenfold.train.balance import Tried
 
 HOSTILE = (
@@ -347,6 +349,14 @@ def voted(**parts: Any) -> dict[str, Any]:
         ),
         ({"ships": "vote", "student": {}}, ("The vote ships: 2 networks in one file",)),
         ({"student": {"accuracy": 0.95, "nll": 0.22}}, ("does at least as well as the vote",)),
+        (
+            {"student": {"accuracy": 0.93, "nll": 0.25}, "nearer": 0.8},
+            ("keeps 35 % of what", "80 % nearer to the vote", "so the student ships"),
+        ),
+        (
+            {"ships": "vote", "student": {"accuracy": 0.95, "nll": 0.22}, "nearer": -0.1},
+            ("10 % farther from", "At least 70 % is asked, so the vote ships"),
+        ),
         ({"student": {"accuracy": 0.93, "nll": 0.25}}, ("The student ships, as was asked for",)),
         (
             {"pooled": {"accuracy": 0.92, "nll": 0.27}, "ships": "member"},
@@ -552,6 +562,11 @@ def test_what_ships_is_the_student_the_vote_or_one_member() -> None:
     taught = student_of(logits, answered(labels, 1.0, 7, wrong=2), labels)
     told = account.voting(taught)
     assert (told["ships"], told["needed"], told["seconds_student"]) == ("student", 0.7, 4.0)
+    assert told["nearer"] < 1
+    log_p = [student.calibrated(one.logits, labels) for one in taught.members]
+    vote = student.calibrated(ensembling.pool(np.stack(log_p), np.ones(3), "soft"), labels)
+    assert account.practised._nearer(vote, vote, np.stack(log_p)) == pytest.approx(1)
+    assert account.practised._nearer(log_p[0], vote, np.stack([log_p[0]])) == pytest.approx(0)
     alone = student_of(logits, None, labels, ships=taught.members[:1])
     assert account.voting(alone)["ships"] == "member"
     assert account.voting(student_of(logits[:1], None, labels)) == {}

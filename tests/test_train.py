@@ -374,6 +374,49 @@ def test_a_student_goes_on_from_the_average_gently(split, tmp_path, monkeypatch)
     assert seed == 20_000
 
 
+def test_a_students_norms_keep_the_statistics_of_pictures(split, tmp_path, monkeypatch):
+    """Those of the blends that it is shown would differ; lessons that come nearer are kept."""
+    halves = replace(split, train=split.train[::2], val=split.train[1::2])
+    monkeypatch.setattr(student, "alike", lambda _: True)  # these start at random
+    near = iter((0.1, 0.2))  # of the student, and of the average that it started from
+    monkeypatch.setattr(student, "apart", lambda *_: next(near))
+    monkeypatch.setattr(student, "_keeps", lambda *_: True)
+    made = _trained(
+        halves, tmp_path, "ensembling.members=2", "ensembling.distil=true",
+        "imbalance.method=none",
+    )  # fmt: skip
+    networks = [one.network for one in made.members]
+    middle = ensembling.averaged(networks, np.full(2, 0.5)).state_dict()
+    taught = made.student.network.state_dict()
+    assert made.lessons is None
+    norms = [name for name in middle if "running" in name]
+    assert norms
+    for name in norms:
+        torch.testing.assert_close(taught[name], middle[name])
+    assert not torch.equal(taught["head.weight"], middle["head.weight"])
+
+
+def test_a_taught_network_is_judged_by_how_far_it_is_from_the_vote(monkeypatch):
+    random = np.random.default_rng(0)
+    vote = random.normal(0, 2, (200, 3))
+    labels = vote.argmax(axis=1)
+
+    def said(noise: float, taught: bool) -> SimpleNamespace:
+        logits = vote + random.normal(0, noise, vote.shape)
+        return SimpleNamespace(logits=logits, trained=SimpleNamespace(history=(1,) * taught))
+
+    ensemble = Ensembling(members=2)
+    here = SimpleNamespace(labels=labels, recipe=SimpleNamespace(ensembling=ensemble))
+    members, weights = [said(1.0, True), said(1.0, True)], np.full(2, 0.5)
+    pooled = ensembling.pool(student.stacked(members), weights, "soft")
+    same = SimpleNamespace(logits=pooled, trained=SimpleNamespace(history=(1,)))
+    assert student.apart(here, members, weights, same) == pytest.approx(0, abs=1e-12)
+    far = student.apart(here, members, weights, members[0])
+    assert far > 0
+    assert student._keeps(here, members, weights, same)
+    assert not student._keeps(here, members, weights, members[0])
+
+
 def test_pruning_shows_new_views_in_blends_and_asks_the_unpruned_about_them(
     split, tmp_path, monkeypatch
 ):
@@ -416,8 +459,9 @@ def test_pruning_shows_new_views_in_blends_and_asks_the_unpruned_about_them(
 
 
 def _judged(logits):
-    """Stand for a network of which only its logits matter."""
-    return SimpleNamespace(logits=np.asarray(logits, np.float64))
+    """Stand for an average, of which only its logits matter."""
+    untaught = SimpleNamespace(history=())
+    return SimpleNamespace(logits=np.asarray(logits, np.float64), trained=untaught)
 
 
 def test_one_network_ships_for_the_vote_only_if_it_keeps_enough_of_the_gain():

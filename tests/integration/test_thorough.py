@@ -14,6 +14,7 @@ from test_prune import faster, slower
 import photos
 from sevenfold import judging, predict, remake, runs
 from sevenfold.errors import UsageError
+from sevenfold.practices import ensembling
 from sevenfold.progress import silent
 from sevenfold.train import student
 
@@ -70,15 +71,15 @@ AVERAGE = (
 
 
 @pytest.mark.parametrize("better", [True, False])
-def test_an_average_that_keeps_too_little_is_taught_unless_lessons_make_it_worse(
+def test_an_average_that_keeps_too_little_is_taught_unless_it_is_nearer_to_the_vote(
     tmp_path, stores, monkeypatch, better
 ):
     monkeypatch.setattr(student, "_keeps", lambda _bench, _members, _weights, _one: False)
     merged = student.merged
 
     def judged(bench, members, weights):
-        answers = np.eye(3, dtype=np.float32)[bench.labels]
-        return replace(merged(bench, members, weights), logits=answers if better else -answers)
+        vote = ensembling.pool(student.stacked(members), weights, "soft").astype(np.float32)
+        return replace(merged(bench, members, weights), logits=vote if better else -vote)
 
     monkeypatch.setattr(student, "merged", judged)
     finished.train(tmp_path, stores, AVERAGE)

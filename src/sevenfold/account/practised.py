@@ -71,6 +71,8 @@ def voting(fitted: Fitted) -> dict[str, Any]:
         taught = calibrated(fitted.student.logits.astype(np.float64), labels)
         found["student"] = _scored(taught, labels)
         found["behind"] = _behind(taught, pooled, labels)
+        if not fitted.averaged:
+            found["nearer"] = _nearer(taught, pooled, each)
         found["needed"] = KEPT
         found["averaged"] = fitted.averaged
         found["lessons_lost"] = fitted.lessons is not None
@@ -84,6 +86,20 @@ def shipped(fitted: Fitted) -> str:
     if fitted.ships[0] is fitted.student:
         return "student"
     return "vote" if len(fitted.ships) > 1 else "member"
+
+
+def _nearer(
+    one: Float[np.ndarray, "judged classes"],
+    vote: Float[np.ndarray, "judged classes"],
+    members: Float[np.ndarray, "members judged classes"],
+) -> float:
+    """Return by which share one network's answers are nearer to the vote's than its members' are.
+
+    Nearness is that of `train.student.apart`.
+    """
+    apart = [float((np.exp(vote) * (vote - each)).sum(axis=1).mean()) for each in (one, *members)]
+    mean = float(np.mean(apart[1:]))
+    return 1 - apart[0] / mean if mean > 0 else 1.0
 
 
 def _behind(

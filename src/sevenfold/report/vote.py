@@ -162,23 +162,37 @@ def _kept(found: Facts, losses: Losses) -> Iterator[str]:
             f"As far as these pictures tell, that is {behind.low:+.3f} to {behind.high:+.3f} "
             "against the vote's."
         )
+    nearer = number(found.get("nearer"))
+    if math.isfinite(nearer):
+        how = f"{percent(abs(nearer), 0)} {'nearer to' if nearer >= 0 else 'farther from'}"
+        yield (
+            f"Its answers are {how} the vote's than those of a member are on average, by which "
+            "what was taught is judged: the labels of so few pictures say less of it."
+        )
+
+
+def _share(found: Facts, losses: Losses) -> float:
+    """Return the share of the vote's gain by which it was chosen what ships."""
+    nearer = number(found.get("nearer"))
+    return nearer if math.isfinite(nearer) else losses.kept
 
 
 def _ships(found: Facts, losses: Losses) -> Iterator[str]:
     """Say what is deployed and why."""
     needed = number(found.get("needed"))
     asked = f"At least {percent(needed, 0)} is asked, so"
-    the = f"{asked} the" if losses.kept < needed else "The"
+    share = _share(found, losses)
+    the = f"{asked} the" if share < needed else "The"
     one = _one(found)
     match found.get("ships"):
-        case "student" if losses.kept >= needed:
+        case "student" if share >= needed:
             yield f"{asked} the {one} ships, at the cost of one network."
         case "student" if losses.gain <= 0 and losses.student <= losses.mean:
             yield f"The {one} ships: it is no worse than a member is on average."
         case "student" if found.get("pruned"):
             yield f"The {one} shipped by that rule, and was pruned then: see below."
         case "student" if found.get("lessons_lost") is True:
-            yield "The average ships, at the cost of one network: lessons made it worse."
+            yield "The average ships, at the cost of one network: lessons brought it no nearer."
         case "student":
             yield f"The {one} ships, as was asked for, at the cost of one network."
         case "vote":
@@ -227,17 +241,19 @@ def _cost(found: Facts, small: bool) -> str:
 
 def _figure(found: Facts, losses: Losses) -> Markup:
     """Draw the share that the student keeps on a scale from the members' mean to the vote."""
-    if not math.isfinite(losses.kept):
+    share, taught = _share(found, losses), math.isfinite(number(found.get("nearer")))
+    if not math.isfinite(share):
         return Markup()
     needed, one = number(found.get("needed")), _one(found)
-    kept = percent(max(0.0, losses.kept), 0)
+    kept = percent(max(0.0, share), 0)
+    what = "way to the vote's answers" if taught else "vote's gain in log loss"
     return Markup(
         plots.scale(
-            losses.kept,
+            share,
             math.nan,
             math.nan,
             key="kept",
-            title=f"Share of the vote's gain in log loss that the {one} keeps",
+            title=f"Share of the {what} that the {one} keeps",
             text=(
                 f"The {one} keeps {kept}; {percent(needed, 0)} is asked. 0 % is the members' "
                 "mean, 100 % the vote."

@@ -1,5 +1,6 @@
 """Train one member of the vote: with small data also its folds, for every choice."""
 
+import contextlib
 import copy
 import math
 import time
@@ -21,7 +22,7 @@ from sevenfold.features.pixels import Pixels
 from sevenfold.features.views import PLAIN
 from sevenfold.loop import Measured, Stop, Trained
 from sevenfold.place import Place, narrowed
-from sevenfold.practices import augmentation, imbalance, optimization, transfer
+from sevenfold.practices import augmentation, imbalance, optimization, pruning, transfer
 from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
 from sevenfold.rows import Rows
@@ -174,7 +175,8 @@ def trained(
         seed: of everything random in it.
         name: of its checkpoints.
         rows: of each of its parts, by number.
-        begins: whose networks its parts start from; None: from where all members start.
+        begins: whose networks its parts start from, with batch norms that keep its statistics;
+            None: from where all members start.
     """
     networks: list[nets.Network] = []
     classes = len(bench.split.dataset.classes)
@@ -184,9 +186,10 @@ def trained(
             network, origin = copy.deepcopy((*begins.folds, begins.network)[at]), begins.origin
         else:
             network, origin = begun(bench, seed)
-        trained, steps, decision = train_part(
-            bench, network, rows(at, part), part, rate, seed, checkpoint_of(bench, name, part)
-        )
+        with pruning.still(network) if begins else contextlib.nullcontext():
+            trained, steps, decision = train_part(
+                bench, network, rows(at, part), part, rate, seed, checkpoint_of(bench, name, part)
+            )
         networks.append(network)
         answered(bench, part, network, logits)
     return Member(

@@ -378,8 +378,8 @@ def test_a_students_norms_keep_the_statistics_of_pictures(split, tmp_path, monke
     """Those of the blends that it is shown would differ; lessons that come nearer are kept."""
     halves = replace(split, train=split.train[::2], val=split.train[1::2])
     monkeypatch.setattr(student, "alike", lambda _: True)  # these start at random
-    near = iter((0.1, 0.2))  # of the student, and of the average that it started from
-    monkeypatch.setattr(student, "apart", lambda *_: next(near))
+    # Of the student, and of the average that it started from.
+    monkeypatch.setattr(student, "apart", lambda *_: [0.1, 0.2])
     monkeypatch.setattr(student, "_keeps", lambda *_: True)
     made = _trained(
         halves, tmp_path, "ensembling.members=2", "ensembling.distil=true",
@@ -410,8 +410,8 @@ def test_a_taught_network_is_judged_by_how_far_it_is_from_the_vote(monkeypatch):
     members, weights = [said(1.0, True), said(1.0, True)], np.full(2, 0.5)
     pooled = ensembling.pool(student.stacked(members), weights, "soft")
     same = SimpleNamespace(logits=pooled, trained=SimpleNamespace(history=(1,)))
-    assert student.apart(here, members, weights, same) == pytest.approx(0, abs=1e-12)
-    far = student.apart(here, members, weights, members[0])
+    near, far = student.apart(here, members, weights, (same, members[0]))
+    assert near == pytest.approx(0, abs=1e-12)
     assert far > 0
     assert student._keeps(here, members, weights, same)
     assert not student._keeps(here, members, weights, members[0])

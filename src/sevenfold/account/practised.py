@@ -14,7 +14,7 @@ from sevenfold.recipe import PRACTICES, Recipe, named
 from sevenfold.train import Fitted
 from sevenfold.train.balance import Tried
 from sevenfold.train.stronger import rare
-from sevenfold.train.student import KEPT, calibrated
+from sevenfold.train.student import KEPT, calibrated, divergence
 
 
 def _settings(value: Any) -> str:
@@ -97,9 +97,9 @@ def _nearer(
 
     Nearness is that of `train.student.apart`.
     """
-    apart = [float((np.exp(vote) * (vote - each)).sum(axis=1).mean()) for each in (one, *members)]
-    mean = float(np.mean(apart[1:]))
-    return 1 - apart[0] / mean if mean > 0 else 1.0
+    own, *apart = (divergence(vote, each) for each in (one, *members))
+    mean = float(np.mean(apart))
+    return 1 - own / mean if mean > 0 else 1.0
 
 
 def _behind(

@@ -183,7 +183,7 @@ def distilled(
             network.cpu().eval()
     if middle is None:
         return learnt, None
-    taught, before = (apart(bench, members, weights, one) for one in (learnt, middle))
+    taught, before = apart(bench, members, weights, (learnt, middle))
     return (learnt, None) if taught < before else (middle, learnt.trained)
 
 
@@ -191,26 +191,32 @@ def apart(
     bench: Bench,
     members: Sequence[Member],
     weights: Float[np.ndarray, "members"],
-    one: Member,
-) -> float:
-    r"""Return how far one network's answers are from those of the vote that taught it, in nats.
+    networks: Sequence[Member],
+) -> list[float]:
+    r"""Return how far each network's answers are from those of the vote that taught it, in nats.
 
-        $$rac1n \sum_i \mathrm{KL}\left(p_i^	ext{vote} \,\middle\|\, p_i
-    ight)$$
+    $$\frac{1}{n} \sum_i \mathrm{KL}\left(p_i^\mathrm{vote} \,\middle\|\, p_i\right)$$
 
-        over the pictures that choices are made by, both calibrated. Were the vote's probabilities
-        true, this would be the expectation of what the network's log loss exceeds the vote's by;
-        without the labels' chance it says much the same of validation and of test, where losses on
-        labels said 86 % and 12 % of one network (docs/log.md, 2026-12-01).
+    over the pictures that choices are made by, both calibrated. Were the vote's probabilities
+    true, this would be the expectation of what the network's log loss exceeds the vote's by;
+    without the labels' chance it says much the same of validation and of test, where losses on
+    labels said 86 % and 12 % of one network (docs/log.md, 2026-12-01).
 
     Args:
-            bench: has the pictures' classes, which calibrate.
-            members: of the vote.
-            weights: of the members.
-            one: the network.
+        bench: has the pictures' classes, which calibrate.
+        members: of the vote.
+        weights: of the members.
+        networks: any.
     """
     pooled = ensembling.pool(stacked(members), weights, bench.recipe.ensembling.vote)
-    vote, own = (calibrated(logits, bench.labels) for logits in (pooled, one.logits))
+    vote = calibrated(pooled, bench.labels)
+    return [divergence(vote, calibrated(one.logits, bench.labels)) for one in networks]
+
+
+def divergence(
+    vote: Float[np.ndarray, "judged classes"], own: Float[np.ndarray, "judged classes"]
+) -> float:
+    """Return the mean of KL(vote ‖ own) of log-probabilities, in nats."""
     return float((np.exp(vote) * (vote - own)).sum(axis=1).mean())
 
 
@@ -265,8 +271,8 @@ def _keeps(
     one: Member,
 ) -> bool:
     if one.trained.history:
-        each = [apart(bench, members, weights, member) for member in members]
-        return apart(bench, members, weights, one) <= (1 - KEPT) * float(np.mean(each))
+        own, *each = apart(bench, members, weights, (one, *members))
+        return own <= (1 - KEPT) * float(np.mean(each))
     mean, pooled = _gained(bench, members, weights)
     return evaluate.calibrated_nll(one.logits, bench.labels) <= mean - KEPT * max(
         0.0, mean - pooled

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sevenfold import nets
 from sevenfold.errors import GateRefused, ModelError, UsageError
+from sevenfold.evaluate import fit_temperature
 from sevenfold.loop import Trained
 from sevenfold.practices import pruning
 from sevenfold.practices.pruning import (
@@ -598,6 +599,45 @@ def test_after_training_statistics_of_plain_pictures_are_tried_on_validation(mon
     state = found.network.state_dict()
     assert all(torch.equal(state[name], held) for name, held in wanted.state_dict().items())
     np.testing.assert_array_equal(found.logits, right)
+
+
+# Who teaches.
+
+
+@pytest.mark.parametrize(
+    ("longer", "leads"),
+    [(3.0, True), (0.0, False), (-3.0, False), (math.nan, False)],
+)
+def test_the_unpruned_network_teaches_as_it_was_or_trained_on(monkeypatch, longer, leads):
+    was = np.array([[1.0, 0], [0, 1], [0, 1]], np.float32)
+    after = was.copy()
+    after[2, 0] = longer  # which is right
+    monkeypatch.setattr(ground, "_teacher", lambda network, warmth, _: (network, warmth))
+    nothing: Any = None
+    bench: Any = SimpleNamespace(labels=np.array([0, 1, 0]))
+    laid = ground.Ground(nothing, bench, nothing, nothing, nothing, 0, nothing, [])
+    start, control = (
+        pruned.Candidate(network, logits, Trained((), 0, False))
+        for network, logits in ((built("resnet20")[0], was), (built("plain20")[0], after))
+    )
+    found = ground.led(laid, start, control)
+    if not leads:
+        assert found is laid
+        return
+    network, warmth = found.teacher
+    assert network is control.network
+    assert warmth == max(1.0, fit_temperature(after.astype(np.float64), bench.labels))
+
+
+def test_controls_name_a_pruning_by_whether_one_may_teach():
+    network = built("resnet20")[0]
+    aims = (pruning.Aim(pruning.Target("macs", 0.5), 0.5),)
+    names = [
+        pruned.key(pruned.Plan(aims, Pruning(macs=0.5, controls=which), 0.1), network, SIDE, "")
+        for which in ("none", "dense", "all")
+    ]
+    assert names[0] != names[1]
+    assert names[1] == names[2]
 
 
 # Controls.

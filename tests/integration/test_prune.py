@@ -19,7 +19,8 @@ from sevenfold.errors import DataError, GateRefused, ModelError, UsageError
 from sevenfold.practices import pruning
 from sevenfold.predictions import read_predictions
 from sevenfold.progress import silent
-from sevenfold.train.pruned import controls
+from sevenfold.train import pruned
+from sevenfold.train.pruned import controls, steps
 
 ASKED = remake.Asked("macs=0.6", max_drop=0.9, steps=2, epochs=1, seed=4)
 
@@ -115,6 +116,32 @@ def test_controls_stand_beside_the_steps(smaller):
         assert (other["macs"], other["parameters"]) == (step["macs"], step["parameters"])
     assert smaller[1]["smaller_controls"].startswith("networks of the steps' shapes")
     assert smaller[1]["controls_missing"] == []
+
+
+def test_the_control_is_trained_first_and_may_teach(run, monkeypatch):
+    real, seen, controlled = steps.retrained, [], []
+
+    def watched(ground, kind, candidate, number):
+        seen.append((kind, number, ground.teacher is certain))
+        return real(ground, kind, candidate, number)
+
+    def certain(pixels):
+        return torch.ones(len(pixels), 3) / 3
+
+    def led(ground, start, longer):
+        controlled.append((start.trained.history, longer.trained.history))
+        return replace(ground, teacher=certain)
+
+    monkeypatch.setattr(steps, "retrained", watched)
+    monkeypatch.setattr(pruned, "led", led)
+    facts = remake.prune(run, replace(ASKED, controls="dense"), **HOW)
+    assert seen == [
+        ("dense", 1, False), ("dense", 2, False), ("step", 1, True), ("step", 2, True),
+    ]  # fmt: skip
+    ((before, after),) = controlled
+    assert not before
+    assert len(after) == 1
+    assert [row["name"] for row in facts["controls"]["dense"]] == ["dense, trained on"]
 
 
 def test_a_smaller_network_is_trained_for_as_many_epochs_as_the_pruned_one_was(run, monkeypatch):
@@ -245,7 +272,8 @@ def test_a_killed_pruning_goes_on(run, smaller):
     with pytest.raises(Kill):
         remake.prune(run, ASKED, **{**HOW, "progress": kill})
     (trial,) = [path for path in (run / "trials").iterdir() if path.is_dir()]
-    assert {path.name for path in trial.iterdir()} == {"step-1.checkpoint", "step-2-cut.checkpoint"}
+    there = {"dense-1", "dense-2", "step-1", "step-2-cut"}
+    assert {path.stem for path in trial.iterdir()} == there
     finished = (trial / "step-1.checkpoint").stat().st_mtime_ns
     again: list[int] = []
 
@@ -261,7 +289,7 @@ def test_a_killed_pruning_goes_on(run, smaller):
 
 def test_weights_that_are_gone_are_not_missed(run, smaller, monkeypatch):
     finished.lose_weights(run, monkeypatch)
-    remake.prune(run, replace(ASKED, controls="none"), **HOW)
+    remake.prune(run, replace(ASKED, controls="dense"), **HOW)
     assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
 
 

@@ -28,7 +28,7 @@ from sevenfold.recipe import Recipe
 from sevenfold.train.bench import Bench, behind
 from sevenfold.train.member import Member
 from sevenfold.train.pruned import controls
-from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, saved_at
+from sevenfold.train.pruned.ground import Ground, Latency, asked, judged, laid, led, saved_at
 from sevenfold.train.pruned.plan import Attempt, Candidate, Outcome, Plan, key
 from sevenfold.train.pruned.steps import rebuilt, through, tree, untrained
 from sevenfold.train.student import BLEND
@@ -57,8 +57,9 @@ def shrunk(
 
     Every training starts from a cut with recalibrated batch norms, and learns labels and what
     the unpruned network says of the same pixels, softened where calibration softens it
-    (Hinton et al. 2015, arXiv 1503.02531). A step and its controls see the same blends, and
-    each step sees new ones.
+    (Hinton et al. 2015, arXiv 1503.02531). Where the unpruned network that is trained on as
+    long is asked for, it is trained first, and teaches the others if it is the better of the
+    two. A step and its controls see the same blends, and each step sees new ones.
     The last epoch counts, whatever validation says. Writes to the stores and checkpoints
     into `folder`; goes on from what is there, to the bit.
 
@@ -99,11 +100,13 @@ def shrunk(
     before = judged(ground, start)
     trim = partial(_trim, ground, "step")
     drop = plan.settings.max_drop
+    longer: tuple[Candidate, ...] = ()
+    if plan.settings.controls != "none":
+        longer = controls.longer(ground, start, plan.settings.steps)
+        ground = led(ground, start, longer[-1])
     made = through(ground, start, "step", plan.settings.steps, trim, score=before, max_drop=drop)
-    dense: Candidate | None = None
+    dense = longer[len(made.kept) - 1] if longer and made.kept else None
     smaller = controls.Smaller()
-    if plan.settings.controls != "none" and made.kept:
-        dense = controls.longer(ground, start, len(made.kept))
     if plan.settings.controls == "all" and made.kept:
         smaller = controls.smaller(ground, start, made.kept, recipe.epochs)
     return Outcome(before, made, dense, smaller.networks, smaller.fresh, smaller.missing)

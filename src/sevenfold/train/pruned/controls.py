@@ -33,9 +33,10 @@ class Smaller:
     missing: tuple[str, ...] = ()
 
 
-def longer(ground: Ground, start: Candidate, steps: int) -> Candidate:
-    """Train the unpruned network for as many epochs as the steps were."""
-    return through(ground, start, "dense", steps, lambda held, _: held).kept[-1].network
+def longer(ground: Ground, start: Candidate, steps: int) -> tuple[Candidate, ...]:
+    """Train the unpruned network on; return it after as many epochs as each step."""
+    kept = through(ground, start, "dense", steps, lambda held, _: held).kept
+    return tuple(step.network for step in kept)
 
 
 def smaller(ground: Ground, start: Candidate, steps: Steps, epochs: int) -> Smaller:

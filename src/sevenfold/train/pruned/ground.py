@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sevenfold import draws, loop, nets
+from sevenfold import draws, evaluate, loop, nets
 from sevenfold.features import trunk as engines
 from sevenfold.features.views import Views
 from sevenfold.loop import Trained
@@ -118,6 +118,28 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     return answer
 
 
+def led(ground: Ground, start: Candidate, longer: Candidate) -> Ground:
+    """Let the unpruned network teach as it was, or as it is after as long a training.
+
+    Behind a frozen trunk the latter is often the better by more than a cut costs (docs/log.md,
+    2026-12-01); of few pictures it can be the worse. The lower loss on validation, calibrated,
+    decides.
+
+    Args:
+        ground: where the unpruned network teaches.
+        start: it.
+        longer: the control.
+    """
+    labels = ground.bench.labels
+    if not all(np.isfinite(one.logits).all() for one in (start, longer)):
+        return ground
+    losses = [evaluate.calibrated_nll(one.logits, labels) for one in (start, longer)]
+    if not losses[1] < losses[0]:
+        return ground
+    softened = max(1.0, evaluate.fit_temperature(longer.logits.astype(np.float64), labels))
+    return replace(ground, teacher=_teacher(longer.network, softened, ground.bench))
+
+
 def asked(ground: Ground, network: nets.Network) -> Candidate:
     """Ask a network about the validation pictures."""
     bench = ground.bench
@@ -164,7 +186,7 @@ def _loss(ground: Ground, network: nets.Network) -> float:
 
 
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
-    """Train what a cut left on blends, by their labels and what the unpruned network says.
+    """Train what a cut left on blends, by their labels and what an unpruned network says.
 
     Of blends it is not as sure as of the pictures that it was trained on, and so tells more
     (Beyer et al. 2022, arXiv 2106.05237). Of a network that was trained on a frozen trunk alone

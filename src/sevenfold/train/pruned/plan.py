@@ -85,9 +85,11 @@ def key(plan: Plan, network: nets.Network, side: int, trial: str) -> str:
     """Name a pruning by the trial's key, its plan and the network that it starts from.
 
     Neither what is measured here (a latency, and so the share that is to remain), nor where
-    the loop ends, nor which controls stand beside it changes a step.
+    the loop ends changes a step. Of the controls it matters whether the unpruned network is
+    trained on, since it may teach.
     """
-    settings = replace(plan.settings, max_drop=0.0, controls="none")
+    alone = plan.settings.controls == "none"
+    settings = replace(plan.settings, max_drop=0.0, controls="none" if alone else "dense")
     aims = (replace(one, share=0.0) if one.target.kind == "latency" else one for one in plan.aims)
     plain = Plan(tuple(aims), settings, plan.rate)
     state = f"{trial} {plain} {engines.digest(network, side)}"

@@ -5,6 +5,11 @@ that differ in 1, 3 and 6 % of the pictures, on 340, 1,000 and 3,000 pictures, w
 none to as large as the change allows; 10,000 draws each, and the exact probability beside
 them. Then 20 and 50 groups of pictures whose answers change together (intra-group
 correlation 0.5), bounded as independent pictures and as groups. About a minute.
+
+`judging.balanced_drop` bounds the drop in balanced accuracy. Two classes of 300 and 40
+pictures, and ten from 100 down to 10, whose answers change in 3 and 6 % of the pictures, with
+no drop, one in all classes alike, and one in the rarest alone; 10,000 draws each. About ten
+minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import numpy as np
 import results_file
 from results_file import Results, span
 from sevenfold import paired
+from sevenfold.judging.bounds import balanced_drop
 
 DRAWS, GROUP_DRAWS = 10_000, 2_000
 PICTURES = (340, 1000, 3000)
@@ -25,6 +31,8 @@ CHURNS = (0.01, 0.03, 0.06)
 SHARES = (0.0, 0.25, 0.5, 1.0)  # of the churn that is a drop
 GROUPS = (20, 50)
 GROUP_SIZE, CORRELATION = 25, 0.5
+CLASSES = ((300, 40), (100, 77, 60, 46, 36, 28, 22, 17, 13, 10))
+WHERE = ("nowhere", "everywhere", "in the rarest")
 
 
 @cache
@@ -119,6 +127,35 @@ def pictures_in_groups(results: Results, draws: int, groups: int, churn: float) 
     )  # fmt: skip
 
 
+def classes_apart(
+    results: Results, draws: int, sizes: tuple[int, ...], churn: float, where: str
+) -> None:
+    """Measure the bound of balanced accuracy, with a drop of none, some or one of the classes."""
+    key = f"classes={len(sizes)} churn={churn} {where}"
+    if not results.missing(key):
+        return
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    alone = [str(number) for number in range(len(labels))]
+    falls = {
+        "nowhere": np.zeros(len(sizes)),
+        "everywhere": np.full(len(sizes), churn / 2),
+        "in the rarest": np.array([0.0] * (len(sizes) - 1) + [churn]),
+    }[where]
+    drop, random = float(falls.mean()), np.random.default_rng(0)
+    got_worse, changed = ((churn + falls) / 2)[labels], churn
+    bounds = np.zeros(draws)
+    for at in range(draws):
+        chance = random.random(len(labels))
+        worse = chance < got_worse
+        better = (chance >= got_worse) & (chance < changed)
+        bounds[at] = balanced_drop(~better, ~worse, labels, alone)
+    results.append(
+        key, seed=0, n=draws, kind="classes", pictures=len(labels), classes=len(sizes),
+        churn=churn, drop=drop, where=where, coverage=float(np.mean(bounds >= drop)),
+        mean_bound=float(np.mean(bounds)),
+    )  # fmt: skip
+
+
 def summary(results: Results) -> None:
     """Write the table: for each case the drop where the bound holds least often."""
     tables = []
@@ -126,32 +163,35 @@ def summary(results: Results) -> None:
     for row in results.rows():
         cases.setdefault((row["kind"], row["pictures"], row["churn"]), []).append(row)
     for (kind, pictures, churn), rows in cases.items():
-        least = [min(row[name] for row in rows) for name in ("coverage", "two_sided_coverage")]
+        least = min(row["coverage"] for row in rows)
+        both = [row["two_sided_coverage"] for row in rows if "two_sided_coverage" in row]
         exact = [row["exact_coverage"] for row in rows if "exact_coverage" in row]
         tables.append(
             {
                 "pictures": pictures,
                 "groups": rows[0].get("groups", ""),
+                "classes": rows[0].get("classes", ""),
                 "churn %": f"{100 * churn:g}",
                 "drops, points": span(
                     100 * min(row["drop"] for row in rows),
                     100 * max(row["drop"] for row in rows),
                     2,
                 )
-                if kind == "pictures"
+                if kind != "groups"
                 else f"{100 * rows[0]['drop']:g}",
                 "draws each": rows[0]["n"],
-                "bound holds, least %": f"{100 * least[0]:.1f}",
+                "bound holds, least %": f"{100 * least:.1f}",
                 "exact, least %": f"{100 * min(exact):.2f}" if exact else "",
-                "both sides, least %": f"{100 * least[1]:.1f}",
+                "both sides, least %": f"{100 * min(both):.1f}" if both else "",
                 "as if independent %": ""
-                if kind == "pictures"
+                if kind != "groups"
                 else f"{100 * min(row['coverage_as_pictures'] for row in rows):.1f}",
             }
         )
     titles = [
         "How often the one-sided 95 % bound on a drop holds (Tango's score interval; in groups "
-        "by their design effect), at the drop where it holds least often."
+        "by their design effect; of classes that in balanced accuracy), at the drop where it "
+        "holds least often."
     ]
     results.summarise(titles, tables)
 
@@ -169,6 +209,10 @@ def main() -> None:
     for groups in GROUPS:
         for churn in CHURNS:
             pictures_in_groups(results, group_draws, groups, churn)
+    for sizes in CLASSES:
+        for churn in CHURNS[1:]:
+            for where in WHERE:
+                classes_apart(results, draws, sizes, churn, where)
     summary(results)
 
 

@@ -39,7 +39,8 @@ def measure(results: Results, data: Path, options: argparse.Namespace) -> None:
     if options.smoke:
         quick = ("epochs=1", "views=1", "side=64", "optimization.rate=0.003")
         settings += [word for one in quick for word in ("--set", one)]
-    how = f"{options.controls}/{options.steps}x{options.epochs_per_step}/half"
+    how = f"{options.controls}/{options.steps}x{options.epochs_per_step}"
+    how += "/half" if options.controls == "none" else "/led"
     how += f"/{options.per_class}" if options.per_class else ""
     how += f"/seed {options.seed}" if options.seed else ""
     keys = {f"{target}/{how}": target for target in options.targets}

@@ -601,6 +601,43 @@ def test_after_training_statistics_of_plain_pictures_are_tried_on_validation(mon
     np.testing.assert_array_equal(found.logits, right)
 
 
+# Several targets.
+
+
+@pytest.mark.parametrize(
+    ("left", "tried", "found"),
+    [
+        ([0.59], [0.7], 0.59),  # as much less as the others take along
+        ([0.62, 0.6], [0.7, 0.65], 0.6),  # or half of it
+        ([0.62, 0.61], [0.7, 0.65], 0.5),
+        ([None, 0.58], [0.7, 0.65], 0.58),  # the others cannot do without
+    ],
+)
+def test_what_others_take_along_need_not_go_for_the_first_target(monkeypatch, left, tried, found):
+    seen, outcomes = [], iter(left)
+
+    def cut(_ground: Any, _network: Any, first: float, others: list[float]) -> float:
+        seen.append(round(first, 9))
+        assert others == [0.5]
+        outcome = next(outcomes)
+        if outcome is None:
+            raise UsageError("floors keep more", "name a larger target")
+        return outcome
+
+    monkeypatch.setattr(pruned, "_cut", cut)
+    monkeypatch.setattr(pruning, "cost", lambda share, _: SimpleNamespace(of=lambda _: share))
+    aim = SimpleNamespace(target=SimpleNamespace(counted="macs"))
+    laid: Any = SimpleNamespace(
+        plan=SimpleNamespace(aims=[aim]), network=1.0, how=SimpleNamespace(side=SIDE)
+    )
+    start: Any = None
+    assert pruned._no_further(laid, start, 0.5, 0.6, [0.5]) == found
+    assert seen == tried
+    seen.clear()
+    assert pruned._no_further(laid, start, 0.595, 0.6, [0.5]) == 0.595
+    assert not seen
+
+
 # Who teaches.
 
 

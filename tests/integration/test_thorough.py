@@ -123,6 +123,8 @@ def test_a_training_prunes_its_student(tmp_path, stores, student_ships, monkeypa
     assert facts["pruning"]["macs_cut"] >= 0.25
     told = report(run)
     assert told["pruning"]["chosen"] == 1
+    for name in ("drop_bound", "objective_drop_bound", "certified", "certified_by"):
+        assert facts["pruning"][name] == told["pruning"][name]
     assert told["ensembling"]["ships"] == "student"
     assert told["run"]["stages"][2]["stage"] == "judge"
     assert facts["test"]["accuracy"] == told["pruning"]["steps"][0]["accuracy"]

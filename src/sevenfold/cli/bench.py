@@ -26,7 +26,7 @@ def bench(
     Args:
         models: runs, or bundles copied out of them; speed-ups are over the first.
         out: a file for the table, which `prune` and `export --to int8` read.
-        threads: inside one call of a model; 0 is one for each core.
+        threads: processor threads of each model; 0 is one for each core.
         rounds: timing rounds; in each, every model answers one picture.
         layers: time single layers too, from which `prune` predicts.
         json: print one JSON object instead of a summary.

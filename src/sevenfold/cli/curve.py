@@ -39,7 +39,7 @@ def curve(
         data: labelled pictures, as for `train`.
         out: the folder for curve.html and what was measured.
         target: an accuracy, such as 0.95: how many pictures reach it?
-        repetitions: other rankings of the pictures, at least 3.
+        repetitions: how often the curve is measured, in other orders of the pictures; at least 3.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting, such as side=160; may be repeated.
         seed: another number is another draw of everything that is random.

@@ -39,10 +39,10 @@ def evidence(
     Args:
         data: labelled pictures, as for `train`.
         out: the folder of the study.
-        practices: names of those that are measured, such as transfer,augmentation.
-        repetitions: folds, each judged once: 6, the least that a claim can come of, to 20.
+        practices: names of those to measure, such as transfer,augmentation; all without it.
+        repetitions: folds, each judged once, 6 to 20; fewer than 6 could claim nothing.
         seed: another number draws other folds, views and seeds of training.
-        budget: quick, normal, thorough, or a time such as 20m: of one training.
+        budget: of each training: quick, normal, thorough, or a time such as 20m.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting that all arms have in common, such as side=160; may be repeated.
         json: print one JSON object instead of a table.

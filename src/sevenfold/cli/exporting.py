@@ -41,7 +41,8 @@ def export(
         out: the folder to write; without it RUN/exports/ and the format.
         processor: what int8 is made for; without it this machine's.
         for_size: take int8 for its size, however fast it is.
-        max_drop: in accuracy that int8 must be proven to keep within, on validation.
+        max_drop: int8 is refused unless validation proves that its accuracy drops by no more
+            than this; 0.02 is two points.
         latency_table: what `sevenfold bench FLOAT INT8` wrote on another machine.
         data: where the run's pictures are now; they are found by their content.
         threads: pictures at a time; 0 is one for each core.

@@ -22,7 +22,8 @@ def release() -> str:
 
 app = App(
     name="sevenfold",
-    help="A folder of labelled photos in; a small, fast, verified image classifier out.",
+    help="A folder of labelled photos in; a small, fast, verified image classifier out. "
+    "Begin with `sevenfold train PHOTOS --out RUN`, and open RUN/report.html.",
     version=release,
     default_parameter=Parameter(
         negative=(), show_default=lambda value: str(value) if value else None
@@ -55,7 +56,8 @@ class Training:
         device: where to train.
         costs: a TOML file of what each mistake costs, with a table [TRUE CLASS] of ANSWER = COST
             and above them not_sure = COST; answers then cost the least.
-        min_recall: find a class at least so often, such as crack=0.99; may be repeated.
+        min_recall: share of a class's pictures that must be found, such as crack=0.99; more
+            others are then called so; may be repeated.
         licence: an SPDX expression for the model card; without it the card names none.
         replace: put the new run in the place of an older one; its pictures get roles anew.
         json: print one JSON object instead of a summary.

@@ -39,7 +39,7 @@ def preview(
     Args:
         data: labelled pictures, as for `train`.
         out: the folder for preview.png and preview.html.
-        budget: quick, normal, thorough, or a time, as of the training.
+        budget: show what this budget's training sees: quick, normal, thorough, or a time.
         recipe: a TOML file of settings, as `sevenfold recipe` prints them.
         set: one setting, such as augmentation.rotation_degrees=15; may be repeated.
         classes: most classes to show.

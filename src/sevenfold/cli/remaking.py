@@ -95,12 +95,13 @@ def prune(
         steps: cuts with a training after each.
         epochs_per_step: epochs of the training after each cut.
         rate: largest learning rate after a cut; 0 is that of the run.
-        controls: also train, and judge beside it: the unpruned network as long (dense), and
-            smaller ones that were never pruned (all); of a pretrained backbone there are none,
-            and as many multiply-accumulates with channels kept at random stand for them.
+        controls: also train, and judge beside it: the unpruned network as long (dense), which
+            teaches the smaller one where it is the better teacher, and networks that were never
+            pruned (all); of a pretrained backbone there are none so small, and as many
+            multiply-accumulates with channels kept at random stand for them.
         latency_table: a file that predicts latencies of another machine.
         data: where the run's pictures are now; they are found by their content.
-        seed: of everything random.
+        seed: another number is another draw of everything that is random.
         threads: processor threads; 0 is one for each core.
         device: where to train.
         json: print one JSON object instead of a summary.

@@ -39,9 +39,9 @@ def serve(
         allow_host: another name that requests may call this server by, such as that of the
             proxy before it; may be repeated.
         port: where to listen; 0 is any free one.
-        lan: answer every machine of the network that has the address with its token.
+        lan: also answer other machines of the network, if they send the token that is printed.
         sessions: pictures answered at a time; 0 is one for each core.
-        queue: pictures that may wait; more are told to come back.
+        queue: pictures that may wait; further ones get 503 and are told when to try again.
         collect: a folder that keeps pictures, answers and corrections for training.
         collect_megabytes: most that this folder may hold.
     """

@@ -39,7 +39,8 @@ def race(
         data: labelled pictures, as for `train`.
         out: the folder of the race.
         practice: what races: optimizers, or methods against imbalance.
-        trials: settings that each optimizer tries, 3 without it; methods have none.
+        trials: settings tried for each optimizer, 3 without it; methods against imbalance have
+            none to try.
         seeds: trainings with fresh seeds for the final figures, at least 2.
         only: names of those that race, such as sgd,adamw,switch.
         budget: quick, normal, thorough, or a time such as 20m: of one training.

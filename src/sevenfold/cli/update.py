@@ -53,7 +53,7 @@ def update(
         data: where the run's own pictures are now; they are found by their content.
         columns_: the names of the new table's columns, such as path=file,label=species.
         group_by: a regular expression that takes the group from a new file's name.
-        seed: of everything random.
+        seed: another number is another draw of everything that is random.
         threads: processor threads; 0 is one for each core.
         device: where to train.
         json: print one JSON object instead of a summary.

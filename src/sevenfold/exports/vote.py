@@ -12,8 +12,7 @@ from sevenfold import evaluate
 from sevenfold import export as graphs
 from sevenfold.errors import UsageError
 from sevenfold.exports import verify
-from sevenfold.practices import ensembling
-from sevenfold.practices.ensembling.graph import voting
+from sevenfold.release.graph import joined
 from sevenfold.runs import Run
 
 _NOT_ITS_OWN: Final = (
@@ -58,22 +57,16 @@ def of(run: Run, *, largest: float, threads: int) -> Vote:
     _refuse(run)
     recipe, dataset, chosen = run.recipe, run.split.dataset, run.split.val.tolist()
     say = np.flatnonzero(run.weights)
+    voters = [run.members[at] for at in say.tolist()]
     shares = np.array(run.weights)[say]
-    cores, logits = [], []
-    for at in say.tolist():
-        shipped = graphs.Shipped(run.members[at], recipe.ensembling.mirror).eval()
-        cores.append(graphs.core(shipped, recipe.side))
-        logits.append(
-            graphs.network_logits(shipped, dataset, chosen, side=recipe.side, threads=threads)
-        )
-    pooled = ensembling.pool(np.stack(logits), shares, recipe.ensembling.vote)
-    temperature = evaluate.fit_temperature(pooled, dataset.labels[run.split.val])
-    core = voting(cores, shares, recipe.ensembling.vote)
-    model = graphs.assemble(core, recipe.side, len(dataset.classes), temperature)
+    whole = joined(voters, shares, recipe, dataset, chosen, threads=threads)
+    temperature = evaluate.fit_temperature(whole.logits, dataset.labels[run.split.val])
+    model = graphs.assemble(whole.core, recipe.side, len(dataset.classes), temperature)
     answered = graphs.answers(model, dataset, chosen, threads)
-    found = graphs.agreement(answered, softmax(pooled / temperature, axis=1), tie=largest)
+    expected = softmax(whole.logits / temperature, axis=1)
+    found = graphs.agreement(answered, expected, tie=largest)
     verify.demand(found, what="the vote's graph", largest=largest)
-    return Vote(model, temperature, len(say), found, answered)
+    return Vote(model, temperature, len(voters), found, answered)
 
 
 def _refuse(run: Run) -> None:

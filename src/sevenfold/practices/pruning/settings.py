@@ -20,9 +20,10 @@ class Pruning:
         max_drop: of the objective on validation, at which cutting ends, 0 to below 1.
         steps: cuts, with a training after each.
         epochs: of each of these trainings, on pixels.
-        controls: which networks are trained beside: `dense`, the unpruned one as long,
-            `all`, also smaller ones that were never pruned (of a pretrained backbone, channels
-            kept at random stand for them), or `none`.
+        controls: which networks are trained beside: `dense`, the unpruned one as long, which
+            teaches the pruned one where it is the better teacher, `all`, also smaller ones that
+            were never pruned (of a pretrained backbone, channels kept at random stand for
+            them), or `none`.
         ranking: of channels: `l1`, `l2`, `bn_scale`, `mean_activation`,
             `nonzero`, `taylor`, or `random` as the control.
         across: how scores of different layers compare: `normalised` by their layer's mean,

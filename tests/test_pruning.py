@@ -611,6 +611,7 @@ def test_after_training_statistics_of_plain_pictures_are_tried_on_validation(mon
         ([0.62, 0.6], [0.7, 0.65], 0.6),  # or half of it
         ([0.62, 0.61], [0.7, 0.65], 0.5),
         ([None, 0.58], [0.7, 0.65], 0.58),  # the others cannot do without
+        ([0.4, 0.3], [0.7, 0.65], 0.5),  # chunks: less may be left than before
     ],
 )
 def test_what_others_take_along_need_not_go_for_the_first_target(monkeypatch, left, tried, found):

@@ -191,6 +191,8 @@ def _made(
 
 def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
     """Return when the run that is replaced opened any of these test pictures, and no more of it."""
+    if not _finished(out):
+        return datasets.EMPTY
     try:
         known = datasets.known(out)
     except ModelError:
@@ -264,11 +266,14 @@ def _wish(request: Request) -> operating.Wish:
 def _prepare(out: Path, request: Request) -> None:
     """Make the folder of the run, or refuse one that holds something else.
 
-    A finished run that is to be replaced stays until its successor is written.
+    A finished run that is to be replaced stays until its successor is written. A first one
+    that was killed while its files were put in their place is made again from its checkpoints:
+    the command that makes it never ended.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "name a folder")
-    swap.finish(out)
+    if _finished(out):
+        swap.finish(out)
     _refuse_finished(out, request)
     # Some programs that copy a run leave out its empty folder.
     ours = (out / "trials").exists() or (out / "bundle" / "SHA256SUMS").is_file()
@@ -283,8 +288,13 @@ def _prepare(out: Path, request: Request) -> None:
         ) from error
 
 
+def _finished(out: Path) -> bool:
+    """Tell whether a folder has the file that a run ends with."""
+    return (out / "report.json").exists()
+
+
 def _refuse_finished(out: Path, request: Request) -> None:
-    if (out / "report.json").exists() and not request.replace:
+    if _finished(out) and not request.replace:
         raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
 
 

@@ -598,7 +598,7 @@ job.train({data!r}, job.Path({out!r}), request=REQUEST, progress=progress)
 """
 
 
-def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
+def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path, monkeypatch):
     out = tmp_path / "run"
     for third in (1, 2):
         code = DRIVER.format(
@@ -607,8 +607,20 @@ def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode not in (0, 1), done.stderr
         assert not (out / "report.json").exists()
-    job.train(str(roles), out, request=REQUEST, progress=silent)
+    # At last while its files are put in their place: what lies there is whole, and not finished.
+    moved = iter(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "_replace", killed_at_the_end(moved, swap._replace))
+        with pytest.raises(Kill):
+            job.train(str(roles), out, request=REQUEST, progress=silent)
+    assert swap.pending(out)
+    assert not (out / "report.json").exists()
+    predict.load(out)
+    facts = job.train(str(roles), out, request=REQUEST, progress=silent)
+    assert facts["run"] == str(out)
     assert sha256(out / "model.safetensors") == sha256(with_val[0] / "model.safetensors")
+    assert {path.name for path in out.iterdir()} == {path.name for path in with_val[0].iterdir()}
+    assert openings(out) == 1
 
 
 # Evaluation

@@ -244,7 +244,7 @@ def _no_further(
             other = _cut(ground, network, min(1.0, first + part * along), others)
         except UsageError:  # the others need that what the first aim took is gone
             continue
-        if pruning.cost(other, ground.how.side).of(counted) <= first * dense:
+        if left < pruning.cost(other, ground.how.side).of(counted) <= first * dense:
             return other
     return cut
 

@@ -71,6 +71,43 @@ def test_accepting_serves_the_new_version_and_keeps_the_old_one(run):
     assert versions.baseline(run, 2) == 2
 
 
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_command_that_was_stopped_once_its_model_is_served_ends(run, replacing, monkeypatch):
+    versions.keep(run)
+
+    def work() -> dict[str, Any]:
+        if replacing:
+            return versions.replaced(run, candidate, "command")
+        return versions.renewed(run, 1, {"data": "more"}, candidate, "command")
+
+    real = swap._replace
+    monkeypatch.setattr(swap, "_replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        work()
+    monkeypatch.setattr(swap, "_replace", real)
+    assert not versions.serves(run, "command")  # its files are still to come
+    assert versions.ended(run, "another") == {}
+    assert versions.serves(run, "command")
+    facts = {"run": str(run), "classes": 3}
+    assert versions.ended(run, "command") == versions.ended(run, "command") == facts
+    events = json.loads((run / "versions" / "log.json").read_text("utf-8"))["events"]
+    told = [(one["event"], one["version"], one.get("data")) for one in events]
+    assert told == [("kept", 1, None), ("accepted", 2, "more")][: 2 - replacing]
+    assert (
+        sorted(path.name for path in (run / "versions").iterdir() if path.is_dir())
+        == ["1", "2"][: 2 - replacing]
+    )
+    versions.forget(run)
+    assert versions.ended(run, "command") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"command": "command"}', '{"command": 1, "sums":'])
+def test_a_note_that_cannot_be_read_is_none(run, content):
+    (run / "ended.json").write_text(content, encoding="utf-8")
+    assert not versions.serves(run, "command")
+    assert versions.ended(run, "command") == {}
+
+
 @pytest.mark.parametrize("done", range(8))
 def test_a_whole_bundle_is_served_however_many_files_are_replaced(run, done, monkeypatch):
     versions.keep(run)
@@ -218,6 +255,13 @@ def test_the_lock_of_a_process_that_ended_is_taken_over(run):
     ended.wait()
     told = {"pid": ended.pid, "host": socket.gethostname(), "started": "1"}
     (run / "update.lock").write_text(json.dumps(told), encoding="utf-8")
+    with versions.locked(run):
+        assert json.loads((run / "update.lock").read_bytes())["pid"] == os.getpid()
+    assert not (run / "update.lock").exists()
+
+
+def test_a_lock_that_a_full_disk_left_empty_holds_nobody(run):
+    (run / "update.lock").touch()
     with versions.locked(run):
         assert json.loads((run / "update.lock").read_bytes())["pid"] == os.getpid()
     assert not (run / "update.lock").exists()

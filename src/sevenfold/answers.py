@@ -372,4 +372,6 @@ def _join(parts: Path, path: Path, classes: Sequence[str]) -> None:
             with parquet.ParquetFile(part) as file:
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group))
+    with unfinished.open("rb+") as file:  # the parts are removed next: power may be lost then
+        os.fsync(file.fileno())
     os.replace(unfinished, path)

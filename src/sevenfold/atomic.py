@@ -46,6 +46,6 @@ def beside(path: Path) -> Iterator[Path]:
             except PermissionError:
                 time.sleep(wait)
         part.replace(path)
-    except OSError:
+    except BaseException:  # an interrupt too
         part.unlink(missing_ok=True)  # a full disk needs the room
         raise

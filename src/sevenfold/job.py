@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sevenfold import data as datasets
-from sevenfold import operating, swap
+from sevenfold import operating, swap, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
 from sevenfold.image import is_leftover
 from sevenfold.progress import Progress
@@ -96,8 +96,9 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
     """
     recipe, wish = _recipe(request), _wish(request)
     datasets.refuse_among(data, out)
-    _prepare(out, request)
-    from sevenfold import account, doctor, release, versions
+    command = versions.asked("train", data, request)
+    _prepare(out, request, command)
+    from sevenfold import account, doctor, release
 
     clock = release.Clock()
     account.check_licence(request.licence)
@@ -107,8 +108,11 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
             progress(line, 0, 0)
     recipe = _stronger(recipe, request, place)
     with versions.locked(out):  # another training may have begun in this folder
-        _refuse_finished(out, request)
-        facts = _made(data, out, recipe, wish, request, place, clock, progress)
+        _refuse_finished(out, request, command)
+        facts = versions.ended(out, command) or _made(
+            data, out, recipe, wish, request, place, clock, progress, command
+        )
+        release.clear(out)
     if recipe.evidence_minutes:
         with clock.stage("evidence"):
             alone = replace(recipe, evidence_minutes=0.0)
@@ -116,6 +120,7 @@ def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict
                 data, out, alone, request, _allowed(recipe, request, clock), progress
             )
         facts |= {"seconds": clock.seconds, "stages": clock.noted()}
+    versions.forget(out)
     return facts
 
 
@@ -128,9 +133,10 @@ def _made(
     place: "Place",
     clock: "Clock",
     progress: Progress,
+    command: str,
 ) -> dict[str, Any]:
     """Read, fit, judge and write the run."""
-    from sevenfold import guards, judging, release, train, trial, versions
+    from sevenfold import guards, judging, release, train, trial
     from sevenfold.features.pixels import opened
 
     with clock.stage("read"):
@@ -171,7 +177,7 @@ def _made(
     asked = release.Asked(
         data, request.budget, request.seed, request.licence, reading, _opened(out, split), wish
     )
-    facts = versions.replaced(
+    return versions.replaced(
         out,
         lambda part: release.release(
             part,
@@ -184,15 +190,12 @@ def _made(
             made=found.made,
             pruning=found.told,
         ),
+        command,
     )
-    release.clear(out)
-    return facts
 
 
 def _opened(out: Path, split: datasets.Split) -> datasets.Manifest:
     """Return when the run that is replaced opened any of these test pictures, and no more of it."""
-    if not _finished(out):
-        return datasets.EMPTY
     try:
         known = datasets.known(out)
     except ModelError:
@@ -263,18 +266,15 @@ def _wish(request: Request) -> operating.Wish:
     return operating.Wish(operating.read_recalls(request.min_recall), costs, unsure)
 
 
-def _prepare(out: Path, request: Request) -> None:
+def _prepare(out: Path, request: Request, command: str) -> None:
     """Make the folder of the run, or refuse one that holds something else.
 
-    A finished run that is to be replaced stays until its successor is written. A first one
-    that was killed while its files were put in their place is made again from its checkpoints:
-    the command that makes it never ended.
+    A finished run that is to be replaced stays until its successor is written.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "name a folder")
-    if _finished(out):
-        swap.finish(out)
-    _refuse_finished(out, request)
+    swap.finish(out)
+    _refuse_finished(out, request, command)
     # Some programs that copy a run leave out its empty folder.
     ours = (out / "trials").exists() or (out / "bundle" / "SHA256SUMS").is_file()
     if out.exists() and not ours and not all(is_leftover(one.name) for one in out.iterdir()):
@@ -288,13 +288,10 @@ def _prepare(out: Path, request: Request) -> None:
         ) from error
 
 
-def _finished(out: Path) -> bool:
-    """Tell whether a folder has the file that a run ends with."""
-    return (out / "report.json").exists()
-
-
-def _refuse_finished(out: Path, request: Request) -> None:
-    if _finished(out) and not request.replace:
+def _refuse_finished(out: Path, request: Request, command: str) -> None:
+    """Refuse a finished run, unless this very command was stopped after it had written it."""
+    finished = (out / "report.json").exists()
+    if finished and not request.replace and not versions.serves(out, command):
         raise UsageError(f"{out} holds a finished run", "choose another --out, or pass --replace")
 
 

@@ -91,8 +91,6 @@ def evaluate(
             progress("evaluate", len(answers), len(rows))
     shares = np.array([shares for shares, _ in answers], dtype=np.float64)
     labels, groups = dataset.labels[rows], [dataset.groups[row] for row in rows]
-    if out:
-        _write_answers(out, dataset, rows, [roles[row] or "test" for row in rows], shares)
     found = metrics.score(shares, labels, dataset.classes, groups=groups)
     bundle = predictor.bundle
     named = list((predictor.card.get("operating_point") or {}).get("asked", ()))
@@ -101,6 +99,8 @@ def evaluate(
     )
     marked = np.array([unlike for _, unlike in answers])
     unlike = decisions.share(marked, np.ones(len(marked), bool), groups)
+    if out:  # last: a table that is there is not written again
+        _write_answers(out, dataset, rows, [roles[row] or "test" for row in rows], shares)
     return {
         "schema": "sevenfold.evaluate/1",
         "scores": metrics.flat(found),

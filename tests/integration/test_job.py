@@ -436,7 +436,7 @@ def test_two_trainings_do_not_write_one_run(roles, tmp_path):
 
 def test_what_a_system_left_in_a_folder_is_no_other_file(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"")
-    job._prepare(tmp_path, REQUEST)
+    job._prepare(tmp_path, REQUEST, "train")
     assert (tmp_path / "trials").is_dir()
 
 
@@ -485,6 +485,8 @@ def test_a_run_stays_until_its_successor_is_written(with_val, roles, tmp_path, m
     with pytest.raises(UsageError, match="holds a finished run"):
         job.train(str(roles), run, request=REQUEST, progress=silent)
     assert not swap.pending(run)
+    assert openings(run) == opened + 1
+    job.train(str(roles), run, request=again, progress=silent)  # had its model in place, and ends
     assert openings(run) == opened + 1
     opened = openings(run)
     job.train(str(roles), run, request=again, progress=silent)
@@ -614,10 +616,13 @@ def test_a_killed_run_ends_as_one_never_killed(with_val, roles, tmp_path, monkey
         with pytest.raises(Kill):
             job.train(str(roles), out, request=REQUEST, progress=silent)
     assert swap.pending(out)
-    assert not (out / "report.json").exists()
     predict.load(out)
+    with pytest.raises(UsageError, match="holds a finished run"):
+        job.train(str(roles), out, request=replace(REQUEST, seed=9), progress=silent)
     facts = job.train(str(roles), out, request=REQUEST, progress=silent)
     assert facts["run"] == str(out)
+    assert facts["test"]["accuracy"] == report(out)["test"]["accuracy"]["value"]
+    assert not any((out / "trials").iterdir())
     assert sha256(out / "model.safetensors") == sha256(with_val[0] / "model.safetensors")
     assert {path.name for path in out.iterdir()} == {path.name for path in with_val[0].iterdir()}
     assert openings(out) == 1

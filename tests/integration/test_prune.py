@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_job import SETTINGS, Kill, parting, report, sha256
+from test_job import SETTINGS, Kill, killed_at_the_end, parting, report, sha256
 
 import photos
-from sevenfold import export, image, latency, predict, remake, runs, terminal
+from sevenfold import export, image, latency, predict, remake, runs, swap, terminal, versions
 from sevenfold.errors import DataError, GateRefused, ModelError, UsageError
 from sevenfold.practices import pruning
 from sevenfold.predictions import read_predictions
@@ -285,6 +285,21 @@ def test_a_killed_pruning_goes_on(run, smaller):
     remake.prune(run, ASKED, **{**HOW, "progress": watch})
     assert again == []  # both cuts were there already
     assert sha256(run / "model.safetensors") == sha256(smaller[0] / "model.safetensors")
+
+
+def test_a_pruning_that_was_killed_once_it_is_served_ends_and_prunes_no_further(run, monkeypatch):
+    asked, moved = replace(ASKED, steps=1, controls="none"), iter(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "_replace", killed_at_the_end(moved, swap._replace))
+        with pytest.raises(Kill):
+            remake.prune(run, asked, **HOW)
+    facts = remake.prune(run, asked, **HOW)
+    assert facts["schema"] == "sevenfold.prune/1"
+    assert facts["macs_cut"] == json.loads((run / "pruning.json").read_text("utf-8"))["macs_cut"]
+    assert [one.current for one in versions.listed(run)] == [False, True]
+    assert not any((run / "trials").iterdir())
+    again = remake.prune(run, asked, **HOW)  # which is another pruning
+    assert again["dense"]["macs"] == facts["steps"][0]["macs"]
 
 
 def test_weights_that_are_gone_are_not_missed(run, smaller, monkeypatch):

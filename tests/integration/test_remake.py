@@ -8,9 +8,9 @@ from pathlib import Path
 import finished
 import numpy as np
 import pytest
-from test_job import SETTINGS, Kill, at_step, report, sha256
+from test_job import SETTINGS, Kill, at_step, killed_at_the_end, report, sha256
 
-from sevenfold import export, exports, predict, remake, versions
+from sevenfold import export, exports, predict, remake, swap, versions
 from sevenfold.bundles import read_bundle
 from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.features.trunk import session
@@ -142,6 +142,20 @@ def test_a_kill_while_the_student_is_written_leaves_the_vote(run, monkeypatch):
     assert sha256(run / "bundle" / "model.onnx") == before
     remake.distil(run, data="", **HOW)
     assert report(run)["ensembling"]["ships"] == "student"
+
+
+def test_a_distilling_that_was_killed_once_its_student_is_served_ends(run, monkeypatch):
+    moved = iter(range(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "_replace", killed_at_the_end(moved, swap._replace))
+        with pytest.raises(Kill):
+            remake.distil(run, data="", **HOW)
+    facts = remake.distil(run, data="", **HOW)
+    assert facts["schema"] == "sevenfold.distill/1"
+    assert facts["student"]
+    assert report(run)["ensembling"]["ships"] == "student"
+    assert [one.current for one in versions.listed(run)] == [False, True]
+    assert not (run / "ended.json").exists()
 
 
 def test_one_change_at_a_time(run):

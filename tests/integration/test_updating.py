@@ -434,11 +434,15 @@ def test_a_kill_at_any_write_leaves_a_whole_model_and_the_rerun_finishes(
                 update.update(again, update.Asked(more), **HOW)
         (again / "update.lock").unlink(missing_ok=True)  # of this process, which lives on
         assert served(again) in (first, last)
-        if versions.current(again) < 2:
-            facts = update.update(again, update.Asked(more), **HOW)
-            assert facts["version"] == 2
-        else:
-            versions.keep(again)
+        if versions.current(again) == 2 and not (again / "ended.json").exists():
+            continue  # killed at its very end
+        facts = update.update(again, update.Asked(more), **HOW)
+        assert facts["accepted"]
+        assert facts["version"] == 2
+        events = json.loads((again / "versions" / "log.json").read_text("utf-8"))["events"]
+        assert [one["event"] for one in events] == ["kept", "accepted"]
+        assert not (again / "ended.json").exists()
+        assert not any((again / "trials").iterdir())
         assert served(again) == sha256(again / "bundle" / "model.onnx") != first
         assert [one.number for one in versions.listed(again)] == [1, 2]
         assert sha256(again / "model.safetensors") == sha256(whole / "model.safetensors")

@@ -36,8 +36,8 @@ def take(folder: Path) -> None:
             if not _holds(other):
                 other.unlink()
         path = folder / f"{os.getpid()}-{uuid4().hex}{SUFFIX}"
+        _MINE[os.getpid(), folder] = path  # also where the disk is full: removed at the end
         path.write_text(json.dumps(owner.me()), encoding="utf-8")
-        _MINE[os.getpid(), folder] = path
 
 
 def held(folder: Path) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sevenfold import account, release, runs, train, trial, versions
 from sevenfold.errors import UsageError
+from sevenfold.place import Place
 from sevenfold.practices import ensembling, pruning
 from sevenfold.progress import Progress
 from sevenfold.remake.record import asked, first_seed, going_on, members
@@ -48,53 +49,77 @@ def distil(
         ResourceError: another command changes the run.
     """
     versions.check(folder)
-    clock, place = release.Clock(), trial.place(device, threads)
+    command = versions.asked("distill", data, lessons, seed)
     with versions.locked(folder):
-        with clock.stage("read"):
-            run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
-        _distillable(run, lessons)
-        # An average that keeps enough needs no lessons, unless they are asked for.
-        average = train.alike(run.recipe) and not lessons
-        settings = replace(run.recipe.ensembling, average=average, distil=True, lessons=lessons)
-        ensembling.check(settings)
-        recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
-        # A student that had a member's seed would see the blends that the member has learnt.
-        teachers = members(run)
-        apart = ensembling.seed_of(seed, len(teachers))
-        while apart in {one.seed for one in teachers}:
-            apart = ensembling.seed_of(apart, 1)
-        # The members are those of a version, which names their weights.
-        parent = versions.keep(folder)
-        key = trial.key(going_on(recipe), run.split, apart, place)
-        with clock.stage("distil"):
-            fitted = train.distil(
-                recipe,
-                run.split,
-                teachers,
-                np.array(run.weights),
-                run.facts["training"]["rate"],
-                origin=first_seed(run),
-                seed=apart,
-                place=place,
-                pixels=run.pixels,
-                folder=folder / "trials" / f"distil-{parent}-{key}",
-                progress=progress,
-            )
-        facts = versions.renewed(
+        facts = versions.ended(folder, command) or _distilled(
             folder,
-            parent,
-            {"distilled": len(run.members)},
-            lambda part: release.release(
-                part, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
-            ),
+            data=data,
+            lessons=lessons,
+            seed=seed,
+            place=trial.place(device, threads),
+            progress=progress,
+            command=command,
         )
         release.clear(folder)
+        versions.forget(folder)
+    return facts
+
+
+def _distilled(
+    folder: Path,
+    *,
+    data: str,
+    lessons: int,
+    seed: int,
+    place: Place,
+    progress: Progress,
+    command: str,
+) -> dict[str, Any]:
+    """Make one network of the vote, and serve it."""
+    clock = release.Clock()
+    with clock.stage("read"):
+        run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
+    _distillable(run, lessons)
+    # An average that keeps enough needs no lessons, unless they are asked for.
+    average = train.alike(run.recipe) and not lessons
+    settings = replace(run.recipe.ensembling, average=average, distil=True, lessons=lessons)
+    ensembling.check(settings)
+    recipe = replace(run.recipe, ensembling=settings, pruning=pruning.Pruning.off)
+    # A student that had a member's seed would see the blends that the member has learnt.
+    teachers = members(run)
+    apart = ensembling.seed_of(seed, len(teachers))
+    while apart in {one.seed for one in teachers}:
+        apart = ensembling.seed_of(apart, 1)
+    # The members are those of a version, which names their weights.
+    parent = versions.keep(folder)
+    key = trial.key(going_on(recipe), run.split, apart, place)
+    with clock.stage("distil"):
+        fitted = train.distil(
+            recipe,
+            run.split,
+            teachers,
+            np.array(run.weights),
+            run.facts["training"]["rate"],
+            origin=first_seed(run),
+            seed=apart,
+            place=place,
+            pixels=run.pixels,
+            folder=folder / "trials" / f"distil-{parent}-{key}",
+            progress=progress,
+        )
     told = account.voting(fitted)
-    return facts | {
-        "schema": "sevenfold.distill/1",
-        "vote": told["pooled"],
-        "student": told["student"],
-    }
+
+    def make(part: Path) -> dict[str, Any]:
+        facts = release.release(
+            part, asked(run), fitted, run.split, place=place, clock=clock, progress=progress
+        )
+        return facts | {
+            "schema": "sevenfold.distill/1",
+            "vote": told["pooled"],
+            "student": told["student"],
+        }
+
+    return versions.renewed(folder, parent, {"distilled": len(run.members)}, make, command)
 
 
 def _distillable(run: runs.Run, lessons: int) -> None:

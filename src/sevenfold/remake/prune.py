@@ -74,31 +74,43 @@ def prune(
     check(request, wanted)
     versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
+    command = versions.asked("prune", data, request)
     with versions.locked(folder):
-        with clock.stage("read"):
-            run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
-        _prunable(run, request)
-        ground = _Ground(run, request, wanted, place, clock, progress)
-        found, plan = _judged(ground, timer)
-        told = found.told | {"seconds": clock.seconds}
-        facts = versions.renewed(
-            folder,
-            versions.keep(folder),
-            {"target": request.target},
-            lambda part: release.release(
-                part,
-                asked(run),
-                _shipping(found.fitted, plan, run),
-                run.split,
-                place=place,
-                clock=clock,
-                progress=progress,
-                made=found.made,
-                pruning=told,
-            ),
-        )
+        facts = versions.ended(folder, command)
+        if not facts:
+            with clock.stage("read"):
+                run = runs.reopened(folder, data=data, threads=place.threads, progress=progress)
+            _prunable(run, request)
+            ground = _Ground(run, request, wanted, place, clock, progress)
+            facts = _served(ground, *_judged(ground, timer), command)
         release.clear(folder)
-    return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
+        versions.forget(folder)
+    return facts
+
+
+def _served(
+    ground: _Ground, found: judging.Chosen, plan: pruned.Plan, command: str
+) -> dict[str, Any]:
+    """Serve what was chosen as a new version of the run."""
+    run, clock = ground.run, ground.clock
+    told = found.told | {"seconds": clock.seconds}
+
+    def make(part: Path) -> dict[str, Any]:
+        facts = release.release(
+            part,
+            asked(run),
+            _shipping(found.fitted, plan, run),
+            run.split,
+            place=ground.place,
+            clock=clock,
+            progress=ground.progress,
+            made=found.made,
+            pruning=told,
+        )
+        return facts | told | {"schema": "sevenfold.prune/1", "seconds": clock.seconds}
+
+    parent, event = versions.keep(run.folder), {"target": ground.request.target}
+    return versions.renewed(run.folder, parent, event, make, command)
 
 
 def _judged(ground: _Ground, timer: latency.Timer) -> tuple[judging.Chosen, pruned.Plan]:

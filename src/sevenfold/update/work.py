@@ -97,6 +97,11 @@ def update(
     versions.check(folder)
     clock, place = release.Clock(), trial.place(device, threads)
     with nullcontext() if asked.dry_run else versions.locked(folder):
+        if not asked.dry_run and (facts := versions.ended(folder, versions.asked("update", asked))):
+            for left in (folder / "trials").glob("update-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            versions.forget(folder)
+            return facts
         parent = versions.current(folder) if asked.dry_run else versions.keep(folder)
         with clock.stage("read"):
             run = runs.reopened(folder, data=asked.moved, threads=place.threads, progress=progress)
@@ -204,8 +209,9 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> di
             ground.progress("export", 0, 1)
             made = release.exported(fitted, found.split, place)
     except GateRefused as refused:
+        facts = _refused(ground, facts, refused.problem, refused.cure)
         shutil.rmtree(trials, ignore_errors=True)
-        return _refused(ground, facts, refused.problem, refused.cure)
+        return facts
     with clock.stage("judge"):
         judged = release.judged(made, found.split, place)
         comparisons = _compared(ground, facts, judged.predictions)
@@ -216,18 +222,20 @@ def _trained(ground: _Ground, facts: dict[str, Any], timer: latency.Timer) -> di
     facts |= _costs(ground.folder, made.model, timer)
     reasons = [text for one in comparisons for text in one.reasons]
     if reasons:
-        shutil.rmtree(trials, ignore_errors=True)
-        return _refused(
+        facts = _refused(
             ground,
             facts,
             f"the new model is worse: {'; '.join(dict.fromkeys(reasons))}",
             "look at the answers that got wrong and at the new labels; more new data may help",
         )
+        shutil.rmtree(trials, ignore_errors=True)
+        return facts
     try:
         facts = _accepted(ground, facts, fitted, (made, judged))
     except (UsageError, DataError) as error:  # what the answers were asked to be like
         facts = _refused(ground, facts, error.problem, error.cure)
     shutil.rmtree(trials, ignore_errors=True)
+    versions.forget(ground.folder)
     return facts
 
 
@@ -347,11 +355,9 @@ def _accepted(
     )
     facts = _finished(ground, facts, accepted=True)
     facts["version"] = versions.upcoming(folder)
-    made_facts = versions.renewed(
-        folder,
-        ground.parent,
-        {"data": facts["data"], "new": facts["new"]},
-        lambda part: release.release(
+
+    def make(part: Path) -> dict[str, Any]:
+        written = release.release(
             part,
             asked,
             fitted,
@@ -361,10 +367,14 @@ def _accepted(
             progress=ground.progress,
             made=made,
             update=facts,
-        ),
+        )
+        told = {name: written[name] for name in ("test", "validation", "bundle", "stages")}
+        return facts | told | {"seconds": ground.clock.seconds}
+
+    event = {"data": facts["data"], "new": facts["new"]}
+    return versions.renewed(
+        folder, ground.parent, event, make, versions.asked("update", ground.asked)
     )
-    told = {name: made_facts[name] for name in ("test", "validation", "bundle", "stages")}
-    return facts | told | {"seconds": ground.clock.seconds}
 
 
 def _refused(ground: _Ground, facts: dict[str, Any], reason: str, cure: str) -> dict[str, Any]:

@@ -5,22 +5,28 @@ from sevenfold.versions.kept import (
     baseline,
     check,
     current,
+    ended,
     keep,
     listed,
     log,
     renewed,
     replaced,
     rollback,
+    serves,
     sign_off,
     upcoming,
 )
 from sevenfold.versions.lock import locked
+from sevenfold.versions.noted import asked, forget
 
 __all__ = [
     "Version",
+    "asked",
     "baseline",
     "check",
     "current",
+    "ended",
+    "forget",
     "keep",
     "listed",
     "locked",
@@ -28,6 +34,7 @@ __all__ = [
     "renewed",
     "replaced",
     "rollback",
+    "serves",
     "sign_off",
     "upcoming",
 ]

@@ -13,6 +13,7 @@ from sevenfold import atomic, bundles, record, swap
 from sevenfold import data as datasets
 from sevenfold.errors import ModelError, UsageError
 from sevenfold.image import shown
+from sevenfold.versions import noted
 
 SCHEMA: Final = "sevenfold.version/1"
 LOG_SCHEMA: Final = "sevenfold.versions/1"
@@ -103,7 +104,11 @@ def keep(run: Path) -> int:
 
 
 def renewed(
-    run: Path, parent: int, event: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
+    run: Path,
+    parent: int,
+    event: Mapping[str, Any],
+    make: Callable[[Path], dict[str, Any]],
+    command: str = "",
 ) -> dict[str, Any]:
     """Serve a new version; a whole model is served at any moment. The caller holds the lock.
 
@@ -112,38 +117,82 @@ def renewed(
         parent: the version that the new one comes from, as `keep` returned it.
         event: for the log.
         make: writes a whole run into an empty folder, and returns the facts of it.
+        command: as `noted.asked` names it, of which `ended` will know; it has to `forget`.
 
     Returns:
         These facts, of the run itself.
     """
     with _making(run) as part:
-        facts = make(part)
+        facts = make(part) | {"run": str(run)}
         _join_openings(run, part)
+        _note(run, part, command, facts, event)
         number = _served(run, part, parent)
     log(run, {"event": "accepted", "version": number, **event})
-    return facts | {"run": str(run)}
+    return facts
 
 
-def replaced(run: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+def replaced(
+    run: Path, make: Callable[[Path], dict[str, Any]], command: str = ""
+) -> dict[str, Any]:
     """Serve a new training, of which no version is kept yet; else as `renewed`.
 
     Args:
         run: the folder of the run, finished or not.
         make: as in `renewed`.
+        command: as in `renewed`.
 
     Returns:
         What it returned, of the run itself.
     """
     with _making(run) as part:
-        facts = make(part)
+        facts = make(part) | {"run": str(run)}
+        _note(run, part, command, facts, {})
         _served(run, part, 0)
-    # The copy that was swapped in, and those that a kill left.
+    _remove_copies(run)
+    return facts
+
+
+def serves(run: Path, command: str) -> bool:
+    """Tell whether a run serves what this command made, which was stopped before its end."""
+    note = noted.read(run)
+    return note is not None and (note.command, note.sums) == (command, _sums(run).decode())
+
+
+def ended(run: Path, command: str) -> dict[str, Any]:
+    """Do what a stopped command left, if the run serves what it made. The caller holds the lock.
+
+    Args:
+        run: the folder of the run.
+        command: as it was given to `renewed` or `replaced`.
+
+    Returns:
+        The facts that it tells; empty where the command has its work to do.
+    """
+    swap.finish(run)
+    note = noted.read(run) if serves(run, command) else None
+    if note is None:
+        return {}
+    if not note.event:
+        _remove_copies(run)
+    elif (number := current(run)) not in _logged(run):
+        log(run, {"event": "accepted", "version": number, **note.event})
+    return note.facts
+
+
+def _note(
+    run: Path, part: Path, command: str, facts: dict[str, Any], event: Mapping[str, Any]
+) -> None:
+    if command:
+        noted.write(run, noted.Noted(command, _sums(part).decode(), facts, dict(event)))
+
+
+def _remove_copies(run: Path) -> None:
+    """Remove the copy of a training that was swapped in, and those that a kill left."""
     for number in set(_numbers(run)) - _logged(run):
         if not _parent(run, number):
             _remove(run, number)
     with suppress(OSError):
         (run / swap.VERSIONS).rmdir()  # of a run that was never updated
-    return facts | {"run": str(run)}
 
 
 @contextmanager

@@ -28,14 +28,13 @@ def locked(run: Path) -> Iterator[None]:
     """
     path, mine = run / NAME, _mine()
     try:
-        with path.open("xb") as file:
-            file.write(mine)
+        _make(path, mine)
     except FileExistsError:
         _take_over(path, mine)
     except OSError as error:
         raise ResourceError(
             f"{shown(str(run))} cannot be written to: {error.strerror}",
-            "mend the folder's permissions",
+            "mend the folder's permissions, or make room on its disk",
         ) from error
     try:
         yield
@@ -43,6 +42,16 @@ def locked(run: Path) -> Iterator[None]:
         with suppress(OSError):
             if path.read_bytes() == mine:
                 path.unlink()
+
+
+def _make(path: Path, mine: bytes) -> None:
+    file = path.open("xb")
+    try:
+        with file:
+            file.write(mine)
+    except OSError:  # a full disk, on which an empty lock would be nobody's
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _mine() -> bytes:
@@ -55,7 +64,10 @@ def _mine() -> bytes:
 
 def _take_over(path: Path, mine: bytes) -> None:
     content, told = _read(path)
-    if not owner.ended(told):
+    if not content:  # being written, or left empty by a loss of power
+        time.sleep(_SETTLE_SECONDS)
+        content, told = _read(path)
+    if content and not owner.ended(told):
         raise _busy(path, told)
     # Whoever replaces it last has it; who looks again a little later knows.
     part = path.with_name(f"{NAME}.{os.getpid()}.part")

@@ -134,13 +134,13 @@ def audit(
         "clean": {},
         "page": "",
     }
-    if fix:
-        facts["clean"] = _cleaned(fix, dataset, paths, exact, conflicts, together.tolist(), decided)
     if out:
         facts["page"] = str(out / "audit.html")
         out.mkdir(parents=True, exist_ok=True)
         text = render(facts, dataset, pixels)
         (out / "audit.html").write_text(text, encoding="utf-8", newline="\n")
+    if fix:  # last: a list that is there is not written again
+        facts["clean"] = _cleaned(fix, dataset, paths, exact, conflicts, together.tolist(), decided)
     return facts | {"seconds": time.perf_counter() - began, "seconds_to_copies": compared}
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from sevenfold import atomic
 from sevenfold.answers import bare, guarded
 from sevenfold.data import WHOLE, Dataset, FolderSource, Photo, Role
 from sevenfold.errors import DataError, UsageError
@@ -120,7 +121,7 @@ def write(
     writer.writerow(columns)
     writer.writerows(_rows(photos, columns, base, fix.resolve().parent))
     fix.parent.mkdir(parents=True, exist_ok=True)
-    fix.write_text(text.getvalue(), encoding="utf-8", newline="")
+    atomic.write(fix, text.getvalue())
     return len(photos), unlisted
 
 

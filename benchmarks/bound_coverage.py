@@ -8,8 +8,8 @@ correlation 0.5), bounded as independent pictures and as groups. About a minute.
 
 `judging.balanced_drop` bounds the drop in balanced accuracy. Two classes of 300 and 40
 pictures, and ten from 100 down to 10, whose answers change in 3 and 6 % of the pictures, with
-no drop, one in all classes alike, and one in the rarest alone; 10,000 draws each. About ten
-minutes.
+no drop, one in all classes alike, and one in the rarest alone; 10,000 draws each. About a
+minute.
 """
 
 from __future__ import annotations

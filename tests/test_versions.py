@@ -267,6 +267,13 @@ def test_a_lock_that_a_full_disk_left_empty_holds_nobody(run):
     assert not (run / "update.lock").exists()
 
 
+def test_a_lock_that_cannot_be_read_and_is_not_empty_holds(run):
+    (run / "update.lock").write_bytes(b"{")
+    with pytest.raises(ResourceError, match="is being changed"), versions.locked(run):
+        pass
+    assert (run / "update.lock").read_bytes() == b"{"
+
+
 def test_the_lock_of_another_machine_holds(run):
     told = {"pid": 1, "host": "elsewhere", "since": "yesterday"}
     (run / "update.lock").write_text(json.dumps(told), encoding="utf-8")

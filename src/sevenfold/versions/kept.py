@@ -154,8 +154,7 @@ def replaced(
 
 def serves(run: Path, command: str) -> bool:
     """Tell whether a run serves what this command made, which was stopped before its end."""
-    note = noted.read(run)
-    return note is not None and (note.command, note.sums) == (command, _sums(run).decode())
+    return _note_of(run, command) is not None
 
 
 def ended(run: Path, command: str) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def ended(run: Path, command: str) -> dict[str, Any]:
         The facts that it tells; empty where the command has its work to do.
     """
     swap.finish(run)
-    note = noted.read(run) if serves(run, command) else None
+    note = _note_of(run, command)
     if note is None:
         return {}
     if not note.event:
@@ -177,6 +176,14 @@ def ended(run: Path, command: str) -> dict[str, Any]:
     elif (number := current(run)) not in _logged(run):
         log(run, {"event": "accepted", "version": number, **note.event})
     return note.facts
+
+
+def _note_of(run: Path, command: str) -> noted.Noted | None:
+    """Return the note of a command whose model the run serves."""
+    note = noted.read(run)
+    if note is None or (note.command, note.sums) != (command, _sums(run).decode()):
+        return None
+    return note
 
 
 def _note(

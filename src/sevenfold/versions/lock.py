@@ -64,10 +64,10 @@ def _mine() -> bytes:
 
 def _take_over(path: Path, mine: bytes) -> None:
     content, told = _read(path)
-    if not content:  # being written, or left empty by a loss of power
+    if _is_empty(path):  # being written, or left so by a loss of power
         time.sleep(_SETTLE_SECONDS)
         content, told = _read(path)
-    if content and not owner.ended(told):
+    if not (_is_empty(path) or owner.ended(told)):
         raise _busy(path, told)
     # Whoever replaces it last has it; who looks again a little later knows.
     part = path.with_name(f"{NAME}.{os.getpid()}.part")
@@ -79,6 +79,13 @@ def _take_over(path: Path, mine: bytes) -> None:
     content, told = _read(path)
     if content != mine:
         raise _busy(path, told)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:

@@ -121,8 +121,8 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
 def led(ground: Ground, start: Candidate, longer: Candidate) -> Ground:
     """Let the unpruned network teach as it was, or as it is after as long a training.
 
-    Behind a frozen trunk the latter is often the better by more than a cut costs (docs/log.md,
-    2026-12-01); of few pictures it can be the worse. The lower loss on validation, calibrated,
+    Behind a frozen trunk the latter can be the better by more than a cut costs (docs/log.md,
+    2026-12-01), of few pictures the worse. The lower loss on validation, calibrated,
     decides.
 
     Args:

@@ -55,18 +55,30 @@ def test_gradients_are_those_of_torch(kernel, stride, padding, with_bias, layout
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-def test_in_half_precision_gradients_are_as_near_the_truth_as_those_of_torch():
-    maps, weight = drawn(16, 32, 8, 8, kind=torch.float32), drawn(32, 1, 5, 5, kind=torch.float32)
-    true = gradients(maps.double(), weight.double(), fast=False, padding=2)[2]
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(8, 5, 1), (9, 5, 2), (2, 5, 1), (9, 3, 2)])
+def test_in_half_precision_gradients_are_as_near_the_truth_as_those_of_torch(
+    side, kernel, stride, layout
+):
+    maps = drawn(16, 32, side, side, kind=torch.float32).detach()
+    maps = maps.contiguous(memory_format=layout).requires_grad_()
+    weight = drawn(32, 1, kernel, kernel, kind=torch.float32)
+    how = {"padding": kernel // 2, "stride": stride}
+    true = gradients(maps.double(), weight.double(), fast=False, **how)[1:]
 
-    def error(fast: bool) -> float:
+    def errors(fast: bool) -> list[float]:
         with torch.autocast("cpu", BF16):
-            out, _, found = gradients(maps, weight, fast=fast, padding=2)
-        assert (out.dtype, found.dtype) == (BF16, torch.float32)
-        assert ours(out) is fast or not fast
-        return float((found - true).abs().max() / true.abs().max())
+            out, *found = gradients(maps, weight, fast=fast, **how)
+        assert ours(out) is fast
+        assert out.dtype == BF16
+        assert {one.dtype for one in found} == {torch.float32}
+        return [
+            float((one - right).abs().max() / right.abs().max())
+            for one, right in zip(found, true, strict=True)
+        ]
 
-    assert error(True) < 1.5 * error(False) < 0.03
+    for mine, theirs in zip(errors(True), errors(False), strict=True):
+        assert mine < 1.5 * theirs < 0.04
 
 
 @pytest.mark.parametrize(
@@ -91,6 +103,16 @@ def test_tiny_maps_are_left_alone():
     with depthwise.Fast():
         out = torch.conv2d(drawn(2, 8, 2, 2), drawn(8, 1, 5, 5), padding=2, groups=8)
     assert not ours(out)
+
+
+def test_in_half_precision_it_is_ours_where_kernels_step():
+    maps, weight = (drawn(*shape, kind=torch.float32) for shape in ((2, 4, 9, 9), (4, 1, 3, 3)))
+    for stride, half in ((2, True), (2, False), (1, True)):
+        with torch.autocast("cpu", BF16, enabled=half), depthwise.Fast():
+            out = torch.conv2d(maps, weight, padding=1, stride=stride, groups=4)
+            rows = torch.conv2d(maps.detach(), weight, padding=1, stride=stride, groups=4)
+        assert ours(out) is (half and stride == 2)
+        assert not ours(rows)  # what asks for no gradient by its maps
 
 
 def test_what_is_not_trained_is_left_alone():
@@ -124,14 +146,14 @@ def test_a_bias_in_half_precision_is_rounded_as_torch_does():
     torch.testing.assert_close(plain[3], fast[3], rtol=0.01, atol=0.01)
 
 
-def test_where_channels_lie_last_it_stays_in_full_precision():
+def test_where_channels_lie_last_it_is_halved_too():
     module = nn.Conv2d(4, 4, 5, padding=2, groups=4)
     rows = torch.rand(2, 4, 8, 8).to(memory_format=torch.channels_last)
     with Place(half=True).forward(module):
         out = module(rows)
-        assert torch.is_autocast_enabled("cpu")
     assert ours(out)
-    assert out.dtype == torch.float32
+    assert out.dtype == BF16
+    assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_gradient_of_the_gradient_is_refused_rather_than_wrong():

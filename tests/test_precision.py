@@ -10,7 +10,7 @@ LAST = torch.channels_last
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    return nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=4))
 
 
 def seen(network, inputs, **asked):
@@ -51,3 +51,9 @@ def test_a_failure_leaves_nothing_behind(network):
     assert not network[1]._forward_hooks
     assert not network[1]._forward_pre_hooks
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_where_each_channel_has_its_kernel_it_is_halved_too():
+    network = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    inputs = torch.rand(2, 8, 4, 4).to(memory_format=LAST)
+    assert seen(network, inputs, enabled=True)[0] == [torch.bfloat16, torch.bfloat16]

@@ -468,6 +468,22 @@ def test_collected_pictures_wait_for_a_person_and_then_train(tmp_path):
     assert (folder / "labelled" / "two" / f"{first}.jpg").is_file()
 
 
+def test_an_answer_that_a_full_disk_cut_off_does_not_take_the_next_one_along(tmp_path):
+    folder = tmp_path / "kept"
+    with client(tmp_path, collect=folder) as server:
+        server.post("/predict", content=picture(0))
+    answers = folder / "answers.csv"
+    whole = answers.read_bytes()
+    answers.write_bytes(whole[:-9])
+    for more in (1, 2):
+        with client(tmp_path / str(more), collect=folder) as server:
+            server.post("/predict", content=picture(more))
+    lines = answers.read_bytes().split(b"\r\n")
+    assert lines[:2] == whole[:-9].split(b"\r\n")
+    assert [line.endswith(b",model") for line in lines[2:]] == [True, True, False]
+    assert not lines[4]
+
+
 def test_where_nothing_can_be_kept_answers_go_on(tmp_path, monkeypatch):
     folder = tmp_path / "kept"
     with client(tmp_path, collect=folder) as server:

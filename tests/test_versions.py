@@ -21,6 +21,7 @@ from sevenfold.progress import silent
 from sevenfold.studies.append import append
 from sevenfold.studies.audit import changes
 from sevenfold.studies.compare import sides
+from sevenfold.versions import kept
 
 CLASSES = ("blue", "red")
 
@@ -171,6 +172,48 @@ def test_rollback_brings_back_every_file_and_unknown_ones_stay(run):
     assert (run / "evidence.json").exists()
     with pytest.raises(UsageError, match="is what"):
         versions.rollback(run, 1)
+
+
+def test_a_rollback_that_was_killed_before_its_line_in_the_log_is_logged(run, monkeypatch):
+    versions.keep(run)
+    versions.renewed(run, 1, {}, candidate)
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            versions.rollback(run, 1)
+    assert bundles.read_bundle(run).classes == CLASSES
+    assert versions.rollback(run, 1).current
+    held = json.loads((run / "versions" / "log.json").read_text("utf-8"))["events"]
+    assert [(one["event"], one["version"]) for one in held] == [
+        ("kept", 1), ("accepted", 2), ("rollback", 1),
+    ]  # fmt: skip
+    assert held[-1]["before"] == 2
+    with pytest.raises(UsageError, match="is what"):
+        versions.rollback(run, 1)
+
+
+def killed(*_asked: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_new_training_removes_what_was_made_and_never_served(run, monkeypatch):
+    versions.keep(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "begin", killed)
+        with pytest.raises(KeyboardInterrupt):
+            versions.renewed(run, 1, {}, candidate)
+    assert (run / "versions" / "2").is_dir()
+    versions.replaced(run, candidate)
+    assert [path.name for path in (run / "versions").iterdir() if path.is_dir()] == ["1"]
+    assert bundles.read_bundle(run).classes == ("blue", "red", "green")
+
+
+def test_a_new_training_leaves_versions_whose_log_is_lost(run):
+    versions.keep(run)
+    versions.renewed(run, 1, {}, candidate)
+    (run / "versions" / "log.json").unlink()
+    versions.replaced(run, candidate)
+    assert (run / "versions" / "2").is_dir()
 
 
 def test_openings_that_were_noted_meanwhile_stay(run):

@@ -1,4 +1,4 @@
-r"""Train depthwise convolutions of large kernels without the slow way that CPUs take for them.
+r"""Train depthwise convolutions without the slow ways that CPUs take for some of them.
 
 The gradient of such a convolution by its weights,
 
@@ -8,6 +8,10 @@ is for each picture $n$ and channel $c$ a convolution of the input by the output
 dilated by the stride $s$. All of them together are one depthwise convolution forward, of
 pictures times channels, for which oneDNN has a fast way whatever the size of the kernel; for
 the gradient it has one up to 3 x 3 alone (`benchmarks/depthwise.py`).
+
+In bfloat16 it has none for the gradient by the maps where kernels step by more than one place,
+and takes 10 to 40 times as long as in full precision, where that gradient is computed therefore
+(docs/log.md, 2026-12-01).
 """
 
 from collections.abc import Sequence
@@ -51,16 +55,49 @@ class _Depthwise(torch.autograd.Function):
         maps, weight = ctx.saved_tensors
         mapped, weighted, biased, *_ = ctx.needs_input_grad
         by_maps = by_weight = by_bias = None
-        if mapped:  # alone: asked for the bias too, oneDNN computes the weight's gradient as well
-            by_maps = torch.ops.aten.convolution_backward(
-                grad, maps, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0),
-                len(weight), (True, False, False),
-            )[0]  # fmt: skip
+        if mapped:
+            by_maps = _by_maps(maps, grad, weight, ctx.stride, ctx.padding)
         if weighted:
-            by_weight = _by_weight(maps, grad, weight, ctx.stride, ctx.padding)
+            large = max(weight.shape[2:]) > _FAST
+            by = _by_weight if large and min(maps.shape[2:]) > _TINY else _by_weight_of_torch
+            by_weight = by(maps, grad, weight, ctx.stride, ctx.padding)
         if biased:
             by_bias = _summed(grad, (0, 2, 3), weight.dtype)
         return by_maps, by_weight, by_bias, None, None
+
+
+def _by_maps(
+    maps: Float[Tensor, "batch channels height width"],
+    grad: Float[Tensor, "batch channels height2 width2"],
+    weight: Float[Tensor, "channels 1 rows columns"],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> Float[Tensor, "batch channels height width"]:
+    """Return the gradient by the maps, of whose values it does not depend."""
+    kind = torch.float32 if max(stride) > 1 and grad.dtype == torch.bfloat16 else grad.dtype
+    like = torch.empty_like(maps, dtype=kind)
+    # Alone: asked for the bias too, oneDNN computes the weight's gradient as well.
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad.to(kind), like, weight.to(kind), None, stride, padding, (1, 1), False, (0, 0),
+        len(weight), (True, False, False),
+    )[0]  # fmt: skip
+    return found.to(grad.dtype)
+
+
+def _by_weight_of_torch(
+    maps: Float[Tensor, "batch channels height width"],
+    grad: Float[Tensor, "batch channels height2 width2"],
+    weight: Float[Tensor, "channels 1 rows columns"],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> Float[Tensor, "channels 1 rows columns"]:
+    """Return the gradient by the weight as torch computes it."""
+    kind = torch.float32 if max(weight.shape[2:]) > _FAST else grad.dtype
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad.to(kind), maps.to(kind), weight.to(kind), None, stride, padding, (1, 1), False,
+        (0, 0), len(weight), (False, True, False),
+    )[1]  # fmt: skip
+    return found.to(weight.dtype)
 
 
 def _by_weight(
@@ -90,7 +127,7 @@ def _summed(values: Tensor, axes: tuple[int, ...], kind: torch.dtype) -> Tensor:
 
 
 class Fast(TorchFunctionMode):
-    """Compute depthwise convolutions of large kernels on a CPU by the way above while it holds.
+    """Compute depthwise convolutions on a CPU by the ways above while it holds.
 
     The answers are those of `torch.conv2d`, the gradients but for rounding.
 
@@ -126,12 +163,9 @@ def _convolved(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """Convolve maps by large kernels, one for each channel; None for any other convolution."""
+    """Convolve maps one kernel for each channel; None where torch's gradients are fast."""
     if not (
         1 < groups == len(weight) == input.shape[1]
-        and max(weight.shape[2:]) > _FAST
-        and min(input.shape[2:]) > _TINY
-        and weight.requires_grad
         and torch.is_grad_enabled()
         and input.device.type == "cpu"
         and _pair(dilation) == (1, 1)
@@ -139,8 +173,15 @@ def _convolved(
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     ):
         return None
-    if torch.is_autocast_enabled("cpu"):
-        half = torch.get_autocast_dtype("cpu")
+    casts = torch.is_autocast_enabled("cpu")
+    half = torch.get_autocast_dtype("cpu") if casts else input.dtype
+    halved = half == torch.bfloat16
+    kernels = max(weight.shape[2:]) > _FAST and (halved or min(input.shape[2:]) > _TINY)
+    large = kernels and weight.requires_grad
+    steps = max(_pair(stride)) > 1 and halved and input.requires_grad
+    if not large and not steps:
+        return None
+    if casts:
         input, weight = input.to(half), weight.to(half)
         bias = None if bias is None else bias.to(half)
     found: Tensor = _Depthwise.apply(input, weight, bias, _pair(stride), _pair(padding))

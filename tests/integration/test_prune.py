@@ -144,6 +144,19 @@ def test_the_control_is_trained_first_and_may_teach(run, monkeypatch):
     assert [row["name"] for row in facts["controls"]["dense"]] == ["dense, trained on"]
 
 
+@pytest.mark.parametrize(("epochs", "blend"), [(1, 0.0), (2, 1.0)])
+def test_one_epoch_is_of_pictures_and_more_are_of_blends(run, monkeypatch, epochs, blend):
+    real, seen = steps.retrained, []
+
+    def watched(ground, *asked):
+        seen.append(ground.bench.recipe.augmentation.mixup)
+        return real(ground, *asked)
+
+    monkeypatch.setattr(steps, "retrained", watched)
+    remake.prune(run, replace(ASKED, steps=1, epochs=epochs, controls="none"), **HOW)
+    assert seen == [blend]
+
+
 def test_a_smaller_network_is_trained_for_as_many_epochs_as_the_pruned_one_was(run, monkeypatch):
     real, seen = controls.retrained, []
 
@@ -194,7 +207,7 @@ def test_norms_are_measured_anew_on_training_pictures_as_they_are(run, monkeypat
         return real(network, held)
 
     monkeypatch.setattr(pruning, "recalibrated", watched)
-    remake.prune(run, replace(ASKED, steps=1, controls="none"), **HOW)
+    remake.prune(run, replace(ASKED, steps=1, epochs=2, controls="none"), **HOW)
     split = runs.reopened(run, data="", threads=1, progress=silent).split
     wanted = {image.resize(split.dataset.decode(at), 32).tobytes() for at in split.train.tolist()}
     before, after = seen

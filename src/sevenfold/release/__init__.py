@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from sevenfold import account, arch, export, report, strict
+from sevenfold import account, arch, export, report, strict, swap
 from sevenfold import data as datasets
 from sevenfold import evaluate as scoring
 from sevenfold.place import Place
@@ -170,7 +170,13 @@ def _summary(
 
 
 def clear(run: Path) -> None:
-    """Remove a run's checkpoints: what they led to is written. The folder stays, as its mark."""
+    """Remove a run's checkpoints, and files that a kill left half written.
+
+    What checkpoints led to is written; their folder stays, as its mark.
+    """
+    for place in (run, *(run / name for name in swap.FOLDERS)):
+        for part in place.glob("*.part"):
+            part.unlink(missing_ok=True)
     (run / "trials").mkdir(exist_ok=True)
     for path in (run / "trials").iterdir():
         if path.is_dir():

@@ -161,9 +161,20 @@ class Collection:
     def _note(self, row: str) -> None:
         path = self._folder / "answers.csv"
         head = "" if path.exists() else ",".join(_COLUMNS) + "\r\n"
+        if not row and _torn(path):
+            head = "\r\n"
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(head + row)
         self._held += len((head + row).encode())
+
+
+def _torn(path: Path) -> bool:
+    """Tell whether a kill or a full disk cut off a file's last line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _row(name: str, label: str, probability: str, by: str) -> str:

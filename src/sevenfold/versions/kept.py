@@ -194,9 +194,10 @@ def _note(
 
 
 def _remove_copies(run: Path) -> None:
-    """Remove the copy of a training that was swapped in, and those that a kill left."""
-    for number in set(_numbers(run)) - _logged(run):
-        if not _parent(run, number):
+    """Remove the copy of a training that was swapped in, and what was made and never served."""
+    logged = _logged(run)
+    for number in set(_numbers(run)) - logged:
+        if logged or not _parent(run, number):  # whose log is lost, nobody knows what it served
             _remove(run, number)
     with suppress(OSError):
         (run / swap.VERSIONS).rmdir()  # of a run that was never updated
@@ -234,7 +235,8 @@ def baseline(run: Path, number: int) -> int:
 def rollback(run: Path, number: int) -> Version:
     """Serve an earlier version again. Writes to the run; the caller holds its lock.
 
-    What is known of openings of test stays known.
+    What is known of openings of test stays known. Where an earlier call was stopped before
+    its line in the log, this one writes it.
 
     Raises:
         UsageError: there is no such version, or it is what the run serves.
@@ -242,14 +244,17 @@ def rollback(run: Path, number: int) -> Version:
     """
     before = keep(run)
     _refuse_unknown(run, number)
-    if number == before:
+    last = _served_last(run)
+    if number == before == last:
         raise UsageError(f"version {number} is what {shown(str(run))} serves", "choose another")
-    folder = swap.folder_of(run, number)
-    bundles.read_bundle(folder)
-    _join_openings(run, folder)
-    swap.begin(run, number)
-    swap.finish(run)
-    log(run, {"event": "rollback", "version": number, "before": before})
+    if number != before:
+        folder = swap.folder_of(run, number)
+        bundles.read_bundle(folder)
+        _join_openings(run, folder)
+        swap.begin(run, number)
+        swap.finish(run)
+        last = before
+    log(run, {"event": "rollback", "version": number, "before": last})
     return next(one for one in listed(run) if one.number == number)
 
 
@@ -324,15 +329,18 @@ def _before(run: Path) -> int:
 
     Whatever goes on from a training keeps the openings of its test pictures.
     """
-    served = [
-        int(one["version"])
-        for one in _events(run)
-        if one["event"] in ("kept", "accepted", "rollback")
-    ]
-    if not served:
+    last = _served_last(run)
+    if not last:
         return 0
-    here, there = (_manifest(one) for one in (run, swap.folder_of(run, served[-1])))
-    return served[-1] if here.openings[:1] == there.openings[:1] else 0
+    here, there = (_manifest(one) for one in (run, swap.folder_of(run, last)))
+    return last if here.openings[:1] == there.openings[:1] else 0
+
+
+def _served_last(run: Path) -> int:
+    """Return the version that the log says was served last; 0 where it says nothing."""
+    served = ("kept", "accepted", "rollback")
+    told = [int(one["version"]) for one in _events(run) if one["event"] in served]
+    return told[-1] if told else 0
 
 
 def _parent(run: Path, number: int) -> int:

@@ -60,7 +60,8 @@ def shrunk(
     the unpruned network says of the same pixels, softened where calibration softens it
     (Hinton et al. 2015, arXiv 1503.02531). Where the unpruned network that is trained on as
     long is asked for, it is trained first, and teaches the others if it is the better of the
-    two. A step and its controls see the same blends, and each step sees new ones.
+    two. A step and its controls see the same blends, and each step sees new ones; where a
+    training is one epoch, the pictures themselves.
     The last epoch counts, whatever validation says. Writes to the stores and checkpoints
     into `folder`; goes on from what is there, to the bit.
 
@@ -81,12 +82,15 @@ def shrunk(
     Raises:
         UsageError: the target is out of reach.
     """
+    # A pass over blends alone ends nearer to them than to pictures: it cost an unpruned network
+    # two points (docs/log.md, 2026-12-01).
+    blend = BLEND if plan.settings.epochs > 1 else 0.0
     # What helps rare classes is in the teacher's answers, half of what is learnt, already.
     plain = replace(
         recipe,
         epochs=plan.settings.epochs,
         imbalance=imbalance.Imbalance.off,
-        augmentation=replace(recipe.augmentation, mixup=BLEND, cutmix=0.0),
+        augmentation=replace(recipe.augmentation, mixup=blend, cutmix=0.0),
         ensembling=Ensembling.off,  # views that do not come again
         transfer=replace(recipe.transfer, trainable_blocks=ALL_BLOCKS),
         # The last epoch counts, whatever validation says: a step is judged by it.

@@ -186,7 +186,7 @@ def _loss(ground: Ground, network: nets.Network) -> float:
 
 
 def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> Candidate:
-    """Train what a cut left on blends, by their labels and what an unpruned network says.
+    """Train what a cut left, mostly on blends, by labels and what an unpruned network says.
 
     Of blends it is not as sure as of the pictures that it was trained on, and so tells more
     (Beyer et al. 2022, arXiv 2106.05237). Of a network that was trained on a frozen trunk alone
@@ -210,7 +210,14 @@ def retrained(ground: Ground, kind: str, candidate: Candidate, number: int) -> C
         trained, _, _ = train_part(
             bench, network, rows, ground.part, rate, seed, saved, judged=False
         )
-    return replace(_settled(ground, network.cpu().eval()), trained=trained)
+    network = network.cpu().eval()
+    made = _settled(ground, network) if _blends(bench) else asked(ground, network)
+    return replace(made, trained=trained)
+
+
+def _blends(bench: Bench) -> bool:
+    """Tell whether what is trained on are blends of pictures."""
+    return bench.recipe.augmentation.mixup > 0
 
 
 def _settled(ground: Ground, network: nets.Network) -> Candidate:

@@ -3,10 +3,10 @@
 A page marks a table by `<!-- benchmark:NAME -->` and `<!-- /benchmark -->`. Between
 them stands what `benchmarks/results/NAME.jsonl` says: each of its lines that has a
 `table`, an object of column and value, is a row, and a `title` stands above them.
-Without results there is no table.
 
 `python3 scripts/readme_tables.py` writes the tables; with `--check` it names the
-pages whose tables are out of date.
+pages whose tables are out of date. Where a table's results are missing it writes
+nothing and names them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,8 @@ def pages(root: Path) -> list[Path]:
 
 
 def results(folder: Path, name: str) -> list[Row]:
-    """Return the lines of one result file; none where there is no file."""
-    path = folder / f"{name}.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """Return the lines of one result file."""
+    lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.strip()]
 
 
@@ -71,11 +68,24 @@ def fill(text: str, folder: Path) -> str:
     return BLOCK.sub(lambda m: m[1] + section(results(folder, m[2])) + m[4], text)
 
 
+def missing(texts: Iterable[str], root: Path) -> list[Path]:
+    """Return what the tables of these pages are made of and that does not exist."""
+    names = dict.fromkeys(found[2] for text in texts for found in BLOCK.finditer(text))
+    if names and not (root / RESULTS).is_dir():
+        return [RESULTS]
+    files = (RESULTS / f"{name}.jsonl" for name in names)
+    return [path for path in files if not (root / path).is_file()]
+
+
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Write the tables, or check them, and return the exit status."""
+    texts = {page: page.read_text(encoding="utf-8") for page in pages(root)}
+    if lost := missing(texts.values(), root):
+        said = ", ".join(path.as_posix() for path in lost)
+        print(f"error: nothing was written, since results are missing: {said}", file=sys.stderr)
+        return 1
     stale = []
-    for page in pages(root):
-        text = page.read_text(encoding="utf-8")
+    for page, text in texts.items():
         filled = fill(text, root / RESULTS)
         if filled == text:
             continue

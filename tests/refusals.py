@@ -54,6 +54,7 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "estimator: a class of two pictures": _fit(GREY),
     "estimator: an unknown setting": _fit(GREY, settings=_settings("sid=32")),
     "estimator: settings as one text": _fit(GREY, settings="side=32"),
+    "estimator: a setting given twice": _fit(GREY, side=16, settings=_settings("side=32")),
     "estimator: pruning": _fit(GREY, settings=_settings("pruning.macs=0.4")),
     "estimator: half of the pictures in per cent": _fit(GREY, validation_fraction=50),
     "transfer: a hash of no use": _built(backbone="resnet18", sha256="0" * 64),

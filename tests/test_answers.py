@@ -197,4 +197,4 @@ def test_parquet_without_pyarrow_names_the_cure(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", blocked)
     with pytest.raises(ResourceError) as caught:
         write(tmp_path / "out.parquet", [], CLASSES)
-    assert "pip install '.[train]'" in caught.value.cure
+    assert 'pip install ".[train]"' in caught.value.cure

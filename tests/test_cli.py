@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sevenfold
-from sevenfold import cli, drift, errors, terminal
+from sevenfold import cli, doctor, drift, errors, terminal
 from sevenfold.answers import Answer, Failure
 
 COMMANDS = (
@@ -70,8 +70,9 @@ TRAINED = {
 def replace_module(monkeypatch: pytest.MonkeyPatch, name: str, **names: Any) -> None:
     module = SimpleNamespace(**names)
     parent, _, leaf = f"sevenfold.{name}".rpartition(".")
-    monkeypatch.setitem(sys.modules, f"sevenfold.{name}", module)
+    # In this order: the package finds its modules in `sys.modules`, and would put this one back.
     monkeypatch.setattr(importlib.import_module(parent), leaf, module, raising=False)
+    monkeypatch.setitem(sys.modules, f"sevenfold.{name}", module)
 
 
 @pytest.fixture
@@ -503,12 +504,35 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_package_itself_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "sevenfold", "version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{sevenfold.__version__}\n")
+
+
+def test_without_a_home_folder_the_place_for_the_stores_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", lost)
+    monkeypatch.delenv("SEVENFOLD_CACHE")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    assert cli.main(["cache"]) == 5
+    assert "try: set SEVENFOLD_CACHE" in capsys.readouterr().err
+    bare = doctor.Accelerator("Linux", (), apple=False, torch="", build="", usable=False)
+    monkeypatch.setattr(doctor, "accelerator", lambda: bare)
+    assert cli.main(["doctor"]) == 0
+    assert "advice:   try: set SEVENFOLD_CACHE" in capsys.readouterr().out
+
+
 def test_a_missing_library_names_the_extra_that_brings_it() -> None:
     def cure(name: str) -> str:
         return terminal.explain(ModuleNotFoundError(f"No module named {name!r}", name=name)).cure
 
-    assert cure("timm.models").startswith("pip install '.[train]'")
-    assert cure("elpv_dataset").startswith("pip install '.[demo]'")
+    assert cure("timm.models").startswith('pip install ".[train]"')
+    assert cure("elpv_dataset").startswith('pip install ".[demo]"')
     own = terminal.explain(ModuleNotFoundError("No module named 'sevenfold.x'", name="sevenfold.x"))
     assert own.exit_code == 1
 
@@ -520,3 +544,33 @@ def test_every_public_name_has_a_home() -> None:
     assert sevenfold.__version__ == "0.1.0"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sevenfold.nothing
+
+
+def test_a_public_name_whose_library_is_missing_says_how_to_install_it() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import sevenfold\n"
+        "asked = ('sevenfold.fit', 'hasattr(sevenfold, \"fit\")', 'from sevenfold import *')\n"
+        "for line in asked:\n"
+        "    try:\n"
+        "        exec(line)\n"
+        "    except sevenfold.SevenfoldError as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    told = f"ResourceError the library torch is not installed\n{errors.installing('train')}\n"
+    assert (done.stdout, done.returncode) == (3 * told, 0), done.stderr
+
+
+def test_the_modules_that_the_documentation_names_need_no_import_of_their_own() -> None:
+    program = (
+        "import sevenfold\n"
+        "assert sevenfold.predict.load is sevenfold.load\n"
+        "assert sevenfold.recipe.Recipe is sevenfold.Recipe\n"
+        "assert sevenfold.answers.Failure\n"
+        "assert not hasattr(sevenfold, 'train')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(sevenfold._MODULES) <= set(dir(sevenfold))

@@ -313,7 +313,7 @@ def test_a_parquet_cell_without_bytes_is_one_unreadable_picture(tmp_path):
 def test_without_pyarrow_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
     (tmp_path / "p.parquet").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ResourceError, match=r"pip install '\.\[train\]'") as caught:
+    with pytest.raises(ResourceError, match=r'pip install "\.\[train\]"') as caught:
         data.scan(str(tmp_path / "p.parquet"))
     assert caught.value.exit_code == 5
 
@@ -387,7 +387,7 @@ def test_elpv_has_strata_and_no_groups(tmp_path, monkeypatch):
 
 def test_elpv_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ResourceError, match=r"pip install '\.\[demo\]'"):
+    with pytest.raises(ResourceError, match=r'pip install "\.\[demo\]"'):
         data.scan("elpv")
 
 
@@ -426,6 +426,26 @@ def test_unreadable_pictures_are_named_and_left_out(tmp_path):
     assert dataset.labels.dtype == np.int64
     assert dataset.labels.tolist() == [0] * 19 + [1] * 19
     assert dataset.sizes.tolist() == [[8, 8]] * 38
+
+
+def test_a_source_may_be_a_path(tmp_path):
+    rows = [["path", "label"]]
+    for number in range(12):
+        write(tmp_path / f"{number}.png", number)
+        rows.append([f"{number}.png", "ab"[number % 2]])
+    source = table(tmp_path / "t.csv", rows)
+    assert data.read(Path(source)).hashes == data.read(source).hashes
+    assert data.read(Path(source)).source.location == source
+
+
+def test_a_data_set_and_its_split_are_shown_in_one_short_line(tmp_path):
+    dataset = data.read(str(folder(tmp_path / "pets", count=10)))
+    assert repr(dataset) == "Dataset('pets': 20 pictures, 2 classes)"
+    parted = data.split(dataset)
+    assert len(parted.test)
+    assert repr(parted) == (
+        f"Split('pets': {len(parted.train)} train, 0 val, {len(parted.test)} test, 2 classes)"
+    )
 
 
 def test_the_share_of_unreadable_pictures_is_bounded(tmp_path):

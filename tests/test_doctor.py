@@ -97,6 +97,24 @@ def test_the_facts_fit_into_json_and_hide_the_home_folder(
     assert str(tmp_path) not in text
 
 
+def test_a_user_without_a_home_folder_is_told_where_the_stores_could_lie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", lost)
+    monkeypatch.setattr(doctor, "accelerator", lambda: replace(RIG, gpus=(), usable=False))
+    monkeypatch.setenv("SEVENFOLD_CACHE", "/stores")
+    facts = doctor.facts(doctor.user_home())
+    assert facts["cache"] == {"path": "", "free_megabytes": 0}
+    assert facts["environment"]["SEVENFOLD_CACHE"] == "/stores"
+    homeless, cure, gpu = facts["advice"].split("\n", 2)
+    assert "no home folder" in homeless
+    assert cure.startswith("  try: set SEVENFOLD_CACHE")
+    assert gpu.endswith(CPU_ONLY)
+
+
 def test_this_machine_is_looked_at_without_a_complaint_about_itself() -> None:
     here = doctor.accelerator()
     assert here.system == platform.system()

@@ -22,8 +22,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
+from starlette.testclient import TestClient
 
-from sevenfold import SevenfoldClassifier, estimator, export, image, loop, train
+from sevenfold import SevenfoldClassifier, cli, estimator, export, image, load, loop, serve, train
 from sevenfold.errors import InputError, ResourceError, UsageError
 from sevenfold.features import trunk
 
@@ -179,7 +180,68 @@ def test_a_generator_or_none_draws_the_seed():
     drawn = [estimator._seed(np.random.RandomState(5)) for _ in range(2)]
     assert drawn[0] == drawn[1] != estimator._seed(np.random.RandomState(6))
     assert estimator._seed(np.int64(7)) == 7
+    drawn = [estimator._seed(np.random.default_rng(5)) for _ in range(2)]
+    assert drawn[0] == drawn[1] != estimator._seed(np.random.default_rng(6))
+    model = clone(SevenfoldClassifier(random_state=np.random.default_rng(5)))
+    assert estimator._seed(model.random_state) == drawn[0]
     assert estimator._seed(None) != estimator._seed(None)
+
+
+def test_the_objective_is_a_parameter(small):
+    model = clone(small(objective="balanced_accuracy"))
+    assert model.get_params()["objective"] == "balanced_accuracy"
+    assert 'objective = "balanced_accuracy"' in model.fit(X, Y).recipe_
+    assert 'objective = "accuracy"' in small().fit(X, Y).recipe_  # of even classes
+
+
+@pytest.mark.parametrize(
+    ("named", "setting"),
+    [
+        ({"side": 16}, "side=16"),
+        ({"epochs": 2}, " epochs = 3"),
+        ({"objective": "accuracy"}, "objective=balanced_accuracy"),
+    ],
+)
+def test_what_is_given_twice_is_refused(named, setting):
+    (name,) = named
+    with pytest.raises(UsageError, match=f"{name} is given twice"):
+        SevenfoldClassifier(settings=("batch=8", setting), **named).fit(X, Y)
+
+
+def test_settings_may_name_what_no_parameter_does():
+    settings = ("side=32", "epochs=3", "objective=accuracy")
+    recipe = estimator._recipe("quick", estimator._AS_IN_BUDGET, settings)
+    assert (recipe.side, recipe.epochs, recipe.objective) == (32, 3, "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("bound", "threads"), [("", 3), ("2", 2), ("2,1", 2), ("8", 3), ("0", 3), ("two", 3)]
+)
+def test_no_number_of_threads_is_one_for_each_core_within_the_bound(bound, threads, monkeypatch):
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", bound)
+    assert estimator._threads(0) == threads
+    assert estimator._threads(5) == 5
+
+
+def test_training_and_answers_take_the_same_threads(small, monkeypatch):
+    seen = []
+    real = (train.fit, estimator.ThreadPoolExecutor)
+
+    def fit(*given, place, **rest):
+        seen.append(place.threads)
+        return real[0](*given, place=place, **rest)
+
+    def pool(threads):
+        seen.append(threads)
+        return real[1](threads)
+
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(estimator, "ThreadPoolExecutor", pool)
+    small(threads=0).fit(X, Y).predict(NEW)
+    assert seen == [2, 2]
 
 
 def test_few_pictures_are_judged_by_folds_unless_a_share_is_named(small, splits):
@@ -207,6 +269,28 @@ def test_a_fitted_one_pickles_without_torch_or_stores(small, tmp_path):
     held = {name: type(value) for name, value in vars(model).items() if name.endswith("_")}
     assert held["model_"] is bytes
     assert len(pickle.dumps(model)) < len(model.model_) + 10_000
+
+
+def test_what_is_saved_answers_as_it_does_and_by_the_commands(small, tmp_path, capsys):
+    pictures, labels = lit()
+    model = small().fit(pictures, labels)
+    folder = tmp_path / "new" / "bundle"
+    model.save(folder)
+    Image.fromarray(pictures[0]).save(photo := tmp_path / "photo.png")
+    answer = load(folder).answer(photo)
+    shares = dict(zip(model.classes_, model.predict_proba(pictures[:1])[0], strict=True))
+    assert answer.probability == pytest.approx(shares[answer.label], abs=1e-6)
+    assert answer.label == max(shares, key=shares.get)
+    for words in (["predict", str(folder), str(photo)], ["bench", str(folder)]):
+        assert cli.main(words) == 0, capsys.readouterr().err
+    application = serve.application(load(folder, threads=1), serve.Settings())
+    with TestClient(application, base_url="http://127.0.0.1:8000") as client:
+        reply = client.post("/predict", content=photo.read_bytes())
+    assert reply.json()["label"] == answer.label
+    with pytest.raises(UsageError, match="holds other files"):
+        model.save(folder)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        small().save(tmp_path / "other")
 
 
 def test_what_serves_never_imports_scikit_learn():
@@ -294,6 +378,8 @@ def test_what_cannot_be_had_is_refused_before_any_work(small):
         ({"budget": "fast"}, UsageError),
         ({"side": 4}, UsageError),
         ({"validation_fraction": 0.0}, UsageError),
+        ({"objective": "recall"}, UsageError),
+        ({"objective": None}, UsageError),
         ({"device": "mps"}, ResourceError),
     ):
         with pytest.raises(error):

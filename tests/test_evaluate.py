@@ -199,6 +199,19 @@ def test_calibration_error_of_a_constant_confidence_is_the_gap():
     assert calibration_error(p, targets) == pytest.approx(0.3, abs=0.005)
 
 
+def test_targets_and_groups_may_be_what_a_notebook_holds():
+    logits, targets = drawn(np.random.default_rng(5), 60, 3)
+    p, kinds = softmax(logits), ["cat", "dog", "eel"]
+    groups = [f"site {at % 12}" for at in range(60)]
+    expected = score(p, targets, kinds, groups=groups, resamples=50)
+    named = [kinds[target] for target in targets]
+    for same in (targets.tolist(), named, np.array(named), np.array(named, dtype=object)):
+        assert score(p, same, kinds, groups=groups, resamples=50) == expected
+    for same in (np.array(groups), np.array(groups, dtype=object), tuple(groups)):
+        assert score(p, targets, np.array(kinds), groups=same, resamples=50) == expected
+    assert score(p, targets, kinds, groups=np.array([]), resamples=50).groups == 60
+
+
 def test_groups_of_one_picture_are_no_groups():
     logits, targets = drawn(np.random.default_rng(5), 50, 3)
     p = softmax(logits)
@@ -356,6 +369,21 @@ def test_a_class_of_few_pictures_leaves_means_over_classes_unsure():
 def test_what_cannot_be_scored_is_refused(p, targets, groups, said):
     with pytest.raises(DataError, match=said):
         score(np.array(p), np.array(targets, dtype=int), names(2), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["class 0", "clas 1"], "target 'clas 1' is none of the classes\ndid you mean 'class 1'"),
+        (["class 0", None], "target None is none of the classes"),
+        ([], "no pictures"),
+        ([0.0, 1.0], r"the targets are float64 \(2,\)"),
+        ([[0], [1]], r"the targets are int64 \(2, 1\)"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused(targets, said):
+    with pytest.raises(DataError, match=said):
+        score(np.full((2, 2), 0.5), targets, names(2))
 
 
 def test_logits_that_are_not_finite_are_refused():

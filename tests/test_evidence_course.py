@@ -413,7 +413,9 @@ def test_the_python_call_measures_a_split_and_what_it_finds_is_frozen(
         )
 
     writable = split.dataset.labels.flags.writeable
+    torch.set_num_threads(2)
     found = measured()
+    assert torch.get_num_threads() == 2
     assert found.complete
     assert seen[0] == 0
     assert seen[-1] == len(found.arms) * 6 == 24
@@ -436,7 +438,11 @@ def test_the_python_call_measures_a_split_and_what_it_finds_is_frozen(
             held[0] = 1
     assert split.dataset.labels.flags.writeable is writable
     told = facts(found)
-    assert json.loads(json.dumps(told)) == told
+    assert json.loads(json.dumps(told)) == told == found.facts
+    assert "growth without it: 50% of the training pictures" in " ".join(str(found).split())
+    assert json.loads((tmp_path / "study" / "evidence.json").read_text("utf-8")) == told
+    assert "growth" in (tmp_path / "study" / "evidence.html").read_text("utf-8")
+    assert (tmp_path / "study" / "recommended.toml").read_text("utf-8") == told["recommended"]
     monkeypatch.setattr(trials, "trained", lambda *_: pytest.fail("trained once more"))
     assert facts(measured()) == told  # it goes on from its folder
 
@@ -475,8 +481,12 @@ def test_a_worker_that_sees_other_pictures_says_so(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_processes_answer_all_calls_whatever_their_number(workers: int) -> None:
+def test_processes_answer_all_calls_whatever_their_number(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = [{"a": at, "b": "ü"} for at in range(5)]
+    (tmp_path / "json.py").write_text("raise SystemExit('foreign')", "utf-8")
+    monkeypatch.chdir(tmp_path)  # where photos lie, anything may
     found = dict(Local(workers, 1).run(calls, "builtins:dict"))
     assert found == dict(enumerate(calls))
 

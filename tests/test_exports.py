@@ -556,7 +556,7 @@ def test_litert_without_its_libraries_is_refused_with_a_way_out(monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(litert.importlib, "import_module", missing)
-    for system, way in (("linux", r"'\.\[litert\]'"), ("win32", "convert on Linux")):
+    for system, way in (("linux", r'"\.\[litert\]"'), ("win32", "convert on Linux")):
         monkeypatch.setattr(litert.sys, "platform", system)
         with pytest.raises(ResourceError, match="LiteRT cannot be used here") as refused:
             litert.answers(b"", [])

@@ -416,6 +416,30 @@ def test_a_bound_that_is_no_number_is_named(monkeypatch):
         stores.bound_bytes()
 
 
+@pytest.fixture
+def homeless(monkeypatch):
+    def lost():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SEVENFOLD_CACHE")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", lost)
+
+
+@pytest.mark.parametrize("system", ["linux", "win32", "darwin"])
+def test_without_a_home_folder_the_place_for_the_stores_is_asked_for(homeless, monkeypatch, system):
+    monkeypatch.setattr(stores.sys, "platform", system)
+    with pytest.raises(ResourceError, match="no home folder") as caught:
+        stores.home()
+    assert "SEVENFOLD_CACHE" in caught.value.cure
+
+
+def test_on_windows_the_stores_need_no_home_folder(homeless, monkeypatch, tmp_path):
+    monkeypatch.setattr(stores.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert stores.home() == tmp_path / "sevenfold" / "cache"
+
+
 # The pixels
 
 

@@ -1,6 +1,7 @@
 """Pictures that a program holds become a listing like any other."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -67,6 +68,22 @@ def test_groups_and_labels_go_to_their_pictures():
     assert [(p.label, p.group) for p in listing.photos] == [("3", "p"), ("4", "q")]
     with pytest.raises(InputError, match="2 pictures and 1 groups"):
         data.given([RED, RED], groups=["p"])
+
+
+class Missing:
+    """Answer comparisons as pandas' NA does."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+def test_pictures_whose_group_is_missing_stand_alone():
+    groups = [None, math.nan, np.float32("nan"), np.datetime64("NaT"), Missing(), "", "p", 3]
+    listing = data.given([RED] * 8, groups=groups)
+    assert [photo.group for photo in listing.photos] == [""] * 6 + ["p", "3"]
 
 
 def test_what_is_refused_is_a_value_error_and_ours():

@@ -1,5 +1,8 @@
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -266,6 +269,37 @@ def test_a_bomb_is_refused_by_its_header(width, height, named, monkeypatch):
     with pytest.raises(ImageRejected, match=named) as caught:
         image.decode(png_header(width, height), name="bomb.png")
     assert "it was decoded" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["DecompressionBombWarning", "UserWarning"])
+def test_what_pillow_warns_of_is_not_shown_unless_the_host_says_otherwise(kind):
+    def warned(before):
+        code = (
+            "import warnings\n"
+            "from PIL.Image import DecompressionBombWarning\n"
+            f"{before}\n"
+            "import sevenfold.image\n"
+            f"warnings.warn_explicit('large', {kind}, 'Image.py', 1, module='PIL.Image')"
+        )
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert warned("").stderr == ""
+    host = f"warnings.filterwarnings('error', category={kind})"
+    assert f"{kind}: large" in warned(host).stderr
+
+
+def test_a_file_is_read_unless_it_is_none(tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(NOISE))
+    assert image.read(str(file), name="a") == image.read(file, name="a") == encoded(NOISE)
+    monkeypatch.setattr(image, "LARGEST_FILE", file.stat().st_size - 1)
+    wrong = {"folder": tmp_path, "large": file, "none": tmp_path / "none", "null": "a\0b"}
+    if hasattr(os, "mkfifo"):
+        wrong["pipe"] = tmp_path / "pipe"
+        os.mkfifo(wrong["pipe"])
+    for name, path in wrong.items():
+        with pytest.raises(ImageRejected, match=f"^{name}: (no such file|the file is larger than)"):
+            image.read(path, name=name)
 
 
 def test_the_cap_is_an_argument():

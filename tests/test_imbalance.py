@@ -256,6 +256,24 @@ def test_deferral_leaves_both_phases_an_epoch() -> None:
         assert plain == [True] * first + [False] * (10 - first)
 
 
+@every
+def test_what_goes_on_from_a_training_keeps_the_prior_out_of_its_logits(method: str) -> None:
+    more = {"strength": 0.5} if method in GRADED else {}
+    found = imbalance.lasting(Imbalance(method, **more))
+    counts = np.array([20, 5])
+    expected = 0.0 if method in ("auto", "none") else 0.5 if more else 1.0
+    added = imbalance.offset(found, counts)
+    np.testing.assert_allclose(added, [0.0, expected * np.log(5 / 20)])
+    imbalance.check(found)
+    acting = stage_of(found.method, counts, strength=found.strength)
+    np.testing.assert_array_equal(acting.offset, added)
+
+
+def test_a_strength_that_was_none_leaves_nothing_to_keep() -> None:
+    assert imbalance.lasting(Imbalance("adjusted_after", strength=0.0)) == Imbalance.off
+    assert imbalance.lasting(Imbalance("adjusted_after", temperature=9.0)).strength == 2.0
+
+
 def test_only_augmentation_and_deferred_sampling_ask_for_other_views() -> None:
     fresh = [method for method in METHODS if stage_of(method, [20, 5]).fresh]
     assert fresh == ["augmentation", "deferred_sampling"]

@@ -44,6 +44,12 @@ def test_models_are_timed_in_another_process():
     assert (times > 0).all()
 
 
+def test_a_module_beside_the_photos_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('foreign')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert latency.timed([export.resizing(8).SerializeToString()], rounds=2).shape == (1, 2)
+
+
 LAYERS = {
     Sizes(16, 16, 1, 9, 256): 0.4,
     Sizes(32, 32, 1, 9, 256): 1.0,

@@ -180,6 +180,28 @@ def test_an_answer_holds_all_probabilities(bundle):
     assert found.probabilities == tuple(predictor.probabilities(pixels(2)).tolist())
 
 
+def test_a_path_is_answered_as_its_bytes_are(bundle, tmp_path):
+    predictor, file = load(bundle), tmp_path / "x.png"
+    file.write_bytes(png(2))
+    for path in (file, str(file)):
+        assert predictor.answer(path).path == str(file)
+        found = predictor.answer(path, "mine").probabilities
+        assert found == predictor.answer(png(2), "mine").probabilities
+    assert predictor.answer(png(2)).path == "picture"
+    assert predictor.answer(file, "mine").path == "mine"
+    with pytest.raises(ImageRejected, match=r"none\.png: no such file"):
+        predictor.answer(tmp_path / "none.png")
+
+
+def test_a_path_is_explained_as_its_bytes_are(copy, tmp_path):
+    predictor, file = load(knowing(copy, {})), tmp_path / "x.png"
+    file.write_bytes(png(1))
+    maps = []
+    for given in (file, png(1)):
+        maps.append(Path(predictor.explain(given, "x.png", tmp_path).map).read_bytes())
+    assert maps[0] == maps[1]
+
+
 def test_a_picture_that_the_gate_refuses_is_refused(bundle):
     with pytest.raises(ImageRejected):
         load(bundle).answer(b"text", "x.png")

@@ -1,6 +1,8 @@
 import ast
 import json
 import re
+import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import links
 import readme_tables
 
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -171,8 +174,60 @@ def test_every_benchmark_is_on_the_page_of_benchmarks() -> None:
     assert [name for name in programs if f"`{name}" not in page] == []
 
 
-def test_without_results_there_is_no_table(tmp_path: Path) -> None:
-    assert readme_tables.fill(PAGE, tmp_path) == PAGE.replace("old\n", "")
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_results_that_are_missing_empty_no_table(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(PAGE + PAGE.replace("speed", "size"), encoding="utf-8")
+    assert readme_tables.main(arguments, tmp_path) == 1
+    assert capsys.readouterr().err.endswith("missing: benchmarks/results\n")
+    results(tmp_path, {"table": {"a": 1}})
+    assert readme_tables.main(arguments, tmp_path) == 1
+    assert capsys.readouterr().err.endswith("missing: benchmarks/results/size.jsonl\n")
+    assert page.read_text(encoding="utf-8").count("old\n") == 2
+
+
+def test_what_the_checks_read_is_in_the_source_distribution() -> None:
+    build = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]
+    read = [page.relative_to(ROOT).parts[0] for page in readme_tables.pages(ROOT)]
+    folders = {name for name in (*read, readme_tables.RESULTS.parts[0]) if (ROOT / name).is_dir()}
+    assert {f"/{name}" for name in (*folders, "scripts", "src", "tests")} <= set(build["include"])
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    others = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
+    asked = [*PROJECT["project"]["dependencies"]]
+    for name, extra in PROJECT["project"]["optional-dependencies"].items():
+        asked += extra * (name != "dev")
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in asked}
+    imported = {name for path in (ROOT / "src").rglob("*.py") for name in imports(path)}
+    found = {others.get(name, name.replace("_", "-")) for name in imported - {"sevenfold"}}
+    assert found - declared == set()
+
+
+def imports(path: Path) -> set[str]:
+    """Return the top names of what a program imports beyond the standard library."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(str(node.module))
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def test_the_licence_of_what_is_shipped_with_the_package_is_named() -> None:
+    vendored = (ROOT / "src").rglob("LICENSE")
+    files = {path.relative_to(ROOT).as_posix() for path in vendored}
+    assert files
+    assert {"LICENSE", *files} == set(PROJECT["project"]["license-files"])
+    assert PROJECT["project"]["license"] == "Apache-2.0 AND MIT"
+
+
+def test_tests_that_are_skipped_are_told_with_the_reason() -> None:
+    # `-ra` lists them at the end of the tests, which stands above the summary of the checks.
+    assert "-ra" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
 
 
 def test_a_stale_table_fails_the_check_until_it_is_written(

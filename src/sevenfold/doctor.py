@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sevenfold.cores import usable_cores
+
 SCHEMA = "sevenfold.doctor/1"
 
 PACKAGES = (
@@ -34,6 +36,10 @@ CPU_FEATURES = frozenset(
 # The folder of PyTorch's own package index with builds for this CUDA release.
 CUDA_BUILD = "cu130"
 _WHEELS = "https://download.pytorch.org/whl"
+_HOMELESS = (
+    "this user has no home folder, below which the stores would lie\n"
+    "  try: set SEVENFOLD_CACHE to a folder for them"
+)
 
 
 @dataclass(frozen=True)
@@ -130,13 +136,23 @@ def accelerator() -> Accelerator:
     return seen(torch=str(torch.__version__), build=build, usable=usable)
 
 
-def facts(cache: Path) -> dict[str, Any]:
+def user_home() -> Path | None:
+    """Return the user's home folder, which some containers and services lack."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def facts(cache: Path | None) -> dict[str, Any]:
     """Return what a bug report needs to know; no names of users, hosts or serial numbers.
 
     Args:
-        cache: the folder of the stores, whose free disk space is told.
+        cache: the folder of the stores, whose free disk space is told; None where there is no
+            place for them, since the user has no home folder.
     """
     gpu = accelerator()
+    place, free = (_without_home(cache), _free_megabytes(cache)) if cache else ("", 0)
     return {
         "schema": SCHEMA,
         "sevenfold": _version("sevenfold"),
@@ -144,7 +160,7 @@ def facts(cache: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu(),
         "memory_megabytes": _memory_megabytes(),
-        "cache": {"path": _without_home(cache), "free_megabytes": _free_megabytes(cache)},
+        "cache": {"path": place, "free_megabytes": free},
         "gpu": {
             "names": list(gpu.gpus),
             "torch_build": gpu.build,
@@ -152,7 +168,7 @@ def facts(cache: Path) -> dict[str, Any]:
         },
         "packages": {name: _version(name) for name in PACKAGES},
         "environment": {n: _without_home(os.environ[n]) for n in SWITCHES if n in os.environ},
-        "advice": gpu_advice(gpu),
+        "advice": "\n".join(filter(None, ("" if cache else _HOMELESS, gpu_advice(gpu)))),
     }
 
 
@@ -204,12 +220,11 @@ def _cpu() -> dict[str, Any]:
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     cores = os.cpu_count() or 1
-    affinity = getattr(os, "sched_getaffinity", None)
     return {
         "model": model[1] if model else platform.processor(),
         "architecture": platform.machine(),
         "cores": cores,
-        "usable_cores": len(affinity(0)) if affinity else cores,
+        "usable_cores": usable_cores(),
         "features": sorted(CPU_FEATURES.intersection(flags[1].split())) if flags else [],
     }
 
@@ -241,5 +256,5 @@ def _free_megabytes(folder: Path) -> int:
 
 
 def _without_home(path: Path | str) -> str:
-    text, home = str(path), str(Path.home())
+    text, home = str(path), str(user_home() or "")
     return "~" + text[len(home) :] if len(home) > 1 and text.startswith(home) else text

@@ -18,9 +18,14 @@ a bug and exits with 1; an interrupt exits with 130.
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Final
 
+_ABOVE: Final = Path(__file__).parent.parent
+FROM_SOURCE: Final = _ABOVE.name == "src" and (_ABOVE.parent / "pyproject.toml").is_file()
+"""Whether the package runs from a folder of its source, which a wheel leaves behind."""
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_EXTRAS: Final = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
 
 
 class SevenfoldError(Exception):
@@ -84,7 +89,18 @@ class GateRefused(SevenfoldError):
 
 
 def lacks(error: BaseException) -> ResourceError | None:
-    """Return what the machine lacked where an error says so: memory, disk, or a place on it."""
+    """Return what the machine lacked where an error says so: a library, memory, disk, or a place.
+
+    Example:
+        >>> lacks(ModuleNotFoundError("No module named 'torch'", name="torch")).problem
+        'the library torch is not installed'
+    """
+    if isinstance(error, ModuleNotFoundError):
+        top = (error.name or "sevenfold").partition(".")[0]
+        if top == "sevenfold":  # which is a bug, as is an error without a name
+            return None
+        cure = installing(_EXTRAS.get(top, "train"))
+        return ResourceError(f"the library {error.name} is not installed", cure)
     # torch.OutOfMemoryError is a RuntimeError, and torch may not be there to ask.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return ResourceError(
@@ -102,14 +118,22 @@ def lacks(error: BaseException) -> ResourceError | None:
     return ResourceError(problem, "check that the place exists and that you may read and write it")
 
 
-def installing(extra: str) -> str:
-    """Return the command that installs what an extra holds.
+def installing(extra: str, *, from_source: bool = FROM_SOURCE) -> str:
+    """Return the command that installs what an extra holds, in quotes that every shell knows.
+
+    Args:
+        extra: its name in `pyproject.toml`.
+        from_source: whether the package runs from a folder of its source.
 
     Example:
-        >>> installing("train")
-        "pip install '.[train]', in the folder of Sevenfold's source"
+        >>> print(installing("train", from_source=True))
+        pip install ".[train]", in the folder of Sevenfold's source
+        >>> print(installing("train", from_source=False))
+        pip install "sevenfold[train]"
     """
-    return f"pip install '.[{extra}]', in the folder of Sevenfold's source"
+    if from_source:
+        return f'pip install ".[{extra}]", in the folder of Sevenfold\'s source'
+    return f'pip install "sevenfold[{extra}]"'
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sevenfold.recipe import Recipe
 
 _VALIDATION: Final = 0.15
+_AS_IN_BUDGET: Final = {"side": None, "epochs": None, "objective": "auto"}
 _KEPT: Final = 4  # opened graphs: what a calibration or a vote of a few folds asks in turn
 
 
@@ -44,20 +45,28 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     [pictures, height, width, 3] or [pictures, height, width]. Sizes may differ. There are no
     features to count, so there is no `n_features_in_`.
 
+    Where the largest class has more than 1.5 times the pictures of the smallest, training aims
+    at balanced accuracy, and probabilities may then mean *if classes were equally common*;
+    `objective="accuracy"` keeps to the classes as they come.
+
     Args:
         budget: `quick`, `normal` or `thorough`, or a time; pruning stays off, because it is
             judged on test pictures, which scikit-learn keeps to itself.
         side: of the pictures that the network sees, 16 to 1024 pixels; None as in the budget.
         epochs: passes over the pictures, 0 for as many as the data needs; None as in the budget.
-        settings: more of the recipe, such as `("optimization.rate=0.01",)`.
+        objective: what choices aim at: `accuracy`, `balanced_accuracy`, or `auto`, which goes by
+            how even the classes are.
+        settings: more of the recipe, such as `("optimization.rate=0.01",)`; none that is given
+            above.
         validation_fraction: of the pictures that choices are made by, above 0 and below 1;
             None is 0.15 from a thousand pictures on and five folds below.
         cache: folder whose stores of pixels and activations later fits share; None is a
             temporary one.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        threads: 0 is as many as torch has, which heeds OMP_NUM_THREADS and with it the workers
-            of `n_jobs`.
-        random_state: seed of everything random, a generator, or None for another each time.
+        threads: 0 is one for each core that this process may use, and at most OMP_NUM_THREADS,
+            by which joblib narrows the workers of `n_jobs`.
+        random_state: seed of everything random, NumPy's Generator or RandomState that draws it,
+            or None for another each time.
         verbose: show on stderr what is under way.
 
     Attributes:
@@ -86,6 +95,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         side: int | None = None,
         epochs: int | None = None,
+        objective: str = "auto",
         settings: Sequence[str] = (),
         validation_fraction: float | None = None,
         cache: str | os.PathLike[str] | None = None,
@@ -97,6 +107,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.budget = budget
         self.side = side
         self.epochs = epochs
+        self.objective = objective
         self.settings = settings
         self.validation_fraction = validation_fraction
         self.cache = cache
@@ -113,11 +124,13 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: the pictures.
             y: a label for each: texts, whole numbers or truth values.
-            groups: names what must not straddle training and validation, or None.
+            groups: name what must not straddle training and validation; a picture whose group
+                is None, NaN or "" stands alone, and with None all do.
 
         Raises:
             InputError: these are no pictures or labels that can be trained on.
-            UsageError: a setting is unknown or out of range, or makes training diverge.
+            UsageError: a setting is unknown, out of range or given twice, or makes training
+                diverge.
         """
         labels = _labels(y)
         # No torch before what can be refused without it.
@@ -136,7 +149,8 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"y holds {len(classes)} class ({image.shown(str(classes[0]))})",
                 "give pictures of at least two classes",
             )
-        recipe = _recipe(self.budget, self.side, self.epochs, self.settings)
+        given = {name: getattr(self, name) for name in _AS_IN_BUDGET}
+        recipe = _recipe(self.budget, given, self.settings)
         fraction = _fraction(self.validation_fraction)
         try:
             with _stores(self.cache) as place:
@@ -154,7 +168,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from sevenfold.features.pixels import for_training, ingest
 
         progress = Lines(sys.stderr) if self.verbose else silent
-        with _place(self.device, self.threads) as place:
+        with _place(self.device, _threads(self.threads)) as place:
             pixels = for_training(recipe.side)
             prints = ingest(listing, pixels=pixels, threads=place.threads, progress=progress)
             dataset = _assembled(listing, prints)
@@ -185,6 +199,9 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Float64[np.ndarray, "pictures classes"]:
         """Compute the calibrated probabilities of pictures.
 
+        Where training aimed at balanced accuracy, as it does on uneven classes unless
+        `objective` is `accuracy`, they may mean *if classes were equally common*.
+
         Args:
             X: the pictures.
 
@@ -204,7 +221,7 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return predictor.probabilities(image.decode(data, name=photo.path))
 
         try:
-            with ThreadPoolExecutor(self.threads or _cores()) as pool:
+            with ThreadPoolExecutor(_threads(self.threads)) as pool:
                 shares = np.stack(list(pool.map(answered, listing.photos))).astype(np.float64)
         except DataError as error:
             raise InputError(error.problem, error.cure) from error
@@ -217,6 +234,38 @@ class SevenfoldClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Answer the most probable class of each picture; raises as `predict_proba` does."""
         shares = self.predict_proba(X)
         return np.asarray(self.classes_[shares.argmax(axis=1)])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write what was fitted as a bundle, which `load` and the commands take without torch.
+
+        `predict`, `serve` and `bench` answer by it. No scores lie in it: an estimator sees no
+        test pictures. Nor is it a run, which other commands go on from.
+
+        Args:
+            folder: of the bundle; is made, and may not be there yet, or be empty.
+
+        Raises:
+            NotFittedError: it was not fitted.
+            UsageError: the folder holds something.
+            ResourceError: it cannot be written.
+        """
+        check_is_fitted(self)
+        place = Path(folder)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise UsageError(f"{image.shown(str(place))} holds other files", "name a new folder")
+        from sevenfold import export
+
+        card = bundles.held(self.model_, self.names_, self._side).card
+        page = f"# {len(self.names_)} classes\n\nFitted by a program, without test pictures.\n"
+        more = {"selftest.json": export.selftest(self.model_)}
+        export.write(
+            place,
+            self.model_,
+            self.names_,
+            {**card, "temperature": self.temperature_},
+            page,
+            more,
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -247,16 +296,24 @@ def _assembled(listing: datasets.Listing, prints: Sequence[Any]) -> datasets.Dat
         ) from error
 
 
-def _recipe(budget: str, side: int | None, epochs: int | None, settings: Sequence[str]) -> "Recipe":
-    """Return the recipe of an estimator's parameters; see `SevenfoldClassifier`."""
+def _recipe(budget: str, given: Mapping[str, Any], settings: Sequence[str]) -> "Recipe":
+    """Return a budget's recipe under the parameters that are given, and settings."""
     from sevenfold import recipe as recipes
 
     if isinstance(settings, str):
         raise UsageError(f"settings = {settings!r} is one text", "give a list: ['side=160']")
-    given = {"side": side, "epochs": epochs}
-    named = [f"{name}={value}" for name, value in given.items() if value is not None]
+    named = {
+        name: f"{name}={value}" for name, value in given.items() if value != _AS_IN_BUDGET[name]
+    }
+    for setting in settings:
+        name = setting.partition("=")[0].strip()
+        if name in named:
+            raise UsageError(
+                f"{name} is given twice: {named[name]!r}, and settings hold {setting!r}",
+                "leave one of them out",
+            )
     base = recipes.default(budget).without("pruning")
-    recipe = recipes.apply(base, [*named, *settings])
+    recipe = recipes.apply(base, [*named.values(), *settings])
     if recipe.pruning.macs:
         raise UsageError(
             f"settings ask for pruning.macs = {recipe.pruning.macs:g}, and pruning is judged on "
@@ -280,6 +337,8 @@ def _fraction(given: float | None) -> float:
 def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer):
         return int(random_state)
+    if isinstance(random_state, np.random.Generator):  # which scikit-learn does not take
+        return int(random_state.integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
@@ -297,13 +356,11 @@ def _stores(cache: str | os.PathLike[str] | None) -> Iterator[Path]:
 @contextmanager
 def _place(device: str, threads: int) -> Iterator["Place"]:
     """Choose where to compute, and leave torch's threads as they were."""
-    import torch
-
     from sevenfold import trial
     from sevenfold.place import narrowed
 
-    with narrowed(threads or torch.get_num_threads()):
-        yield trial.place(device, torch.get_num_threads())
+    with narrowed(threads):
+        yield trial.place(device, threads)
 
 
 def _warn(left_out: Sequence[datasets.Quarantined]) -> None:
@@ -316,11 +373,15 @@ def _warn(left_out: Sequence[datasets.Quarantined]) -> None:
         )
 
 
-def _cores() -> int:
-    """Return the processor cores that this process may use."""
+def _threads(asked: int) -> int:
+    """Return how many threads are meant; see `SevenfoldClassifier`."""
     import joblib
 
-    return int(joblib.cpu_count())
+    if asked:
+        return asked
+    cores = int(joblib.cpu_count())
+    bound = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(bound)) if bound.isdecimal() and int(bound) else cores
 
 
 @lru_cache(maxsize=_KEPT)

@@ -224,7 +224,7 @@ class _Maker:
             np.argsort(draws.uniform("centroids", numbers, 0, 1)[:, 0], kind="stable")
         ]
         kept = [ranked[dataset.labels[ranked] == k][:_OF_A_CLASS] for k in np.unique(labels)]
-        return np.concatenate(kept)
+        return np.sort(np.concatenate(kept))  # as they lie: a table is read group by group
 
     def _broken(
         self, judged: Int64[np.ndarray, " judged"]

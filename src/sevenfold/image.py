@@ -9,10 +9,12 @@ rejected, never padded.
 import hashlib
 import io
 import math
+import os
 import unicodedata
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Real, UInt8
@@ -37,9 +39,11 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 _CORNERS = ("x", "y", "w", "h")
 _SLACK = 1e-6  # boxes are often written with six digits, whose sums may pass 1
 
-# What Pillow would warn of (a large picture, damaged metadata), this module decides itself.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# What Pillow would warn of (a large picture, damaged metadata), this module decides itself. At
+# the end of the list, where a program's own filters come before them; a scope around each
+# decoding would be that of all threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -97,6 +101,30 @@ def has_plain_name(path: str) -> bool:
 def is_leftover(name: str) -> bool:
     """Tell whether a file or folder is hidden, or left behind by an operating system."""
     return name.startswith(".") or name.casefold() in _LEFTOVERS
+
+
+def read(path: str | os.PathLike[str], *, name: str) -> bytes:
+    """Read a picture's file, unless it is none: a pipe would never end.
+
+    Args:
+        path: of the file.
+        name: what messages call the picture.
+
+    Raises:
+        ImageRejected: there is no such file, or it is larger than `LARGEST_FILE` or
+            unreadable.
+    """
+    try:
+        file = Path(path)
+        if not file.is_file():
+            raise _unread(name, "no such file")
+        if file.stat().st_size > LARGEST_FILE:
+            raise _unread(name, f"the file is larger than {LARGEST_FILE} bytes")
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        # A name with a null byte is a ValueError.
+        reason = getattr(error, "strerror", None) or "no such file"
+        raise _unread(name, f"cannot be read ({reason})") from error
 
 
 def decode(
@@ -274,7 +302,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, "white")
         return Image.alpha_composite(white, coloured).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies whatever it is
 
 
 def _grey(values: Real[np.ndarray, "height width"], whites: tuple[float, ...]) -> Image.Image:
@@ -303,6 +331,10 @@ def _escape(character: str) -> str:
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def _unread(name: str, reason: str) -> ImageRejected:
+    return ImageRejected(f"{shown(name)}: {reason}", "Mend the file or leave it out.")
 
 
 def _rejected(name: str, reason: str) -> ImageRejected:

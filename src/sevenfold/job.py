@@ -5,7 +5,8 @@ each practice contributed.
 """
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +15,7 @@ from sevenfold import data as datasets
 from sevenfold import operating, swap, versions
 from sevenfold.errors import DataError, ModelError, ResourceError, SevenfoldError, UsageError
 from sevenfold.image import is_leftover
-from sevenfold.progress import Progress
+from sevenfold.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sevenfold.place import Place
@@ -74,6 +75,51 @@ def demo(out: Path, *, request: Request, progress: Progress) -> dict[str, Any]:
         request=replace(request, overrides=(*DEMO, *request.overrides)),
         progress=progress,
     )
+
+
+def train_run(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    budget: str = "quick",
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    replace: bool = False,
+    threads: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a classifier and write its run, as the command `train` does.
+
+    Writes to `out` and to the stores; goes on with what an interrupted call of
+    the same request left.
+
+    Args:
+        data: folder, table or packaged name.
+        out: folder of the run, which `load` and all commands take.
+        budget: `quick`, `normal`, `thorough`, or a time such as `20m`.
+        settings: of the recipe, such as `("side=160", "ensembling.members=3")`.
+        seed: of everything random.
+        replace: whether a finished run may be replaced.
+        threads: 0 is one for each core.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: is told what is under way.
+
+    Returns:
+        The object of `train --json`, schema "sevenfold.train/1".
+
+    Raises:
+        SevenfoldError: of the kind that says what went wrong.
+    """
+    request = Request(
+        budget=budget,
+        overrides=tuple(settings),
+        seed=seed,
+        replace=replace,
+        threads=threads,
+        device=device,
+    )
+    return train(os.fspath(data), Path(out), request=request, progress=progress)
 
 
 def train(data: str, out: Path, *, request: Request, progress: Progress) -> dict[str, Any]:

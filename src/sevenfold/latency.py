@@ -186,8 +186,12 @@ def timed(
         for at, model in enumerate(models):
             (Path(folder) / f"{at}.onnx").write_bytes(model)
         numbers = map(str, (len(models), rounds, threads, *picture))
-        command = [sys.executable, "-m", "sevenfold.latency", folder, *numbers]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        # -P: a photo folder that is worked in may hold a json.py.
+        command = [sys.executable, "-P", "-m", "sevenfold.latency", folder, *numbers]
+        where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=False, env=where
+        )
     if done.returncode:
         told = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ResourceError(

@@ -27,6 +27,9 @@ from sevenfold.rows import Numbers, Rows, batches, to_input
 EVALUATION_BATCH: Final = 64
 SAVED_EVERY: Final = 3.0
 """Seconds between checkpoints of epochs: a tail is saved five times over."""
+SPENT_SAVING: Final = 30
+"""How many times as long as a checkpoint took none is written: a slow disk must not cost more
+than a thirtieth of a training."""
 SAVED_WITHIN: Final = 30.0
 """Seconds after which a checkpoint waits for no epoch's end: from pixels one may take hours."""
 
@@ -210,12 +213,13 @@ def train(
     history: list[Epoch] = []
     best: dict[str, Tensor] = {}
     begun: Begun | None = None
-    kept = time.monotonic()
+    kept, took = time.monotonic(), 0.0
 
     def keep(begun: Begun | None, least_seconds: float) -> None:
-        """Write a checkpoint if the last one is so old."""
-        nonlocal kept
-        if time.monotonic() - kept < least_seconds:
+        """Write a checkpoint if the last one is so old, and old for what it took."""
+        nonlocal kept, took
+        began = time.monotonic()
+        if least_seconds and began - kept < max(least_seconds, SPENT_SAVING * took):
             return
         told = {
             "history": [asdict(line) for line in history],
@@ -225,6 +229,7 @@ def train(
         }
         checkpoint.save(saved, _state(module, average, optimizer, schedule) | told)
         kept = time.monotonic()
+        took = kept - began
 
     if saved.exists():
         found = checkpoint.load(saved)

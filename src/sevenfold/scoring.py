@@ -1,6 +1,5 @@
 """Score a finished model on labelled pictures."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,9 @@ from sevenfold import atomic, decisions
 from sevenfold import data as datasets
 from sevenfold import evaluate as metrics
 from sevenfold import predict as prediction
+from sevenfold.cores import usable_cores
 from sevenfold.errors import DataError, ResourceError, UsageError
+from sevenfold.features.pixels import recognised
 from sevenfold.predictions import Predictions, write_predictions
 from sevenfold.progress import Progress
 
@@ -55,8 +56,8 @@ def evaluate(
         group_by=group_by,
         small_classes=small_classes,
         classes=predictor.classes,
-        fingerprints=lambda listing: datasets.fingerprint_all(
-            listing, threads=threads, progress=progress
+        fingerprints=lambda listing: recognised(
+            listing, threads=threads or usable_cores(), progress=progress
         ),
     )
     known = datasets.known(model)
@@ -85,7 +86,7 @@ def evaluate(
         return seen.shares, seen.unlike  # and not its features, which are a map for each channel
 
     answers: list[tuple[np.ndarray[Any, Any], bool]] = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
+    with ThreadPoolExecutor(threads or usable_cores()) as executor:
         for answer in executor.map(answered, rows):
             answers.append(answer)
             progress("evaluate", len(answers), len(rows))

@@ -8,12 +8,11 @@ from typing import Any
 from cyclopts import CycloptsError
 
 from sevenfold import strict
-from sevenfold.errors import ResourceError, SevenfoldError, UsageError, installing, lacks
+from sevenfold.errors import SevenfoldError, UsageError, lacks
 
 _FEWEST = 20  # pictures, under which nothing is said of drift
 _PAIRS = 6  # that are named in a summary
 _CLASSES = 12  # whose recalls are listed
-_EXTRAS = {"elpv_dataset": "demo", "ray": "ray"}  # what is missing otherwise is in `train`
 
 
 def show(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
@@ -328,9 +327,6 @@ def explain(error: BaseException) -> SevenfoldError:
         return error
     if isinstance(error, CycloptsError):
         return _usage(error)
-    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("sevenfold"):
-        extra = _EXTRAS.get(str(error.name).split(".")[0], "train")
-        return ResourceError(f"the library {error.name} is not installed", installing(extra))
     if lacking := lacks(error):
         return lacking
     return SevenfoldError(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from sevenfold import account, latency, nets, train
+from sevenfold.cores import usable_cores
 from sevenfold.data import Split
 from sevenfold.engines import threads_each
 from sevenfold.errors import ResourceError
@@ -73,8 +73,9 @@ def _chip(device: str) -> str:
     return f"{chip} {torch.cuda.get_device_name()}" if here else chip
 
 
+@lru_cache(maxsize=1)
 def source_hash() -> str:
-    """Hash the source that a result depends on. Reads it."""
+    """Hash the source that a result depends on. Reads it once."""
     state = hashlib.blake2b(digest_size=8)
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         state.update(path.read_bytes())
@@ -96,7 +97,7 @@ def place(device: str = "auto", threads: int = 0, workers: int = 1) -> Place:
     Raises:
         ResourceError: there is no such device here.
     """
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     torch.set_num_threads(threads)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -119,7 +120,8 @@ def _half(device: str) -> bool:
     """Tell whether bfloat16 is faster here: where the processor multiplies it itself."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # a private name of torch
+    return device == "cpu" and asked is not None and bool(asked())
 
 
 def blind(

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 import photos
+import sevenfold
 from sevenfold import (
     account,
     cli,
@@ -66,6 +67,27 @@ parting = importlib.import_module("sevenfold.data.split")
 
 class Kill(BaseException):
     """Stand for a kill: nothing may catch it."""
+
+
+def test_a_program_asks_by_keywords_for_what_the_command_does(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(job, "train", lambda *given, **more: seen.append((given, more)) or {})
+    assert sevenfold.train_run(Path("photos"), str(tmp_path)) == {}
+    sevenfold.train_run(
+        "photos",
+        tmp_path,
+        budget="normal",
+        settings=list(SETTINGS),
+        seed=3,
+        replace=True,
+        threads=1,
+        device="cpu",
+        progress=silent,
+    )
+    wanted = Request("normal", SETTINGS, seed=3, replace=True, threads=1, device="cpu")
+    for request, (given, more) in zip((Request(), wanted), seen, strict=True):
+        assert given == ("photos", tmp_path)
+        assert more == {"request": request, "progress": silent}
 
 
 def at_step(step: int, error: type[BaseException] = Kill) -> Callable[[str, int, int], None]:

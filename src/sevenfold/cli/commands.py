@@ -25,7 +25,7 @@ from sevenfold.cli.options import (
     release,
     request_of,
 )
-from sevenfold.errors import DataError, ModelError, UsageError
+from sevenfold.errors import DataError, ModelError, ResourceError, UsageError
 from sevenfold.terminal import plain, show, warn
 
 if TYPE_CHECKING:
@@ -321,12 +321,13 @@ def doctor(*, json: bool = False) -> None:
     """
     from sevenfold import doctor as examination
 
+    stores: Path | None
     try:
         from sevenfold.features.store import home
 
         stores = home()
-    except (ImportError, OSError):  # a torch that does not import may be what the report is about
-        stores = Path.home()
+    except (ImportError, OSError, ResourceError):  # which may be what the report is about
+        stores = examination.user_home()
     facts = examination.facts(stores)
     show(facts, terminal.flat(facts), as_json=json)
 

@@ -49,9 +49,8 @@ def export(
         replace: put the new export in the place of an older one.
         json: print one JSON object instead of a summary.
     """
-    import os
-
     from sevenfold import exports, progress
+    from sevenfold.cores import usable_cores
 
     place = out or run / "exports" / to
     request = exports.Asked(to, processor, for_size, max_drop, latency_table, replace)
@@ -60,7 +59,7 @@ def export(
         request,
         out=place,
         data=data,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or usable_cores(),
         progress=progress.Lines(sys.stderr),
     )
     show(facts, _summary(facts), as_json=json)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from sevenfold.cli.options import Count, app
-from sevenfold.errors import UsageError
+from sevenfold.errors import UsageError, installing
 from sevenfold.terminal import warn
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _started(address: "Address") -> None:
         print(address.code)
     print(address.url, flush=True)
     if "token=" in address.url and not address.code:
-        warn("no QR code: that needs the library segno, which is not installed")
+        warn(f"no QR code: the library segno is not installed; {installing('qr')}")
     if address.open:
         warn("whoever reaches this address is answered; --lan asks for a token")
     warn("stop with Ctrl-C")

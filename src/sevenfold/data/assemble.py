@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from sevenfold import image, progress
+from sevenfold.cores import usable_cores
 from sevenfold.data.photos import Listing, Photo, Quarantined, Source
 from sevenfold.data.scan import scan
 from sevenfold.errors import DataError, ImageRejected, UsageError
@@ -59,6 +60,10 @@ class Dataset:
     source: Source
     sizes: Int64[np.ndarray, "pictures 2"]
 
+    def __repr__(self) -> str:
+        # In one line: a notebook would show every photo.
+        return f"Dataset({self.name!r}: {len(self)} pictures, {len(self.classes)} classes)"
+
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self.photos)
@@ -92,7 +97,7 @@ def fingerprint_all(
     photos = listing.photos
     chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
     found: list[Fingerprint | ImageRejected] = []
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads or usable_cores())
     try:
         for chunk in pool.map(lambda some: [_fingerprint(listing.source, p) for p in some], chunks):
             found += chunk
@@ -110,7 +115,7 @@ def _fingerprint(source: Source, photo: Photo) -> Fingerprint | ImageRejected:
 
 
 def read(
-    source: str,
+    source: str | os.PathLike[str],
     *,
     columns: Mapping[str, str] | None = None,
     group_by: str = "",
@@ -119,8 +124,25 @@ def read(
     classes: Sequence[str] = (),
     fingerprints: Fingerprints = fingerprint_all,
 ) -> Dataset:
-    """Read a source into a data set: `scan`, then `fingerprints`, then `assemble`."""
-    listing = scan(source, columns=columns, group_by=group_by)
+    """Read a source into a data set: `scan`, then `fingerprints`, then `assemble`.
+
+    Args:
+        source: path of a folder or table, or a name of packaged data; see `scan`.
+        columns: other names of a table's columns: `{"path": "file", "label": "species"}`.
+        group_by: a regular expression whose first group, searched in each file's name, names
+            what must not straddle a split; "" where none is wanted.
+        small_classes: what happens to a class that is too small: `refuse`, `drop` or `other`,
+            see `assemble`.
+        max_unreadable: the share of unreadable photos beyond which the data is refused, 0 to 1.
+        classes: those of a trained model, which labels then index; none where the data says.
+        fingerprints: decodes every photo of a listing, in its order.
+
+    Raises:
+        UsageError: an argument is wrong or would do nothing.
+        DataError: there are no labelled photos, or too few that can be used.
+        ResourceError: a library or a package of data is missing.
+    """
+    listing = scan(os.fspath(source), columns=columns, group_by=group_by)
     return assemble(
         listing,
         fingerprints(listing),

@@ -58,7 +58,7 @@ class GivenSource:
 
 
 def given(
-    pictures: Iterable[Any], labels: Sequence[str] = (), groups: Sequence[str] = ()
+    pictures: Iterable[Any], labels: Sequence[Any] = (), groups: Sequence[Any] = ()
 ) -> Listing:
     """List pictures that a program holds, undecoded.
 
@@ -66,7 +66,8 @@ def given(
         pictures: paths, uint8 arrays [height, width] or [height, width, channels] with 1, 3 or
             4 channels, and Pillow pictures; or one array of any number of such.
         labels: of the pictures; none where they are to be found out.
-        groups: name what must not straddle a split; none where each picture stands alone.
+        groups: name what must not straddle a split; none where each picture stands alone. One
+            whose group is None, NaN or "" stands alone too.
 
     Raises:
         InputError: these are no pictures, or there are not as many labels or groups.
@@ -87,9 +88,18 @@ def given(
         path = os.fsdecode(item) if isinstance(item, str | os.PathLike) else f"X[{at}]"
         if not isinstance(item, str | os.PathLike):
             held[path] = _picture(item, path)
-        label, group = (str(some[at]) if len(some) else "" for some in (labels, groups))
-        photos.append(Photo(path, label, group=group))
+        label = str(labels[at]) if len(labels) else ""
+        photos.append(Photo(path, label, group=_group(groups[at]) if len(groups) else ""))
     return Listing("given pictures", tuple(photos), GivenSource(held, "given pictures"))
+
+
+def _group(name: Any) -> str:
+    """Return a group's name; what is missing in a table of a program is an empty cell."""
+    try:
+        missing = name is None or bool(name != name)  # as NaN and NaT alone are
+    except TypeError:  # pandas' NA differs from itself by NA, which is neither true nor false
+        missing = True
+    return "" if missing else str(name)
 
 
 def _listed(pictures: Any) -> list[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sevenfold import image
 from sevenfold.data.photos import Photo
 from sevenfold.errors import DataError, ImageRejected, ResourceError, installing
 from sevenfold.image import LARGEST_FILE, shown
@@ -34,17 +35,7 @@ class FolderSource:
 
     def load(self, photo: Photo) -> bytes:
         """Read one file; raises `ImageRejected`."""
-        try:
-            path = self.folder / photo.path
-            if not path.is_file():
-                raise _unread(photo, "no such file")
-            if path.stat().st_size > LARGEST_FILE:
-                raise _unread(photo, f"the file is larger than {LARGEST_FILE} bytes")
-            return path.read_bytes()
-        except (OSError, ValueError) as error:
-            # A name with a null byte is a ValueError.
-            reason = getattr(error, "strerror", None) or "no such file"
-            raise _unread(photo, f"cannot be read ({reason})") from error
+        return image.read(self.folder / photo.path, name=photo.path)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ class Split:
     test: Int64[np.ndarray, " test"]
     quarantined: tuple[Quarantined, ...] = ()
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} train, {len(self.val)} val, {len(self.test)} test"
+        return f"Split({self.dataset.name!r}: {sizes}, {len(self.dataset.classes)} classes)"
+
     @property
     def judged(self) -> Int64[np.ndarray, " judged"]:
         """Return the pictures that choices are made by: val, or the training pictures.

@@ -208,6 +208,7 @@ class _Worker:
                 self._process = subprocess.Popen(
                     [
                         sys.executable,
+                        "-P",  # a photo folder that is worked in may hold a json.py
                         "-c",
                         f"from {__name__} import serve; serve()",
                         *self._words,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
-from sevenfold.errors import DataError
+from sevenfold.errors import DataError, suggestion
 from sevenfold.evaluate.calibration import (
     Calibration,
     as_unsure,
@@ -15,6 +15,8 @@ from sevenfold.evaluate.calibration import (
 from sevenfold.evaluate.estimate import Array, Estimate, as_unsure_as, hull, widened, wilson
 from sevenfold.evaluate.likelihood import confusion
 from sevenfold.evaluate.resampling import METRICS, Sample, bootstrap, percentiles
+
+_CURE = "give one row of probabilities and one class for each picture"
 
 FEWEST_GROUPS = 10
 FEWEST_PICTURES = 60
@@ -78,18 +80,20 @@ class Scores:
 
 def score(
     probabilities: Float64[np.ndarray, "pictures classes"],
-    targets: Int64[np.ndarray, " targets"],
+    targets: Sequence[int] | Sequence[str] | Shaped[np.ndarray, " targets"],
     classes: Sequence[str],
     *,
-    groups: Sequence[str] = (),
+    groups: Sequence[str] | Shaped[np.ndarray, " groups"] = (),
     seed: int = 0,
     resamples: int = 2000,
 ) -> Scores:
     """Score probabilities against the truth.
 
+    The order is (probabilities, targets), where scikit-learn's metrics have the truth first.
+
     Args:
         probabilities: rows sum to 1; the answer is the first of the highest.
-        targets: true classes, as indices into `classes`.
+        targets: true classes, by name or as indices into `classes`.
         classes: the names of the columns.
         groups: the group of each picture; none, or all different, where pictures
             are independent.
@@ -98,7 +102,13 @@ def score(
 
     Raises:
         DataError: no pictures, or shapes, probabilities or targets that do not fit.
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+        >>> score(p, ["cat", "dog", "dog", "dog"], ["cat", "dog"]).accuracy.value
+        0.75
     """
+    targets, groups = _indices(targets, classes), [str(name) for name in groups]
     p = _checked(probabilities, targets, len(classes), groups)
     names, member = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
     count = len(names) if groups else len(p)
@@ -168,6 +178,24 @@ def flat(scores: Scores) -> dict[str, object]:
     }
 
 
+def _indices(
+    targets: Sequence[int] | Sequence[str] | Shaped[np.ndarray, " targets"], classes: Sequence[str]
+) -> Int64[np.ndarray, " targets"]:
+    """Return true classes, given by name or as indices, as indices."""
+    held = np.asarray(targets)
+    if held.ndim != 1 or (held.size and held.dtype.kind not in "biuOUT"):
+        raise DataError(f"the targets are {held.dtype} {held.shape}, and no classes", _CURE)
+    if held.dtype.kind not in "OUT":
+        return held.astype(np.int64)
+    index, labels = {name: at for at, name in enumerate(classes)}, held.tolist()
+    if unknown := [label for label in labels if label not in index]:
+        raise DataError(
+            f"the target {unknown[0]!r} is none of the classes",
+            suggestion(str(unknown[0]), map(str, classes)),
+        )
+    return np.array([index[label] for label in labels], dtype=np.int64)
+
+
 def _checked(
     probabilities: Array,
     targets: Int64[np.ndarray, " targets"],
@@ -188,7 +216,7 @@ def _checked(
     elif targets.min() < 0 or targets.max() >= classes:
         problem = f"a target is outside the {classes} classes"
     if problem:
-        raise DataError(problem, "give one row of probabilities and one class for each picture")
+        raise DataError(problem, _CURE)
     return p
 
 

@@ -4,14 +4,15 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from sevenfold import image
-from sevenfold.data import Dataset, Listing, Photo, SmallClasses, read
-from sevenfold.errors import ImageRejected
+from sevenfold.data import Dataset, Listing, Photo, SmallClasses, fingerprint_all, read
+from sevenfold.errors import ImageRejected, ResourceError
 from sevenfold.features.store import LARGE_BYTES, Store, home, key, make_room
 from sevenfold.image import WHOLE
 from sevenfold.progress import Progress
@@ -152,9 +153,7 @@ def ingest(
         threads: that decode; the result does not depend on them.
         progress: is told `decode` and the disk that it may need.
     """
-    known = Store(
-        home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}", (_FINGERPRINT_BYTES,), "uint8", {}
-    )
+    known = Store(_fingerprints(), (_FINGERPRINT_BYTES,), "uint8", {})
     room = True  # looked at anew before every few pictures that are stored
     stored = 0
 
@@ -194,6 +193,47 @@ def ingest(
     pixels.store.close()
     known.close()
     return tuple(results)
+
+
+def recognised(
+    listing: Listing, *, threads: int, progress: Progress
+) -> tuple[image.Fingerprint | ImageRejected, ...]:
+    """Fingerprint every picture, decoding only what no training has seen. Reads the store.
+
+    Args:
+        listing: the pictures.
+        threads: that read and decode, 1 or more; the result does not depend on them.
+        progress: is told `reading photos`.
+    """
+    try:
+        folder = _fingerprints()
+    except ResourceError:  # no home folder: nothing was ever stored
+        return fingerprint_all(listing, threads=threads, progress=progress)
+    if not folder.is_dir():
+        return fingerprint_all(listing, threads=threads, progress=progress)
+    known = Store(folder, (_FINGERPRINT_BYTES,), "uint8", {})
+
+    def look(photo: Photo) -> image.Fingerprint | ImageRejected:
+        try:
+            data = listing.source.load(photo)
+            name = _file_key(data, photo)
+            if name in known:
+                return _unpack(known.gather(known.places([name]))[0])
+            return image.fingerprint(data, name=photo.path, box=photo.box)[0]
+        except ImageRejected as rejected:
+            return rejected
+
+    found: list[image.Fingerprint | ImageRejected] = []
+    for one in in_order(look, listing.photos, threads):
+        found.append(one)
+        progress("reading photos", len(found), len(listing.photos))
+    known.close()
+    return tuple(found)
+
+
+def _fingerprints() -> Path:
+    """Return the store of what identifies a file's picture."""
+    return home() / "fingerprints" / f"draft-{image.DRAFT_SIDE}"
 
 
 def fill(

@@ -58,18 +58,32 @@ def placed(folder: Path) -> Iterator[None]:
 
 
 def home() -> Path:
-    """Return the folder of all stores: SEVENFOLD_CACHE, or the platform's cache folder."""
+    """Return the folder of all stores: SEVENFOLD_CACHE, or the platform's cache folder.
+
+    Raises:
+        ResourceError: the user has no home folder, as in some containers and services.
+    """
     if placed_at := _PLACE.get():
         return placed_at
     if chosen := os.environ.get("SEVENFOLD_CACHE"):
         return Path(chosen)
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         return Path(chosen) / "sevenfold"
+    local = os.environ.get("LOCALAPPDATA")
+    if sys.platform == "win32" and local:
+        return Path(local) / "sevenfold" / "cache"
+    try:
+        user = Path.home()
+    except RuntimeError as error:
+        raise ResourceError(
+            "this user has no home folder, below which the stores would lie",
+            "set SEVENFOLD_CACHE to a folder for them",
+        ) from error
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "sevenfold" / "cache"
+        return user / "sevenfold" / "cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "sevenfold"
-    return Path.home() / ".cache" / "sevenfold"
+        return user / "Library" / "Caches" / "sevenfold"
+    return user / ".cache" / "sevenfold"
 
 
 def key(content_hash: str, view: int = 0) -> bytes:

@@ -1,6 +1,7 @@
 """Answer one picture: a bundle that is ready to run."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,19 +100,25 @@ class Predictor:
         unlike = distance > detector.threshold
         return Seen(int(answers[0]), bool(sure[0]), unlike, distance, shares, features)
 
-    def answer(self, data: bytes, path: str) -> Answer:
-        """Decode the bytes of a picture and answer.
+    def answer(self, data: bytes | str | os.PathLike[str], path: str = "") -> Answer:
+        """Decode a picture and answer.
 
         Args:
-            data: a JPEG, PNG or another format that `image.decode` lets through.
-            path: what the answer and messages call the picture.
+            data: the bytes of a JPEG, PNG or another format that `image.decode` lets through,
+                or the path of such a file.
+            path: what the answer and messages call the picture; "" is the path that was given,
+                or `picture`.
 
         Raises:
             ImageRejected: the picture cannot be used.
-        """
-        return self._told(self.see(image.decode(data, name=path)), path)
 
-    def explain(self, data: bytes, path: str, folder: Path) -> Answer:
+        Example:
+            predictor.answer("new.jpg").label
+        """
+        pixels, name = _decoded(data, path)
+        return self._told(self.see(pixels), name)
+
+    def explain(self, data: bytes | str | os.PathLike[str], path: str, folder: Path) -> Answer:
         """Answer, and write a PNG of the picture with the map of the evidence over it.
 
         Args:
@@ -125,10 +132,10 @@ class Predictor:
             ResourceError: the PNG cannot be written.
         """
         check_maps(self)
-        pixels = image.decode(data, name=path)
+        pixels, name = _decoded(data, path)
         seen = self.see(pixels)
         evidence = self.evidence(seen)
-        file = folder / maps.file_name(path, self.classes[seen.answer])
+        file = folder / maps.file_name(name, self.classes[seen.answer])
         try:
             Image.fromarray(maps.overlay(pixels, evidence)).save(file)
         except OSError as error:
@@ -136,7 +143,7 @@ class Predictor:
                 f"cannot write {image.shown(str(file))}: {error.strerror or error}",
                 "name another folder with --maps, or make room there",
             ) from error
-        return replace(self._told(seen, path), map=str(file))
+        return replace(self._told(seen, name), map=str(file))
 
     def evidence(self, seen: Seen) -> Float64[np.ndarray, "rows columns"]:
         """Return where the evidence for an answer lies, of a model that `has_maps`."""
@@ -189,7 +196,18 @@ class Predictor:
         return found
 
 
-def load(path: Path, *, threads: int = 0) -> Predictor:
+def _decoded(
+    data: bytes | str | os.PathLike[str], path: str
+) -> tuple[UInt8[np.ndarray, "height width 3"], str]:
+    """Return a picture and what it is called, from its bytes or its file."""
+    if not isinstance(data, str | os.PathLike):
+        name = path or "picture"
+        return image.decode(data, name=name), name
+    name = path or image.shown(os.fspath(data))
+    return image.decode(image.read(data, name=name), name=name), name
+
+
+def load(path: str | os.PathLike[str], *, threads: int = 0) -> Predictor:
     """Open a run or a bundle; every file's hash is checked before the graph is opened.
 
     Args:

@@ -1,6 +1,5 @@
 """Answer a stream of pictures in order, in constant memory."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 from sevenfold import drift, image
 from sevenfold.answers import Answer, Failure, Source
 from sevenfold.bundles import open_session
+from sevenfold.cores import usable_cores
 from sevenfold.errors import ModelError, ResourceError, SevenfoldError
 from sevenfold.predict.predictor import Predictor, check_maps
 
@@ -39,7 +39,7 @@ def predict(
     """
     if explain:
         check_maps(predictor)
-    workers = threads or os.cpu_count() or 1
+    workers = threads or usable_cores()
     if workers > 1 and predictor.threads != 1:
         # Pictures side by side use all cores already.
         session = open_session(predictor.bundle, 1)

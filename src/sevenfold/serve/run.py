@@ -6,7 +6,6 @@ import errno
 import importlib.util
 import io
 import ipaddress
-import os
 import secrets
 import signal
 import socket
@@ -20,6 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sevenfold import predict
+from sevenfold.cores import usable_cores
 from sevenfold.errors import ResourceError, UsageError
 from sevenfold.serve.app import Settings, application
 from sevenfold.serve.connections import Drain, Silence
@@ -75,7 +75,7 @@ def serve(
         name = socket.gethostname().lower()
         settings = replace(
             settings,
-            sessions=settings.sessions or os.cpu_count() or 1,
+            sessions=settings.sessions or usable_cores(),
             token=secrets.token_urlsafe(16) if lan else settings.token,
             names=settings.names | {host.lower(), name, f"{name}.local"},
         )

@@ -1,11 +1,11 @@
 """Say where the trainings of a study run: here, in processes of this machine, or on Ray."""
 
-import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from sevenfold import trial
+from sevenfold.cores import usable_cores
 from sevenfold.data import Split
 from sevenfold.engines import Engine, Function, Inline, Json, Local, threads_each
 from sevenfold.engines.cluster import OnRay, connected
@@ -67,7 +67,7 @@ def workers_of(threads: int, workers: int = 0, cores: int = 0) -> tuple[int, int
         workers: processes; 0 is as many as the cores have room for.
         cores: that may be used; 0 is all.
     """
-    cores = cores or os.cpu_count() or 1
+    cores = cores or usable_cores()
     each = threads or threads_each(cores)
     return workers or max(1, cores // each), each
 

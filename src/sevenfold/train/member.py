@@ -67,11 +67,18 @@ class Member:
 
 def hard(bench: Bench) -> Targets:
     """Make the targets of a training on labels alone."""
-    labels = torch.from_numpy(bench.split.dataset.labels)
-    hot = torch.nn.functional.one_hot(labels, len(bench.split.dataset.classes)).float()
+    dataset, settings = bench.split.dataset, bench.recipe.optimization
+    labels, classes = torch.from_numpy(dataset.labels), len(dataset.classes)
     spread = torch.from_numpy(imbalance.spread(bench.recipe.imbalance, bench.counts)).float()
-    targets = optimization.smooth(hot, bench.recipe.optimization, spread)
-    return lambda pictures, _views: targets[pictures]
+
+    def targets(
+        pictures: Int64[np.ndarray, "rows"], _views: Int64[np.ndarray, "rows"]
+    ) -> Float[Tensor, "rows classes"]:
+        # Of a batch: of all pictures they would be gigabytes where both are many.
+        hot = torch.nn.functional.one_hot(labels[pictures], classes).float()
+        return optimization.smooth(hot, settings, spread)
+
+    return targets
 
 
 def rows_of(bench: Bench, part: Part, targets: Targets, seed: int) -> Rows:

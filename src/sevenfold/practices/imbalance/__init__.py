@@ -19,7 +19,7 @@ from sevenfold.practices.imbalance.choice import (
     resolve,
     weights_of,
 )
-from sevenfold.practices.imbalance.planning import class_weights, plan, spread
+from sevenfold.practices.imbalance.planning import class_weights, lasting, offset, plan, spread
 from sevenfold.practices.imbalance.settings import (
     BALANCED_RATIO,
     DEFERRED,
@@ -46,7 +46,9 @@ __all__ = [
     "choose_strength",
     "class_weights",
     "gain",
+    "lasting",
     "log_prior",
+    "offset",
     "plan",
     "price",
     "recalls",

@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
 from sevenfold import draws
 from sevenfold.practices.imbalance.adjustment import log_prior
-from sevenfold.practices.imbalance.settings import DEFERRED, Imbalance, check, check_data
+from sevenfold.practices.imbalance.settings import DEFERRED, GRADED, Imbalance, check, check_data
 from sevenfold.rows import Stage
+
+_MOST: Final = 2.0  # of a strength
 
 
 def class_weights(
@@ -65,6 +68,42 @@ def spread(
     powers = counts ** strength.get(settings.method, 0.0)
     shares: Float64[np.ndarray, " classes"] = powers / powers.mean()
     return shares
+
+
+def lasting(settings: Imbalance) -> Imbalance:
+    """Say how a training that goes on from a finished one keeps what a method did.
+
+    Whatever it was, answers are for classes that are more equally common than they come; plain
+    training would bring the prior back. Added inside the loss it stays out of the logits.
+
+    Args:
+        settings: of the finished training, settled; `auto` counts as `none`.
+
+    Example:
+        >>> found = lasting(Imbalance("adjusted_after", strength=0.5, temperature=1.2))
+        >>> found.method, found.strength
+        ('logit_adjustment', 0.6)
+    """
+    if settings.method in ("none", "auto"):
+        return Imbalance.off
+    strength = settings.factor if settings.method in GRADED else 1.0
+    return (
+        Imbalance("logit_adjustment", strength=min(_MOST, strength)) if strength else Imbalance.off
+    )
+
+
+def offset(
+    settings: Imbalance, counts: Int64[np.ndarray, "classes"]
+) -> Float64[np.ndarray, "classes"]:
+    """Return what `lasting` adds to logits inside the loss.
+
+    Args:
+        settings: what it returned.
+        counts: training pictures of each class, 1 or more.
+    """
+    strength = settings.strength if settings.method == "logit_adjustment" else 0.0
+    found: Float64[np.ndarray, " classes"] = strength * log_prior(counts)
+    return found
 
 
 def plan(

@@ -1,6 +1,5 @@
 """Audit data: what cannot be read, what is there twice, what leaks, what looks mislabelled."""
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from sevenfold import data as datasets
+from sevenfold.cores import usable_cores
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError, UsageError
 from sevenfold.features.pixels import Pixels, ingest
@@ -61,7 +61,7 @@ def audit(
         ModelError: the run is damaged.
     """
     began = time.perf_counter()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     known = changes.manifest(against) if against else None
     listing = datasets.scan(data, columns=columns, group_by=group_by)
     if out:

@@ -8,7 +8,9 @@ import numpy as np
 
 from sevenfold import data as datasets
 from sevenfold import latency
+from sevenfold.cores import usable_cores
 from sevenfold.errors import DataError
+from sevenfold.features.pixels import recognised
 from sevenfold.progress import Progress
 from sevenfold.studies.compare.pairing import Paired, classes_of, of_tables, on_pictures
 from sevenfold.studies.compare.sides import Model, Side, Table, check_columns, opened
@@ -110,8 +112,8 @@ def _on_data(
         group_by=group_by,
         small_classes=small_classes,
         classes=classes if known else (),
-        fingerprints=lambda listing: datasets.fingerprint_all(
-            listing, threads=threads, progress=progress
+        fingerprints=lambda listing: recognised(
+            listing, threads=threads or usable_cores(), progress=progress
         ),
     )
     if unknown := sorted(set(dataset.classes) - set(classes)):

@@ -1,7 +1,6 @@
 """Read what is compared: a run, a bundle, or a table of predictions of any tool."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from jaxtyping import Float64, Int64
 from sevenfold import data as datasets
 from sevenfold import predict, record, swap
 from sevenfold.answers import MARKS, bare
+from sevenfold.cores import usable_cores
 from sevenfold.data import Dataset
 from sevenfold.errors import DataError, UsageError
 from sevenfold.image import shown
@@ -308,7 +308,7 @@ def asked(
         progress: is told how many are done.
     """
     answers: list[Sequence[float]] = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
+    with ThreadPoolExecutor(threads or usable_cores()) as executor:
         for answer in executor.map(
             lambda one: side.predictor.probabilities(dataset.decode(one)), pictures.tolist()
         ):

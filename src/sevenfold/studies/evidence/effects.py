@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -137,8 +137,20 @@ class Evidence:
                 return one
         raise KeyError(practice)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the content of `evidence.json`; `recommended` is a recipe, as TOML."""
+        from sevenfold.studies.evidence.facts import facts  # it reads what this module defines
+
+        return facts(self)
+
+    def __str__(self) -> str:
+        from sevenfold.studies.evidence.table import lines  # what shows is not needed to weigh
+
+        return "\n".join(lines(self.facts))
+
     def _repr_html_(self) -> str:
-        from sevenfold.studies.evidence.page import fragment  # what draws is not needed to weigh
+        from sevenfold.studies.evidence.page import fragment  # nor is what draws
 
         return fragment(self)
 

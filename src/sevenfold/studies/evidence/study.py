@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sevenfold import atomic, trial
 from sevenfold.data import Split, scan
 from sevenfold.engines import Inline
 from sevenfold.errors import ResourceError
 from sevenfold.features.pixels import fill, for_training
+from sevenfold.place import Place, narrowed
 from sevenfold.progress import Progress, duration, silent
 from sevenfold.recipe import Recipe
 from sevenfold.studies import pictures
@@ -142,7 +146,7 @@ def measure(
     *,
     practices: Sequence[str] = (),
     repetitions: int = folds.CLAIMING,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
     threads: int = 0,
     device: str = "auto",
@@ -159,7 +163,8 @@ def measure(
         split: the pictures; those of test stay closed.
         practices: names; empty: all seven.
         repetitions: folds, each judged once, 6 or more.
-        folder: where results are kept, to go on after a stop; None keeps none.
+        folder: where results are kept, to go on after a stop, and what the command writes at
+            the end: `evidence.json`, `evidence.html` and `recommended.toml`; None keeps none.
         seed: another number draws other folds, views and seeds of training.
         threads: 0 is one for each core.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -167,7 +172,7 @@ def measure(
         watch: is told whenever a trial has ended.
 
     Returns:
-        What was found, frozen in depth; a notebook shows it as a table.
+        What was found, frozen in depth; a notebook shows it as a table, and `print` as text.
 
     Raises:
         UsageError: a practice is unknown or off, or there are too few repetitions.
@@ -195,8 +200,26 @@ def measure(
                 progress=progress,
                 watch=watch,
             )
+    with narrowed(torch.get_num_threads()):  # a notebook goes on afterwards
+        where = trial.place(device, threads)
+        return _measured(
+            recipe, split, practices, repetitions, Path(folder), seed, where, progress, watch
+        )
+
+
+def _measured(
+    recipe: Recipe,
+    split: Split,
+    practices: Sequence[str],
+    repetitions: int,
+    folder: Path,
+    seed: int,
+    where: Place,
+    progress: Progress,
+    watch: Watch,
+) -> Evidence:
+    """Measure practices in this process, and write what is found into a folder."""
     prepare(folder, course.OURS, "a study of evidence", split.dataset.source.location)
-    where = trial.place(device, threads)
     asked = Asked(recipe, tuple(practices), repetitions, seed=seed)
     reading = pictures.ground_of(Reading(split.dataset.name), recipe.side, where)
     reading |= {"repetitions": repetitions, "seed": seed}
@@ -211,4 +234,6 @@ def measure(
             trials.FILL: partial(trials.fill_stores, ground),
         }
     )
-    return weigh(planned.study, course.run(planned, engine, progress, watch))
+    outcomes = course.run(planned, engine, progress, watch)
+    written(folder, planned.study, outcomes)
+    return weigh(planned.study, outcomes)

@@ -185,7 +185,9 @@ def _carved(
     fitted: Fitted, how: Carving, split: Split, seed: int, place: Place, folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Prune a network in one step, and train it on beside the unpruned one."""
-    recipe, member = how.recipe, fitted.members[0]
+    # What `auto` chose for rare classes lasts in what is trained on.
+    recipe = replace(how.recipe, imbalance=fitted.recipe.imbalance)
+    member = fitted.members[0]
     labels = split.dataset.labels[split.val]
     pixels = _pixels(recipe, split, split.train, place)
     plan = pruned.Plan(

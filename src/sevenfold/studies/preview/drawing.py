@@ -1,5 +1,6 @@
 """Draw a contact sheet as one image with labels."""
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +20,20 @@ _EDGE: Final = 24
 _LINE: Final = 19
 _PAPER, _INK, _QUIET, _ACCENT = "#fcfcfa", "#1a1e23", "#555d66", "#0b5cad"
 ROW: Final = TILE + _CAPTION + _GAP
+_FONTS: Final = ("DejaVuSans.ttf", "arial.ttf", "Arial Unicode.ttf")
+"""That Linux, Windows and macOS mostly have; Pillow looks where they keep them."""
 
 
 def _font(size: int) -> Any:
-    """Load a font that knows more scripts than Pillow's own, where matplotlib brings one."""
+    """Load a font that knows more scripts than Pillow's own: matplotlib's, or the system's."""
     found = importlib.util.find_spec("matplotlib")
     for folder in (found.submodule_search_locations or ()) if found else ():
         path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if path.is_file():
             return ImageFont.truetype(str(path), size)
+    for name in _FONTS:
+        with contextlib.suppress(OSError):  # there is none of this name
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)
 
 

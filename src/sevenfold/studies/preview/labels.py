@@ -1,7 +1,6 @@
 """Ask a trained model which operations change what the pictures show."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from jaxtyping import Float, UInt8
 from sevenfold import data as datasets
 from sevenfold import draws, image, swap
 from sevenfold import recipe as recipes
+from sevenfold.cores import usable_cores
 from sevenfold.errors import DataError, ImageRejected, ModelError, UsageError
 from sevenfold.practices import augmentation
 from sevenfold.practices.augmentation import Augmentation, Finding
@@ -108,7 +108,7 @@ def checked(
     index = {name: at for at, name in enumerate(predictor.classes)}
     total = 1 + len(augmentation.by_class(settings, predictor.classes))
     done = 0
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as executor:
+    with ThreadPoolExecutor(threads or usable_cores()) as executor:
 
         def answer(
             views: UInt8[np.ndarray, "pictures side side 3"],

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from sevenfold import data as datasets
 from sevenfold import image, predict, unknown
 from sevenfold.answers import Failure, Source, guarded
+from sevenfold.cores import usable_cores
 from sevenfold.errors import DataError, ResourceError, UsageError
 from sevenfold.features.pixels import in_order
 from sevenfold.image import shown
@@ -139,7 +140,7 @@ def _look(
     predictor: Predictor, sources: Sequence[Source], threads: int, progress: Progress
 ) -> tuple[list[Seen], list[Failure]]:
     """Show the model every picture once."""
-    workers = threads or os.cpu_count() or 1
+    workers = threads or usable_cores()
     found: list[Seen] = []
     failures: list[Failure] = []
     progress("look", 0, len(sources))

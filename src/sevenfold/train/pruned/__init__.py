@@ -58,10 +58,11 @@ def shrunk(
 
     Every training starts from a cut with recalibrated batch norms, and learns labels and what
     the unpruned network says of the same pixels, softened where calibration softens it
-    (Hinton et al. 2015, arXiv 1503.02531). Where the unpruned network that is trained on as
-    long is asked for, it is trained first, and teaches the others if it is the better of the
-    two. A step and its controls see the same blends, and each step sees new ones; where a
-    training is one epoch, the pictures themselves.
+    (Hinton et al. 2015, arXiv 1503.02531). Where rare classes were helped, the prior is added
+    to the logits of both inside the loss, so that it does not come back. Where the unpruned
+    network that is trained on as long is asked for, it is trained first, and teaches the others
+    if it is the better of the two. A step and its controls see the same blends, and each step
+    sees new ones; where a training is one epoch, the pictures themselves.
     The last epoch counts, whatever validation says. Writes to the stores and checkpoints
     into `folder`; goes on from what is there, to the bit.
 
@@ -85,11 +86,10 @@ def shrunk(
     # A pass over blends alone ends nearer to them than to pictures: it cost an unpruned network
     # two points (docs/log.md, 2026-12-01).
     blend = BLEND if plan.settings.epochs > 1 else 0.0
-    # What helps rare classes is in the teacher's answers, half of what is learnt, already.
     plain = replace(
         recipe,
         epochs=plan.settings.epochs,
-        imbalance=imbalance.Imbalance.off,
+        imbalance=imbalance.lasting(recipe.imbalance),
         augmentation=replace(recipe.augmentation, mixup=blend, cutmix=0.0),
         ensembling=Ensembling.off,  # views that do not come again
         transfer=replace(recipe.transfer, trainable_blocks=ALL_BLOCKS),

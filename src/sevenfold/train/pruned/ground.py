@@ -17,7 +17,7 @@ from sevenfold import draws, evaluate, loop, nets
 from sevenfold.features import trunk as engines
 from sevenfold.features.views import Views
 from sevenfold.loop import Trained
-from sevenfold.practices import pruning
+from sevenfold.practices import imbalance, pruning
 from sevenfold.rows import Numbers, to_input
 from sevenfold.train.bench import Bench, Part
 from sevenfold.train.member import Targets, hard, measure, objective, rows_of, train_part
@@ -108,12 +108,14 @@ def _teacher(network: nets.Network, temperature: float, bench: Bench) -> Teacher
     head.eval()
     engine = engines.engine(trunk, bench.recipe.side, bench.place.device)
     run = engines.spread(engine, bench.place.threads)
+    # As a pupil's own logits inside the loss, which labels as they come are learnt by.
+    prior = torch.from_numpy(imbalance.offset(bench.recipe.imbalance, bench.counts)).float()
 
     def answer(pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         stored = pixels.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
         with torch.no_grad():
             logits = head(torch.from_numpy(run(stored)).float()) / temperature
-        return torch.softmax(logits, dim=1).to(pixels.device)
+        return torch.softmax(logits + prior, dim=1).to(pixels.device)
 
     return answer
 

@@ -691,7 +691,7 @@ def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ResourceError, match="the package ray is not installed") as found:
         cluster.connected("auto", 1, 0.0)
-    assert "'.[ray]'" in found.value.cure
+    assert '".[ray]"' in found.value.cure
 
 
 def test_nodes_of_two_kinds_are_refused(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,12 +76,7 @@ def _by_maps(
     """Return the gradient by the maps, of whose values it does not depend."""
     kind = torch.float32 if max(stride) > 1 and grad.dtype == torch.bfloat16 else grad.dtype
     like = torch.empty_like(maps, dtype=kind)
-    # Alone: asked for the bias too, oneDNN computes the weight's gradient as well.
-    found: Tensor = torch.ops.aten.convolution_backward(
-        grad.to(kind), like, weight.to(kind), None, stride, padding, (1, 1), False, (0, 0),
-        len(weight), (True, False, False),
-    )[0]  # fmt: skip
-    return found.to(grad.dtype)
+    return _by(0, like, grad.to(kind), weight.to(kind), stride, padding).to(grad.dtype)
 
 
 def _by_weight_of_torch(
@@ -93,11 +88,25 @@ def _by_weight_of_torch(
 ) -> Float[Tensor, "channels 1 rows columns"]:
     """Return the gradient by the weight as torch computes it."""
     kind = torch.float32 if max(weight.shape[2:]) > _FAST else grad.dtype
-    found: Tensor = torch.ops.aten.convolution_backward(
-        grad.to(kind), maps.to(kind), weight.to(kind), None, stride, padding, (1, 1), False,
-        (0, 0), len(weight), (False, True, False),
-    )[1]  # fmt: skip
+    found = _by(1, maps.to(kind), grad.to(kind), weight.to(kind), stride, padding)
     return found.to(weight.dtype)
+
+
+def _by(
+    which: int,
+    maps: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> Tensor:
+    """Return torch's gradient by the maps (0) or the weight (1), and compute that alone."""
+    # Asked for the bias too, oneDNN computes the weight's gradient as well.
+    asked = [which == at for at in range(3)]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad, maps, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), asked
+    )[which]
+    return found
 
 
 def _by_weight(

@@ -55,58 +55,41 @@ class _Depthwise(torch.autograd.Function):
         maps, weight = ctx.saved_tensors
         mapped, weighted, biased, *_ = ctx.needs_input_grad
         by_maps = by_weight = by_bias = None
+        how = ctx.stride, ctx.padding
+        halved, large = grad.dtype == torch.bfloat16, max(weight.shape[2:]) > _FAST
         if mapped:
-            by_maps = _by_maps(maps, grad, weight, ctx.stride, ctx.padding)
-        if weighted:
-            large = max(weight.shape[2:]) > _FAST
-            by = _by_weight if large and min(maps.shape[2:]) > _TINY else _by_weight_of_torch
-            by_weight = by(maps, grad, weight, ctx.stride, ctx.padding)
+            steps = halved and max(ctx.stride) > 1
+            by_maps = _by_torch(0, maps, grad, weight, how, full=steps)
+        if weighted and large and min(maps.shape[2:]) > _TINY:
+            by_weight = _by_weight(maps, grad, weight, *how)
+        elif weighted:
+            by_weight = _by_torch(1, maps, grad, weight, how, full=halved and large)
         if biased:
             by_bias = _summed(grad, (0, 2, 3), weight.dtype)
         return by_maps, by_weight, by_bias, None, None
 
 
-def _by_maps(
-    maps: Float[Tensor, "batch channels height width"],
-    grad: Float[Tensor, "batch channels height2 width2"],
-    weight: Float[Tensor, "channels 1 rows columns"],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-) -> Float[Tensor, "batch channels height width"]:
-    """Return the gradient by the maps, of whose values it does not depend."""
-    kind = torch.float32 if max(stride) > 1 and grad.dtype == torch.bfloat16 else grad.dtype
-    like = torch.empty_like(maps, dtype=kind)
-    return _by(0, like, grad.to(kind), weight.to(kind), stride, padding).to(grad.dtype)
-
-
-def _by_weight_of_torch(
-    maps: Float[Tensor, "batch channels height width"],
-    grad: Float[Tensor, "batch channels height2 width2"],
-    weight: Float[Tensor, "channels 1 rows columns"],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-) -> Float[Tensor, "channels 1 rows columns"]:
-    """Return the gradient by the weight as torch computes it."""
-    kind = torch.float32 if max(weight.shape[2:]) > _FAST else grad.dtype
-    found = _by(1, maps.to(kind), grad.to(kind), weight.to(kind), stride, padding)
-    return found.to(weight.dtype)
-
-
-def _by(
+def _by_torch(
     which: int,
-    maps: Tensor,
-    grad: Tensor,
-    weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
+    maps: Float[Tensor, "batch channels height width"],
+    grad: Float[Tensor, "batch channels height2 width2"],
+    weight: Float[Tensor, "channels 1 rows columns"],
+    how: tuple[tuple[int, ...], tuple[int, ...]],
+    *,
+    full: bool,
 ) -> Tensor:
-    """Return torch's gradient by the maps (0) or the weight (1), and compute that alone."""
+    """Return torch's gradient by the maps (0) or the weight (1), and compute that alone.
+
+    In full precision or in that of the gradient. That by the maps does not depend on their values.
+    """
+    kind = torch.float32 if full else grad.dtype
+    maps = maps.to(kind) if which else torch.empty_like(maps, dtype=kind)
     # Asked for the bias too, oneDNN computes the weight's gradient as well.
     asked = [which == at for at in range(3)]
     found: Tensor = torch.ops.aten.convolution_backward(
-        grad, maps, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), asked
+        grad.to(kind), maps, weight.to(kind), None, *how, (1, 1), False, (0, 0), len(weight), asked
     )[which]
-    return found
+    return found.to(grad.dtype)
 
 
 def _by_weight(

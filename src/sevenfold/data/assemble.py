@@ -31,6 +31,8 @@ _CHUNK = 64
 
 Fingerprints = Callable[[Listing], Sequence[Fingerprint | ImageRejected]]
 """Decodes every photo of a listing, in its order."""
+Known = Callable[[bytes, Photo], Fingerprint | None]
+"""Tells what identifies a photo of these bytes, where it was decoded before."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,13 @@ class Dataset:
 
 
 def fingerprint_all(
-    listing: Listing, *, threads: int = 0, progress: progress.Progress = progress.silent
+    listing: Listing,
+    *,
+    threads: int = 0,
+    progress: progress.Progress = progress.silent,
+    known: Known = lambda _data, _photo: None,
 ) -> tuple[Fingerprint | ImageRejected, ...]:
-    """Read and decode every photo once, keeping only what identifies it.
+    """Read every photo once, and decode it for what identifies it, unless that is known.
 
     The answers come in the order of the listing whatever the number of threads.
 
@@ -93,13 +99,16 @@ def fingerprint_all(
         listing: what to read.
         threads: 0 for as many as there are cores.
         progress: told after each few photos.
+        known: what identifies a photo, by its bytes, or None.
     """
     photos = listing.photos
     chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
     found: list[Fingerprint | ImageRejected] = []
     pool = ThreadPoolExecutor(threads or usable_cores())
     try:
-        for chunk in pool.map(lambda some: [_fingerprint(listing.source, p) for p in some], chunks):
+        for chunk in pool.map(
+            lambda some: [_fingerprint(listing.source, p, known) for p in some], chunks
+        ):
             found += chunk
             progress("reading photos", len(found), len(photos))
     finally:
@@ -107,9 +116,10 @@ def fingerprint_all(
     return tuple(found)
 
 
-def _fingerprint(source: Source, photo: Photo) -> Fingerprint | ImageRejected:
+def _fingerprint(source: Source, photo: Photo, known: Known) -> Fingerprint | ImageRejected:
     try:
-        return image.fingerprint(source.load(photo), name=photo.path, box=photo.box)[0]
+        data = source.load(photo)
+        return known(data, photo) or image.fingerprint(data, name=photo.path, box=photo.box)[0]
     except ImageRejected as rejected:
         return rejected
 

@@ -206,29 +206,18 @@ def recognised(
         progress: is told `reading photos`.
     """
     try:
-        folder = _fingerprints()
+        known = Store(_fingerprints(), (_FINGERPRINT_BYTES,), "uint8", {})
     except ResourceError:  # no home folder: nothing was ever stored
         return fingerprint_all(listing, threads=threads, progress=progress)
-    if not folder.is_dir():
-        return fingerprint_all(listing, threads=threads, progress=progress)
-    known = Store(folder, (_FINGERPRINT_BYTES,), "uint8", {})
 
-    def look(photo: Photo) -> image.Fingerprint | ImageRejected:
-        try:
-            data = listing.source.load(photo)
-            name = _file_key(data, photo)
-            if name in known:
-                return _unpack(known.gather(known.places([name]))[0])
-            return image.fingerprint(data, name=photo.path, box=photo.box)[0]
-        except ImageRejected as rejected:
-            return rejected
+    def stored(data: bytes, photo: Photo) -> image.Fingerprint | None:
+        name = _file_key(data, photo)
+        return _unpack(known.gather(known.places([name]))[0]) if name in known else None
 
-    found: list[image.Fingerprint | ImageRejected] = []
-    for one in in_order(look, listing.photos, threads):
-        found.append(one)
-        progress("reading photos", len(found), len(listing.photos))
-    known.close()
-    return tuple(found)
+    try:
+        return fingerprint_all(listing, threads=threads, progress=progress, known=stored)
+    finally:
+        known.close()
 
 
 def _fingerprints() -> Path:

@@ -64,8 +64,7 @@ def spread(
         >>> spread(Imbalance("balanced_softmax"), np.array([30, 10])).tolist()
         [1.5, 0.5]
     """
-    strength = {"balanced_softmax": 1.0, "logit_adjustment": settings.strength}
-    powers = counts ** strength.get(settings.method, 0.0)
+    powers = counts ** _inside(settings)
     shares: Float64[np.ndarray, " classes"] = powers / powers.mean()
     return shares
 
@@ -95,15 +94,20 @@ def lasting(settings: Imbalance) -> Imbalance:
 def offset(
     settings: Imbalance, counts: Int64[np.ndarray, "classes"]
 ) -> Float64[np.ndarray, "classes"]:
-    """Return what `lasting` adds to logits inside the loss.
+    """Return what a method adds to logits inside the loss, such as that of `lasting`.
 
     Args:
-        settings: what it returned.
+        settings: the method.
         counts: training pictures of each class, 1 or more.
     """
-    strength = settings.strength if settings.method == "logit_adjustment" else 0.0
-    found: Float64[np.ndarray, " classes"] = strength * log_prior(counts)
+    found: Float64[np.ndarray, " classes"] = _inside(settings) * log_prior(counts)
     return found
+
+
+def _inside(settings: Imbalance) -> float:
+    """Return the factor of the log prior that a method adds to logits inside the loss."""
+    strength = {"balanced_softmax": 1.0, "logit_adjustment": settings.strength}
+    return strength.get(settings.method, 0.0)
 
 
 def plan(
@@ -170,10 +174,8 @@ def _acting(
     match settings.method:
         case "class_weights" | "deferred_weights":
             return replace(plain, weights=class_weights(counts, settings.strength))
-        case "balanced_softmax":
-            return replace(plain, offset=log_prior(counts))
-        case "logit_adjustment":
-            return replace(plain, offset=settings.strength * log_prior(counts))
+        case "balanced_softmax" | "logit_adjustment":
+            return replace(plain, offset=offset(settings, counts))
         case "oversampling":
             return replace(plain, pictures=draw(most, epoch))
         case "undersampling":

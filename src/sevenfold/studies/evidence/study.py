@@ -115,24 +115,24 @@ def evidence(
     def seen(study: Study, outcomes: Sequence[Outcome], left: float) -> None:
         before, come[:] = len(come), outcomes
         if len(come) // len(study.arms) > before // len(study.arms):
-            written(out, study, come)
+            written(out, weigh(study, come))
         watch(study, outcomes, left)
 
     try:
         course.run(planned, engine, progress, seen)
     finally:
         # Also after Ctrl-C, and after a trial that failed: what there is, is valid.
-        found = written(out, planned.study, come)
+        found = written(out, weigh(planned.study, come))
     return found | {"evidence": str(out), "wall_seconds": time.perf_counter() - began}
 
 
-def written(out: Path, study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Write what the outcomes say, and return it.
+def written(out: Path, evidence: Evidence) -> dict[str, Any]:
+    """Write what evidence says, and return it.
 
     To `evidence.json` and `evidence.html`; once the study is complete also the recipe that it
     recommends, to `recommended.toml`.
     """
-    told = facts(weigh(study, outcomes))
+    told = facts(evidence)
     atomic.write(out / "evidence.json", json.dumps(told, indent=1, allow_nan=False))
     atomic.write(out / "evidence.html", page.render(told))
     if told["complete"]:
@@ -234,6 +234,6 @@ def _measured(
             trials.FILL: partial(trials.fill_stores, ground),
         }
     )
-    outcomes = course.run(planned, engine, progress, watch)
-    written(folder, planned.study, outcomes)
-    return weigh(planned.study, outcomes)
+    found = weigh(planned.study, course.run(planned, engine, progress, watch))
+    written(folder, found)
+    return found

@@ -116,6 +116,11 @@ def only_object(text: str) -> Any:
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
+def ran(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, which has imported nothing yet."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
 def test_help_needs_neither_torch_nor_numpy() -> None:
     program = (
         "import sys\n"
@@ -124,7 +129,7 @@ def test_help_needs_neither_torch_nor_numpy() -> None:
         "heavy = {'torch', 'numpy', 'onnxruntime', 'PIL', 'cv2'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = ran(program)
     assert done.returncode == 0, done.stderr
     assert all(f" {command} " in done.stdout for command in COMMANDS)
 
@@ -558,7 +563,7 @@ def test_a_public_name_whose_library_is_missing_says_how_to_install_it() -> None
         "    except sevenfold.SevenfoldError as error:\n"
         "        print(type(error).__name__, error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = ran(program)
     told = f"ResourceError the library torch is not installed\n{errors.installing('train')}\n"
     assert (done.stdout, done.returncode) == (3 * told, 0), done.stderr
 
@@ -571,6 +576,6 @@ def test_the_modules_that_the_documentation_names_need_no_import_of_their_own() 
         "assert sevenfold.answers.Failure\n"
         "assert not hasattr(sevenfold, 'train')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = ran(program)
     assert done.returncode == 0, done.stderr
     assert set(sevenfold._MODULES) <= set(dir(sevenfold))

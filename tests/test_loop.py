@@ -169,6 +169,24 @@ def test_a_run_killed_after_each_epoch_is_the_same(tmp_path):
     assert digest(resumed) == digest(whole)
 
 
+def test_a_slow_disk_is_written_to_less_often(tmp_path, monkeypatch):
+    now, saves = [0.0], []
+
+    def slow(_path, tree):
+        saves.append(len(tree["history"]))
+        now[0] += 1.0
+
+    def validate(made: nn.Module) -> Measured:
+        now[0] += 10.0
+        return measure(made)
+
+    monkeypatch.setattr(loop, "SAVED_EVERY", 3.0)
+    monkeypatch.setattr(loop.checkpoint, "save", slow)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    trained(tmp_path / "a", epochs=8, validate=validate, stop=Stop("accuracy", 0))
+    assert saves == [1, 4, 7, 8]  # thirty times as long as a checkpoint took lies between two
+
+
 def test_short_epochs_are_saved_at_the_end_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVED_EVERY", 1000.0)
     whole, _ = trained(tmp_path / "whole")

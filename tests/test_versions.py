@@ -15,7 +15,7 @@ import bundles as made
 import photos
 import report_facts
 import test_append
-from sevenfold import atomic, bundles, cli, data, scoring, swap, versions
+from sevenfold import atomic, bundles, cli, data, release, scoring, swap, versions
 from sevenfold.errors import ModelError, ResourceError, UsageError
 from sevenfold.progress import silent
 from sevenfold.studies.append import append
@@ -206,6 +206,18 @@ def test_a_new_training_removes_what_was_made_and_never_served(run, monkeypatch)
     versions.replaced(run, candidate)
     assert [path.name for path in (run / "versions").iterdir() if path.is_dir()] == ["1"]
     assert bundles.read_bundle(run).classes == ("blue", "red", "green")
+
+
+def test_what_a_kill_left_half_written_goes_with_the_checkpoints(run):
+    (run / "trials" / "key").mkdir(parents=True)
+    torn = [run / "report.json.7.part", run / "bundle" / "model.onnx.7.part"]
+    for path in (*torn, run / "trials" / "left", run / "notes.txt"):
+        path.write_bytes(b"half")
+    release.clear(run)
+    assert not any(path.exists() for path in torn)
+    assert (run / "notes.txt").exists()
+    assert list((run / "trials").iterdir()) == []
+    assert bundles.read_bundle(run).classes == CLASSES
 
 
 def test_a_new_training_leaves_versions_whose_log_is_lost(run):

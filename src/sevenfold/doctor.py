@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.cores import usable_cores
+from sevenfold.errors import homeless
 
 SCHEMA = "sevenfold.doctor/1"
 
@@ -36,10 +37,6 @@ CPU_FEATURES = frozenset(
 # The folder of PyTorch's own package index with builds for this CUDA release.
 CUDA_BUILD = "cu130"
 _WHEELS = "https://download.pytorch.org/whl"
-_HOMELESS = (
-    "this user has no home folder, below which the stores would lie\n"
-    "  try: set SEVENFOLD_CACHE to a folder for them"
-)
 
 
 @dataclass(frozen=True)
@@ -144,6 +141,12 @@ def user_home() -> Path | None:
         return None
 
 
+def _lost() -> str:
+    """Say in the form of advice that there is no place for the stores."""
+    lacking = homeless()
+    return f"{lacking.problem}\n  try: {lacking.cure}"
+
+
 def facts(cache: Path | None) -> dict[str, Any]:
     """Return what a bug report needs to know; no names of users, hosts or serial numbers.
 
@@ -168,7 +171,7 @@ def facts(cache: Path | None) -> dict[str, Any]:
         },
         "packages": {name: _version(name) for name in PACKAGES},
         "environment": {n: _without_home(os.environ[n]) for n in SWITCHES if n in os.environ},
-        "advice": "\n".join(filter(None, ("" if cache else _HOMELESS, gpu_advice(gpu)))),
+        "advice": "\n".join(filter(None, ("" if cache else _lost(), gpu_advice(gpu)))),
     }
 
 

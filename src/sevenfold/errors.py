@@ -118,6 +118,14 @@ def lacks(error: BaseException) -> ResourceError | None:
     return ResourceError(problem, "check that the place exists and that you may read and write it")
 
 
+def homeless() -> ResourceError:
+    """Return what a user lacks who has no home folder, as in some containers and services."""
+    return ResourceError(
+        "this user has no home folder, below which the stores would lie",
+        "set SEVENFOLD_CACHE to a folder for them",
+    )
+
+
 def installing(extra: str, *, from_source: bool = FROM_SOURCE) -> str:
     """Return the command that installs what an extra holds, in quotes that every shell knows.
 

@@ -117,14 +117,14 @@ def read(path: str | os.PathLike[str], *, name: str) -> bytes:
     try:
         file = Path(path)
         if not file.is_file():
-            raise _unread(name, "no such file")
+            raise unread(name, "no such file")
         if file.stat().st_size > LARGEST_FILE:
-            raise _unread(name, f"the file is larger than {LARGEST_FILE} bytes")
+            raise unread(name, f"the file is larger than {LARGEST_FILE} bytes")
         return file.read_bytes()
     except (OSError, ValueError) as error:
         # A name with a null byte is a ValueError.
         reason = getattr(error, "strerror", None) or "no such file"
-        raise _unread(name, f"cannot be read ({reason})") from error
+        raise unread(name, f"cannot be read ({reason})") from error
 
 
 def decode(
@@ -333,7 +333,8 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _unread(name: str, reason: str) -> ImageRejected:
+def unread(name: str, reason: str) -> ImageRejected:
+    """Say that a picture's bytes cannot be had."""
     return ImageRejected(f"{shown(name)}: {reason}", "Mend the file or leave it out.")
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from sevenfold import image
 from sevenfold.data.photos import Photo
-from sevenfold.errors import DataError, ImageRejected, ResourceError, installing
+from sevenfold.errors import DataError, ResourceError, installing
 from sevenfold.image import LARGEST_FILE, shown
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -65,10 +65,10 @@ class ParquetSource:
         try:
             cell = self._row_group(file, group)[row].as_py()
         except (OSError, ValueError) as error:
-            raise _unread(photo, f"cannot be read ({shown(str(error))})") from error
+            raise image.unread(photo.path, f"cannot be read ({shown(str(error))})") from error
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
-            raise _unread(photo, "the cell holds no bytes")
+            raise image.unread(photo.path, "the cell holds no bytes")
         return data
 
     def _row_group(self, file: str, group: int) -> Any:
@@ -159,7 +159,3 @@ def _damaged_idx(path: Path) -> DataError:
         f"{shown(os.fspath(path))}: damaged, not an idx file of bytes.",
         "Run: sudo apt install --reinstall dataset-fashion-mnist",
     )
-
-
-def _unread(photo: Photo, reason: str) -> ImageRejected:
-    return ImageRejected(f"{shown(photo.path)}: {reason}", "Mend the file or leave it out.")

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from sevenfold import atomic, image
-from sevenfold.errors import ResourceError, UsageError
+from sevenfold.errors import ResourceError, UsageError, homeless
 from sevenfold.features import lease
 
 LARGE_BYTES: Final = 100_000_000
@@ -75,10 +75,7 @@ def home() -> Path:
     try:
         user = Path.home()
     except RuntimeError as error:
-        raise ResourceError(
-            "this user has no home folder, below which the stores would lie",
-            "set SEVENFOLD_CACHE to a folder for them",
-        ) from error
+        raise homeless() from error
     if sys.platform == "win32":
         return user / "sevenfold" / "cache"
     if sys.platform == "darwin":
